@@ -515,7 +515,7 @@ def test_gc_prints_a_plan_and_removes_it_only_when_told(run, folder):
     assert [item["instance_id"] for item in plan["groups"][0]["remove"]] == [ids[1], ids[0]]
     assert vault.get_table_instances("stories") == ids
     refused = run("gc")
-    assert (refused.exit_code, "needs a rule" in refused.stderr) == (1, True)
+    assert (refused.exit_code, "needs at least one rule" in refused.stderr) == (1, True)
     done = run("gc", "--keep-last", "1", "--table", "stories", "--apply", "--process-id", "clean")
     assert (done.exit_code, done.stdout) == (0, "clean\n")
     assert f"remove  {ids[0]}" in done.stderr

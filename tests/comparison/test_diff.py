@@ -280,9 +280,9 @@ def test_before_is_the_origin_else_the_instance_before(vault):
     elsewhere = vault.diff_instances("t", first, after_table="other")
     assert (elsewhere.after_table, elsewhere.differs) == ("other", False)
     for arguments, said in [
-        ({"after": first}, "none of its version comes before it"),
-        ({"after": "v2"}, "none of its version"),
-        ({"after_table": "other"}, "no origin in table 't'"),
+        ({"after": first}, "has no origin or predecessor in table"),
+        ({"after": "v2"}, "no origin or predecessor"),
+        ({"after_table": "other"}, "no origin or predecessor in table 't'"),
         ({"before": "v3"}, "v3"),
         ({"before": "@no"}, "has no tag 'no'"),
     ]:
@@ -301,10 +301,10 @@ def test_wrong_keys_and_columns_are_refused(vault):
     ]:
         with pytest.raises(tv_errors.TVTableError, match=said):
             vault.diff_instances("t", **arguments)
-    with pytest.raises(tv_errors.TVArgumentError, match="on names no columns"):
+    with pytest.raises(tv_errors.TVArgumentError, match="on must be a non-empty list of distinct columns"):
         vault.diff_instances("t", on=[])
     diff = vault.diff_instances("t")
-    with pytest.raises(tv_errors.TVArgumentError, match="no kind 'cels' of differences; did you mean 'cells'"):
+    with pytest.raises(tv_errors.TVArgumentError, match="no differences of kind 'cels'; did you mean 'cells'"):
         diff.frame("cels")
     vault.delete_instance(diff.before_id, "t")
     with pytest.raises(tv_errors.TVTableError, match="missing"):

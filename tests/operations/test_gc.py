@@ -81,12 +81,12 @@ def test_gc_removes_exactly_what_no_rule_keeps(vault, path):
 @pytest.mark.parametrize(
     ("rules", "said"),
     [
-        ({}, "needs a rule"),
-        ({"keep_last": 0}, "keep_last is how many to keep, 1 or more, not 0"),
-        ({"keep_daily": -1}, "keep_daily is how many"),
-        ({"keep_within": "30"}, "keep_within is a length of time, such as '12h'"),
-        ({"keep_within": timedelta(0)}, "keep_within is a length of time"),
-        ({"keep_last": 1, "worker_logs_older_than": "x"}, "worker_logs_older_than is a length of time"),
+        ({}, "needs at least one rule"),
+        ({"keep_last": 0}, "keep_last must be a positive integer, not 0"),
+        ({"keep_daily": -1}, "keep_daily must be a positive integer"),
+        ({"keep_within": "30"}, "keep_within must be a positive duration, such as '12h'"),
+        ({"keep_within": timedelta(0)}, "keep_within must be a positive duration"),
+        ({"keep_last": 1, "worker_logs_older_than": "x"}, "worker_logs_older_than must be a positive duration"),
         ({"keep_last": 1, "table_name": "tt"}, "There is no table 'tt'"),
         ({"keep_last": 1, "table_name": "t", "version": "v3"}, "Table 't' has no instance of version 'v3'"),
         ({"keep_last": 1, "version": "bse"}, "Table 't' has no instance of version 'bse'; did you mean 'base'"),

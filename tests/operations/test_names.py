@@ -203,5 +203,5 @@ def test_misspelt_versions_ids_and_filters_get_the_nearest_name(tmp_path):
 
 @pytest.mark.parametrize("limit", [0, -1])
 def test_a_limit_that_is_no_number_of_processes_is_refused(vault, limit):
-    with pytest.raises(tv_errors.TVArgumentError, match="limit is how many"):
+    with pytest.raises(tv_errors.TVArgumentError, match="limit must be a positive integer"):
         vault.get_history(limit=limit)

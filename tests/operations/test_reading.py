@@ -35,7 +35,7 @@ def test_pages_of_a_frame_are_read_by_offset(executed):
     assert executed.get_dataframe("stories", offset=1)[0]["key"].tolist() == [1, 2, 3]
     assert executed.get_dataframe("stories", offset=1, rows=2, failed="drop")[0]["key"].tolist() == [1, 2]
     assert len(executed.get_dataframe("stories", offset=2**70, rows=2**70)[0]) == 0
-    with pytest.raises(tv_errors.TVArgumentError, match="offset is how many rows are passed over, not -1"):
+    with pytest.raises(tv_errors.TVArgumentError, match="offset must be a non-negative integer, not -1"):
         executed.get_dataframe("stories", offset=-1)
 
 

@@ -118,7 +118,7 @@ def test_only_given_frames_are_joined_with(vault):
     assert joined.to_dict("list") == {"note": [{"a": 1}], "author": ["ann"]}
     assert list(instances) == ["stories"]
     assert vault.query("FROM t", frames={"t": polars.DataFrame({"x": [1]})})[0]["x"].tolist() == [1]
-    with pytest.raises(tv_errors.TVArgumentError, match="name of a table of the vault, 'stories'"):
+    with pytest.raises(tv_errors.TVArgumentError, match="frames contains 'stories', which is a table"):
         vault.query("SELECT 1", frames={"Stories": local})
 
 

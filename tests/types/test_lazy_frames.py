@@ -162,7 +162,7 @@ def test_artifacts_have_full_paths_where_a_library_can_make_them(tmp_path):
     assert lazy["polars"].collect()["file"].to_list() == ["a'b.txt", None]
     assert lazy["arrow"].to_table()["file"].to_pylist() == ["a'b.txt", None]
     assert lazy["duckdb"].fetchall() == [("a'b.txt",), (None,)]
-    with pytest.raises(tv_errors.TVArgumentError, match="pass full_artifact_path=False"):
+    with pytest.raises(tv_errors.TVArgumentError, match="Pass full_artifact_path=False"):
         vault.scan("t", format="arrow")
 
 

@@ -97,7 +97,7 @@ class CellTracer:
             if instance.temporary:
                 raise TVArgumentError(
                     f"Instance '{instance.instance_id}' of table '{table.name}' is temporary, so its cells are not "
-                    f"recorded for good; diff_instances('{table.name}', after='{instance.instance_id}') compares them."
+                    f"final. diff_instances('{table.name}', after='{instance.instance_id}') compares them."
                 )
             side = self._instances.open(table, instance)
             if column not in side.types:
@@ -210,7 +210,7 @@ class CellTracer:
         if self._lookup.contents.instance(record.table_id, record.instance_id) is None:
             notes.append(
                 f"instance {record.instance_id} of table '{origin.table}' is not in the vault; if the cell was reused "
-                "from it, it was computed earlier than is shown"
+                "from it, it was computed earlier than shown"
             )
             return None
         side = self._instances.open(self._lookup.table_by_id(record.table_id), record)
@@ -308,7 +308,7 @@ class CellTracer:
         for key, dependency in wanted.items():
             item = found.get(key)
             if item is None:
-                notes.append(f"which instance '{dependency.text}' was is not recorded")
+                notes.append(f"the instance that '{dependency.text}' referred to is not recorded")
                 return None
             record = self._lookup.instance_by_row(item.row_id)
             if self._lookup.contents.instance(record.table_id, record.instance_id) is None:

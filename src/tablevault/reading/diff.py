@@ -94,7 +94,7 @@ class InstanceDiffer:
 
     def _frame(self, comparison: RowComparison, kind: str, rows: int | None, format_name: str) -> Any:
         if kind not in _KINDS:
-            raise TVArgumentError(f"There is no kind '{kind}' of differences{names.nearest(str(kind), _KINDS)}")
+            raise TVArgumentError(f"There are no differences of kind '{kind}'{names.nearest(str(kind), _KINDS)}")
         convert, limit = self._queries.converter(format_name), page(0, rows).rows
 
         def read() -> FrameData:
@@ -122,8 +122,8 @@ class InstanceDiffer:
             table, instance = self._select(table_name, before)
             if instance.temporary:
                 raise TVArgumentError(
-                    f"Instance '{instance.instance_id}' of table '{table.name}' is temporary; only the instance after "
-                    "may be. Swap the two."
+                    f"Instance '{instance.instance_id}' of table '{table.name}' is temporary, which only 'after' may "
+                    "be. Swap the two arguments."
                 )
             return table, instance
         table = self._lookup.table(table_name)
@@ -139,8 +139,8 @@ class InstanceDiffer:
             if earlier:
                 return self._queries.select(selection_of(table.name, earlier[-1].instance_id, ""))
         raise TVArgumentError(
-            f"Instance '{after.instance_id}' of table '{other_table.name}' has no origin in table '{table.name}', and "
-            "none of its version comes before it; name the instance to compare it with as before."
+            f"Instance '{after.instance_id}' of table '{other_table.name}' has no origin or predecessor in table "
+            f"'{table.name}'. Pass the instance to compare it with as 'before'."
         )
 
 
@@ -153,7 +153,7 @@ def _key(one: ComparedInstance, other: ComparedInstance, on: Sequence[str] | Non
         for side in (one, other):
             _check_known(side, name)
     if not on or len(set(on)) < len(on):
-        raise TVArgumentError(f"on names no columns, or one twice: {list(on)!r:.100}.")
+        raise TVArgumentError(f"on must be a non-empty list of distinct columns, not {list(on)!r:.100}.")
     return tuple(on)
 
 

@@ -26,7 +26,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 _TIME = re.compile(r"(\d+)\s*([smhdw])")
 _BYTES_PER_BLOCK = 512
 """Unit of `st_blocks`."""
-_UNKEPT = "kept by no rule"
+_UNKEPT = "not kept by any rule"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Rules:
         written = {name: str(value) for name, value in given.items() if value is not None}
         if not written:
             raise TVArgumentError(
-                f"plan_gc needs a rule for the instances to keep: {', '.join(given)}. Without one, nothing is removed."
+                f"plan_gc needs at least one rule for the instances to keep. Pass one of {', '.join(given)}."
             )
         counts = {
             name.removeprefix("keep_"): checked_count(name, value)
@@ -91,7 +91,7 @@ class Rules:
 def checked_count(name: str, value: object) -> int:
     """Return the count of a rule; raise `TVArgumentError` if it is not a positive integer."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise TVArgumentError(f"{name} is how many to keep, 1 or more, not {value!r:.100}.")
+        raise TVArgumentError(f"{name} must be a positive integer, not {value!r:.100}.")
     return int(value)
 
 
@@ -108,7 +108,7 @@ def checked_time(name: str, value: object) -> timedelta | None:
         return None
     if not isinstance(found, timedelta) or found <= timedelta(0):
         raise TVArgumentError(
-            f"{name} is a length of time, such as '12h', '30d' or '8w', or a timedelta, not {value!r:.100}."
+            f"{name} must be a positive duration, such as '12h', '30d', '8w' or a timedelta, not {value!r:.100}."
         )
     return found
 
@@ -262,7 +262,7 @@ class GcPlanner:
             yield from ((path, "worker log") for path in worker_logs(self._lookup, logs_before))
 
 
-_REASONS = {"leftover": "left by a crash", "worker log": "its process has ended"}
+_REASONS = {"leftover": "left behind by a crash", "worker log": "its process has ended"}
 
 
 def _item(instance: InstanceRecord, reasons: Sequence[str], freed: int) -> GcItem:

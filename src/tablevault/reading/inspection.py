@@ -50,7 +50,7 @@ class Findings:
         try:
             check()
         except FileNotFoundError:
-            self.add("missing", path, "it is not there")
+            self.add("missing", path, "it does not exist")
         except TVFileError as error:
             self.add("damaged", path, str(error))
         except OSError as error:
@@ -90,7 +90,7 @@ class InstanceInspection:
         """Inspect an editable folder, whose files are the user's except for reverted partial results."""
         for path in (self._folder.builders, self._folder.artifacts):
             if not path.is_dir():
-                self._findings.add("missing", path, "a folder of a temporary instance; make it again, empty")
+                self._findings.add("missing", path, "a folder of a temporary instance; create it again, empty")
         self._findings.examine(self._folder.partial, self._inspect_partial)
 
     def _inspect_partial(self) -> None:
@@ -108,7 +108,7 @@ class InstanceInspection:
                 self._compare(folder.root / record.path, record)
         for name in sorted(present - manifest.keys() - {MANIFEST}) if manifest else []:
             if not is_hidden(name.rpartition("/")[2]):
-                findings.add("unclaimed", folder.root / name, "it was put into a sealed instance's folder")
+                findings.add("unclaimed", folder.root / name, "it was added to the folder of a sealed instance")
         if FRAME in present:
             findings.examine(folder.frame, self._check_frame)
         if PROVENANCE in present:
@@ -123,7 +123,7 @@ class InstanceInspection:
     def _compare(self, path: Path, record: FileRecord) -> None:
         def check() -> None:
             if path.is_symlink() or not path.is_file():
-                raise TVFileError("it is not a plain file any more")
+                raise TVFileError("it is no longer a regular file")
             size = path.stat().st_size
             if size != record.size:
                 raise TVFileError(f"it has {size:,} bytes, not the {record.size:,} that were written")
@@ -160,7 +160,7 @@ class InstanceInspection:
             self._findings.examine(path / record.path, partial(_check_artifact, artifacts, record))
         if not self._findings.has(self._folder.artifact_hashes):
             for name in sorted(present - records.keys()):
-                self._findings.add("unclaimed", path / name, "no cell of the instance names this artifact")
+                self._findings.add("unclaimed", path / name, "no cell of the instance refers to this artifact")
 
 
 def _check_artifact(artifacts: ArtifactFolder, record: ArtifactRecord) -> None:

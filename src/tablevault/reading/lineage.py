@@ -91,8 +91,8 @@ class LineageReader:
             instance = self._lookup.instance(table, instance_id)
             if instance.temporary:
                 raise TVArgumentError(
-                    f"Instance '{instance_id}' of table '{table.name}' is not materialized, so nothing was computed "
-                    f"for it for good; plan_instance('{table.name}', '{instance.version}') tells what would be."
+                    f"Instance '{instance_id}' of table '{table.name}' is not materialized, so it has no lineage "
+                    f"yet. plan_instance('{table.name}', '{instance.version}') shows what would be computed."
                 )
             return instance
         contents = self._lookup.contents

@@ -80,7 +80,7 @@ class Moments:
         if record.status not in (Status.SUCCEEDED, Status.COMMITTING):
             raise TVArgumentError(
                 f"Process '{record.process_id}' ({record.operation}) is {record.status} and committed nothing, so "
-                "it stands for no moment."
+                "it cannot be used as as_of."
             )
         return self._contents.place_after(record.serial)
 
@@ -98,10 +98,8 @@ def check_no_id(instance_id: str, as_of: datetime | str | None) -> None:
     if not instance_id or as_of is None:
         return
     if names.is_temporary(instance_id):
-        raise TVArgumentError(f"Instance {instance_id!r:.100} is temporary: its past is not recorded. Leave as_of out.")
-    raise TVArgumentError(
-        f"Instance {instance_id!r:.100} is the same at any moment; give either the instance or as_of."
-    )
+        raise TVArgumentError(f"Instance {instance_id!r:.100} is temporary and has no history. Omit as_of.")
+    raise TVArgumentError(f"Instance {instance_id!r:.100} does not depend on as_of. Give either the instance or as_of.")
 
 
 def _shown(as_of: datetime | str) -> str:

@@ -135,7 +135,7 @@ class ProcessReader:
         suggestion of the nearest known one. Deleted tables and operations of an imported vault count as known.
         """
         if limit < 1:
-            raise TVArgumentError(f"limit is how many processes to return at most, 1 or more, not {limit!r}.")
+            raise TVArgumentError(f"limit must be a positive integer, not {limit!r}.")
         wanted = {name: value for name, value in filters.items() if value}
         records = self._processes.history(wanted, limit, before)
         if not records:

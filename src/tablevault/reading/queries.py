@@ -188,8 +188,7 @@ class Queries:
             path, artifacts = self.checked_file(table, instance, columns, full_paths, content)
             if artifacts is not None and format_name == "arrow":
                 raise TVArgumentError(
-                    "A dataset of Arrow has artifacts by their names, as they are stored; pass "
-                    "full_artifact_path=False."
+                    "An Arrow dataset contains the names of artifacts, not their paths. Pass full_artifact_path=False."
                 )
             return _LAZY_FORMATS[format_name](path, columns, artifacts), instance.instance_id
 
@@ -408,7 +407,7 @@ class Queries:
             return again_if_moved(read)
         except FileNotFoundError as error:
             raise TVTableError(
-                f"A file of table '{table_name}' is missing ({error.filename}); verify() tells what else is."
+                f"A file of table '{table_name}' is missing ({error.filename}); verify() lists all missing files."
             ) from error
 
     # --- files ----------------------------------------------------------------------------------------------------
@@ -497,7 +496,9 @@ def _facts(description: Path) -> dict[str, Any]:
     try:
         facts = yaml.safe_load(files.read_bytes(description))
     except FileNotFoundError as error:
-        raise TVFileError(f"The vault's description {description} is missing; verify() tells what else is.") from error
+        raise TVFileError(
+            f"The vault's description {description} is missing; verify() lists all missing files."
+        ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise TVFileError(f"The vault's description {description} is damaged ({error}).") from error
     return dict(facts) if isinstance(facts, dict) else {}
@@ -537,16 +538,16 @@ def _check_columns_given(columns: Sequence[str] | None) -> None:
     if columns is None:
         return
     if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
-        raise TVArgumentError(f"columns is a list of names, not {columns!r:.100}.")
+        raise TVArgumentError(f"columns must be a list of names, not {columns!r:.100}.")
     if len(set(columns)) < len(columns):
-        raise TVArgumentError(f"columns names a column twice: {columns!r:.100}.")
+        raise TVArgumentError(f"columns contains duplicates: {columns!r:.100}.")
 
 
 def _check_artifacts_present(table: TableRecord, instance: InstanceRecord) -> None:
     if instance.artifact_state is ArtifactState.DROPPED:
         raise TVArtifactError(
-            f"The artifacts of instance '{instance.instance_id}' of table '{table.name}' were replaced by those of a "
-            "newer one and are gone; full_artifact_path=False reads its frame all the same."
+            f"The artifacts of instance '{instance.instance_id}' of table '{table.name}' were removed when a newer "
+            "instance replaced them. Pass full_artifact_path=False to read the frame with the names of artifacts."
         )
 
 

@@ -108,7 +108,7 @@ class RowRecords(Generic[Records]):
     def _of_process(self, record: ProcessRecord) -> Records:
         plan, lookup = record.plan, self._lookup
         if not isinstance(plan, BuildPlan):
-            raise TVProcessError(f"Process '{record.process_id}' is a call of {record.operation}, which runs no rows.")
+            raise TVProcessError(f"Process '{record.process_id}' ({record.operation}) does not process rows.")
         table = lookup.table_by_id(plan.table_id)
         if record.status in (Status.SUCCEEDED, Status.COMMITTING, Status.STOPPED):
             # A success without a new instance refers to its origin.

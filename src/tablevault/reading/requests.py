@@ -36,7 +36,7 @@ def selection_of(
 def page(offset: int, rows: int | None) -> Page:
     """Return the requested page; raise `TVArgumentError` if it is invalid."""
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, Integral) or rows < 0):
-        raise TVArgumentError(f"rows is how many rows are wanted at most, not {rows!r:.100}.")
+        raise TVArgumentError(f"rows must be a non-negative integer or None, not {rows!r:.100}.")
     if isinstance(offset, bool) or not isinstance(offset, Integral) or offset < 0:
-        raise TVArgumentError(f"offset is how many rows are passed over, not {offset!r:.100}.")
+        raise TVArgumentError(f"offset must be a non-negative integer, not {offset!r:.100}.")
     return Page(min(offset, _MOST_ROWS), rows if rows is None else min(rows, _MOST_ROWS))

@@ -196,7 +196,7 @@ class Sql:
             table = self._context.catalog.contents.table(name)
             if table is not None:
                 raise TVArgumentError(
-                    f"frames has a name of a table of the vault, '{table.name}'; choose another name."
+                    f"frames contains '{table.name}', which is a table of the vault. Choose another name."
                 )
             given[names.fold(name)] = memory_table(table_from_frame(frame, {}))
         return given
@@ -208,8 +208,8 @@ class Sql:
             found = [table.name for table in contents.tables() if self._has_base(table.table_id, reading)]
         if len(found) > _MOST_TABLES:
             raise TVArgumentError(
-                f"The vault has {len(found):,} tables, and connect makes views of {_MOST_TABLES:,} at most; name the "
-                "tables."
+                f"The vault has {len(found):,} tables, but connect creates views of at most {_MOST_TABLES:,} by "
+                "default. Name the tables."
             )
         return found
 

@@ -28,7 +28,7 @@ Moment = tuple[int, int, tuple[tuple[int, int], ...]]
 _ROUNDS = 4
 """Maximum number of runs of a check while other processes change the vault."""
 
-_LEFT_BY_CRASH = "a process that is over left it; verify(repair=True) removes it"
+_LEFT_BY_CRASH = "left behind by a process that has ended; verify(repair=True) removes it"
 
 
 class Verification:
@@ -125,7 +125,7 @@ class Verification:
         for folder in (layout.code_functions, layout.temporary, layout.worker_logs, layout.owners, layout.trash):
             findings.checked += 1
             if not folder.is_dir():
-                findings.add("missing", folder, "a folder of the vault itself; make it again, empty")
+                findings.add("missing", folder, "one of the vault's own folders; create it again, empty")
 
     def _check_catalog(self, findings: Findings) -> None:
         findings.checked += 1
@@ -151,7 +151,7 @@ class Verification:
             return
         findings.checked += 1
         if not path.is_file():
-            findings.add("damaged", path, "it is no file, so nothing can be written into it; move it away")
+            findings.add("damaged", path, "it is not a regular file, so the log cannot be written; move it away")
             return
         lines = path.read_bytes().split(b"\n")[:-1]
         ended = {place: record.process_id for place, record in self._processes.ended_after(0)}
@@ -171,7 +171,7 @@ class Verification:
             if self._liveness.status(record) is Status.PAUSED:
                 findings.examine(path, partial(self._inspect_paused, record.serial, findings))
             else:
-                detail = f"process '{record.process_id}' was cut off; verify(repair=True) ends it"
+                detail = f"process '{record.process_id}' was interrupted; verify(repair=True) ends it"
                 findings.add("unfinished", path, detail)
 
     def _inspect_paused(self, serial: int, findings: Findings) -> None:
@@ -207,11 +207,13 @@ class Verification:
         if self._layout.relative(link) in self._leftovers.pending():
             return
         if link.exists() and found is None:
-            findings.add("damaged", link, "it is not a link, so it does not show the table's artifacts; move it away")
+            findings.add("damaged", link, "it is not a symbolic link to the table's artifacts; move it away")
         elif expected is not None and found is None:
             findings.add("missing", link, f"the link to {expected}")
+        elif expected is not None:
+            findings.add("damaged", link, f"it points to {found} instead of {expected}")
         else:
-            findings.add("damaged", link, f"it leads to {found}, not to {expected or 'any set of artifacts'}")
+            findings.add("damaged", link, f"it points to {found}, although the table has no artifacts")
 
     def _artifact_holder(self, table: TableRecord) -> InstanceRecord | None:
         """Return the instance that holds a table's only set of artifacts, if it has artifacts."""
