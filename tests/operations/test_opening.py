@@ -46,7 +46,7 @@ def test_a_file_is_not_a_vault(tmp_path):
 
 def test_create_refuses_a_vault_and_a_folder_that_is_not_empty(vault, path, tmp_path):
     before = picture(path)
-    with pytest.raises(tv_errors.TVArgumentError, match="vault already"):
+    with pytest.raises(tv_errors.TVArgumentError, match="already a vault"):
         TableVault(path, create=True)
     assert picture(path) == before
     (tmp_path / "full").mkdir()
@@ -113,7 +113,7 @@ def test_a_creation_that_was_cut_off_can_be_repeated(tmp_path, step):
 def test_an_older_creation_marker_alone_is_repeated(tmp_path):
     (tmp_path / "vault").mkdir()
     (tmp_path / "vault" / ".tablevault-creating").touch()
-    refused(tmp_path / "vault", "cut off")
+    refused(tmp_path / "vault", "was interrupted")
     TableVault(tmp_path / "vault", create=True).create_table("stories")
 
 
@@ -134,7 +134,7 @@ def test_a_newer_format_is_refused(vault, path):
     before = picture(path)
     with pytest.raises(tv_errors.TVArgumentError, match="format 99"):
         TableVault(path)
-    with pytest.raises(tv_errors.TVArgumentError, match="vault already"):
+    with pytest.raises(tv_errors.TVArgumentError, match="already a vault"):
         TableVault(path, create=True)
     assert picture(path) == before
 

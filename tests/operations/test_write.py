@@ -214,7 +214,7 @@ def test_create_table_with_exist_ok_does_not_wait_for_a_paused_execution(stories
 def test_a_vault_is_opened_with_exist_ok_if_there_is_one(vault, path, tmp_path):
     vault.create_table("stories")
     assert TableVault(path, create=True, exist_ok=True).get_tables() == ["stories"]
-    with pytest.raises(tv_errors.TVArgumentError, match="is a vault already"):
+    with pytest.raises(tv_errors.TVArgumentError, match="is already a vault"):
         TableVault(path, create=True)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()

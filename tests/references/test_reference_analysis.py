@@ -136,7 +136,7 @@ def test_what_means_the_current_row_or_the_own_instance_is_recognized(text: str,
     check_placement(text, where=Placement.ROW_ARGUMENT)
     for where, refused in ((Placement.ARGUMENT, row), (Placement.FIELD, row or itself)):
         if refused:
-            with pytest.raises(TableReferenceError, match="known only in 'arguments'"):
+            with pytest.raises(TableReferenceError, match="available only in 'arguments'"):
                 check_placement(text, where=where)
         else:
             check_placement(text, where=where)

@@ -275,7 +275,7 @@ def test_null_and_nan_match_nothing_in_any_column(arrow: pa.DataType, cell: obje
 
 @pytest.mark.parametrize("value", [[1], (1,), {"a": 1}, {1}, pd.DataFrame({"a": [1]}), object()])
 def test_only_one_value_can_be_compared(value: object) -> None:
-    with pytest.raises(TableReferenceError, match="is not one value that can be compared, as column 'key' needs"):
+    with pytest.raises(TableReferenceError, match="is not a single comparable value, as column 'key' needs"):
         found_by_value(pa.string(), "x", value)
 
 

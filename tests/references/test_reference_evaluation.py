@@ -276,7 +276,7 @@ def test_a_value_that_a_reference_brings_in_never_means_self_or_index(source: Me
         "<<other.<<names.name[index::0]>>>>",
         "<<other.x[<<names.name[index::0]>>]>>",
     ):
-        with pytest.raises(TableReferenceError, match="only where it is written out"):
+        with pytest.raises(TableReferenceError, match="which is reserved"):
             evaluated(source, text)
 
 
@@ -290,11 +290,14 @@ def test_a_value_that_a_reference_brings_in_never_means_self_or_index(source: Me
         ("<<<<names.table[index::1]>>.x>>", "there is no table 'missing'"),
         ("<<other.<<other.x[id::2]>>>>", "is a list of 2 values; expected the name"),
         ("<<other.x[id::<<names.number>>]>>", "has no condition and so is a DataFrame; expected one value"),
-        ("<<other.x[id::<<other.id[id::2]>>]>>", "a list of 2 values is not one value that can be compared, as"),
-        ("<<other.x[id::<<names[index::0]>>]>>", "a DataFrame is not one value"),
-        ("<<other.x[id::<<lists.vector[id::0]>>]>>", "a list of 2 values is not one value"),
+        ("<<other.x[id::<<other.id[id::2]>>]>>", "a list of 2 values is not a single comparable value, as"),
+        ("<<other.x[id::<<names[index::0]>>]>>", "a DataFrame is not a single comparable value"),
+        ("<<other.x[id::<<lists.vector[id::0]>>]>>", "a list of 2 values is not a single comparable value"),
         ("<<other.x[id::<<names.column[index::0]>>]>>", "'x' is not a whole number"),
-        ("<<other.x[id::<<lists.vector[id::<<self.index>>]>>]>>", "a list of 2 values is not one value"),
+        (
+            "<<other.x[id::<<lists.vector[id::<<self.index>>]>>]>>",
+            "a list of 2 values is not a single comparable value",
+        ),
     ],
 )
 def test_what_an_inner_reference_brings_in_must_fit(source: MemorySource, text: str, message: str) -> None:
@@ -360,7 +363,7 @@ def test_the_text_of_a_key_error_is_shown_without_quotes(source: MemorySource) -
 def test_placement_is_checked_when_the_value_is_compiled(source: MemorySource) -> None:
     with pytest.raises(TableReferenceError, match="row-wise"):
         compiled(source, {"a": ["<<self.fruit[index]>>"]}, ARGUMENT)
-    with pytest.raises(TableReferenceError, match="'self' is known only in 'arguments'"):
+    with pytest.raises(TableReferenceError, match="'self' is available only in 'arguments'"):
         compiled(source, "<<self.fruit>>", FIELD)
 
 

@@ -191,7 +191,7 @@ def test_a_text_is_parsed_once() -> None:
         ("<<t[a::1 2]>>", "':' and the end of a range, ',' or ']'"),
         ("<<t[a::1:2:3]>>", "',' or ']'"),
         ("<<t[a::10:30]", "'>>'"),
-        ("<<t[a::'x]>>", "this quote is never closed"),
+        ("<<t[a::'x]>>", "unterminated quote"),
         (r"<<t[a::'C:\dir']>>", r"unknown escape \d; write \\ for a backslash"),
         ("<<self(base).x>>", "takes no instance"),
         ("<<t.{a,b,a}>>", "column 'a' is named twice"),

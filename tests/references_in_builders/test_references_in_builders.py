@@ -394,7 +394,7 @@ def test_a_condition_on_json_compares_values_with_their_types(vault):
 @pytest.mark.parametrize("written", ["2", "1.5", "true", "null"])
 def test_literal_that_may_be_text_or_number_is_refused_for_json(vault, written):
     json_column(vault, [1, 2, 3])
-    with pytest.raises(tv_errors.TableReferenceError, match=f"{written} could be a text or not, in a column of json"):
+    with pytest.raises(tv_errors.TableReferenceError, match=f"{written} is ambiguous in a JSON column"):
         told(vault, f"<<mixed.at[n::{written}]>>")
 
 

@@ -319,7 +319,7 @@ def test_instance_written_meanwhile_is_seen_by_the_decision(desk: Desk) -> None:
             return found
 
         patch.setattr(unchanged, "_newest_of_version", look)
-        with pytest.raises(TVLockError, match="was made while this execution found"):
+        with pytest.raises(TVLockError, match="was created while this execution confirmed"):
             desk.run(skip_unchanged=True)
     assert temporary_instances(desk.vault) == ["TEMP_base"]
     assert len(desk.vault.get_table_instances("answers")) == 2

@@ -88,7 +88,7 @@ class Owners:
             If the vault was moved or deleted, or the file system has no kernel locks; there is no fallback.
         """
         if not self._folder.parent.is_dir():
-            raise TVFileError(f"{self._folder.parent} is gone: the vault was moved or deleted.")
+            raise TVFileError(f"{self._folder.parent} is missing: the vault was moved or deleted.")
         name = f"{kind}-{os.getpid()}-{uuid.uuid4().hex}"
         self._folder.mkdir(exist_ok=True)
         try:

@@ -56,8 +56,8 @@ def sqlite_path(text: str) -> Path:
         raise TVArgumentError(f"catalog_url is not the URL of a database: {error}.") from None
     if backend != "sqlite" or not url.database or url.database == ":memory:" or url.query:
         raise TVArgumentError(
-            f"catalog_url names a {backend} database that TableVault does not support. Leave it out: the catalog is "
-            "then a SQLite file in the vault."
+            f"catalog_url names a {backend} database that TableVault does not support. Omit it to use a "
+            "SQLite file in the vault."
         )
     return Path(url.database).absolute()
 
@@ -111,7 +111,9 @@ class SqliteDatabase:
         """Return the problems that SQLite finds in the file."""
         found = [str(row[0]) for row in connection.send("PRAGMA integrity_check")]
         orphans = connection.send("PRAGMA foreign_key_check")
-        return [text for text in found if text != "ok"] + [f"a row of {row[0]} belongs to nothing" for row in orphans]
+        return [text for text in found if text != "ok"] + [
+            f"a row of {row[0]} violates a foreign key" for row in orphans
+        ]
 
     def backup(self, connection: Connection, target: Path) -> None:
         """Write a snapshot of the file with SQLite's backup API."""
@@ -136,7 +138,7 @@ class SqliteDatabase:
         if not isinstance(error, OperationalError | InterfaceError):
             return TVImplementationError(f"The catalog {self.url} refused a statement ({error.orig}).")
         if code == sqlite3.SQLITE_CANTOPEN and not self.path.exists():
-            return TVFileError(f"The catalog {self.url} is gone: the vault was moved or deleted.")
+            return TVFileError(f"The catalog {self.url} is missing: the vault was moved or deleted.")
         return OSError(self.error_number(error), f"The catalog cannot be used ({error.orig})", str(self.url))
 
 

@@ -107,11 +107,13 @@ def check_placement(value: object, *, where: Placement) -> None:
     for reference in find_references(value):
         if where is Placement.FIELD and reference.is_self:
             raise reference_error(
-                "'self' is known only in 'arguments'; name a table here", reference.place, reference.table.place
+                "'self' is available only in 'arguments'; use the name of a table",
+                reference.place,
+                reference.table.place,
             )
         if where is not Placement.ROW_ARGUMENT and reference.means_current_row:
             raise reference_error(
-                "the current row is known only in 'arguments' of row-wise functions; expected a condition with a "
+                "the current row is available only in 'arguments' of row-wise functions; expected a condition with a "
                 "value here, such as [index::0]" + _ROW_WISE * (where is Placement.ARGUMENT),
                 reference.place,
                 _place_of_current_row(reference),

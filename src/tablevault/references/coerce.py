@@ -104,7 +104,7 @@ def describe(value: object) -> str:
 
 
 def _incomparable(value: object) -> ValueError:
-    return ValueError(f"{describe(value)} is not one value that can be compared")
+    return ValueError(f"{describe(value)} is not a single comparable value")
 
 
 def _refused(value: object, what: str) -> ValueError:
@@ -141,8 +141,8 @@ def _json(value: object) -> object:
 def _json_written(value: object) -> object:
     if isinstance(value, str) and (_NUMBER.fullmatch(value.strip()) or value in ("true", "false", "null")):
         raise ValueError(
-            f"{value} could be a text or not, in a column of json; bring the value in by a reference, or declare a "
-            "dtype for the column"
+            f"{value} is ambiguous in a JSON column, where it may or may not be text; use a reference for the value, "
+            "or declare a dtype for the column"
         )
     return value
 

@@ -298,7 +298,7 @@ def _parse_operand(tokenizer: Tokenizer, *, word: str, expected: str) -> Operand
         return Literal(token.text, token.place)
     if (token := tokenizer.read("QUOTED")) is not None:
         return Literal(unquote(token, tokenizer), token.place)
-    raise tokenizer.error("this quote is never closed" if tokenizer.check("QUOTE") else f"expected {expected}")
+    raise tokenizer.error("unterminated quote" if tokenizer.check("QUOTE") else f"expected {expected}")
 
 
 _WHAT_MAY_FOLLOW_CONDITION: dict[type, str] = {

@@ -242,9 +242,7 @@ def _name(reference: Reference, inner: Reference, value: object) -> str:
         message = f"{inner.text} is {describe(value)}; expected the name of a table, an instance or a column"
         raise reference_error(message, reference.place, inner.place)
     if value in (SELF, INDEX):
-        message = (
-            f"{inner.text} is {value!r}, which has its meaning only where it is written out; expected another name"
-        )
+        message = f"{inner.text} evaluates to {value!r}, which is reserved; expected another name"
         raise reference_error(message, reference.place, inner.place)
     return value
 

@@ -104,7 +104,7 @@ def _start(ray: Any, address: str) -> None:
     """Connect to the cluster at an address, or start one on this machine if it is empty."""
     if address.startswith("ray://"):
         raise TVArgumentError(
-            f"RAY_ADDRESS is {address!r}, which is for Ray Client; run this on a machine of the cluster"
+            f"RAY_ADDRESS is {address!r}, which is a Ray Client address; run this on a machine of the cluster"
         )
     if ":" in address and not _accepts(address):
         # Ray itself would retry for a minute and then exit this interpreter.

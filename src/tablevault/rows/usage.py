@@ -94,5 +94,5 @@ def _checked(name: str, value: object) -> float:
     except (TypeError, ValueError):
         raise TVArgumentError(f"{name} of report_usage must be a number, not {type(value).__name__}.") from None
     if isinstance(value, str | bytes | bool) or not math.isfinite(number) or number < 0:
-        raise TVArgumentError(f"{name} of report_usage must be a number from 0, not {value!r:.40}.")
+        raise TVArgumentError(f"{name} of report_usage must be a non-negative number, not {value!r:.40}.")
     return int(number) if isinstance(value, int) else number

@@ -90,9 +90,8 @@ def migrate(context: VaultContext) -> None:
         for record in unfinished:
             if Liveness(context).is_alive(record):
                 raise TVLockError(
-                    f"The vault '{context.layout.root}' has format {marker.format} and is to be brought to format "
-                    f"{FORMAT}, which the running process '{record.process_id}' ({record.operation}) is in the way of. "
-                    "Try again when it has ended."
+                    f"The vault '{context.layout.root}' must be upgraded from format {marker.format} to {FORMAT}, but "
+                    f"process '{record.process_id}' ({record.operation}) is running. Try again after it has ended."
                 )
 
     context.catalog.migrate(marker.vault_id, marker.created, check)

@@ -112,7 +112,7 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings, exist
         if layout.marker.exists():
             if exist_ok:
                 return
-            raise TVArgumentError(f"'{layout.root}' is a vault already; open it without create=True.")
+            raise TVArgumentError(f"'{layout.root}' is already a vault. Open it without create=True.")
         if not is_being_created:
             raise TVArgumentError(f"'{layout.root}' is not empty; a vault needs a folder of its own.")
     files.make_folder(layout.root)
@@ -145,8 +145,8 @@ def _check_own_places(layout: VaultLayout) -> None:
     for path in (*layout.own_folders, *inside):
         if path.is_symlink():
             raise TVFileError(
-                f"'{path}' is a symbolic link to '{path.readlink()}'; put the file or folder itself in its place, so "
-                "that nothing outside of the vault is changed."
+                f"'{path}' is a symbolic link to '{path.readlink()}'; replace it with the file or folder itself, "
+                "so that nothing outside the vault is modified."
             )
 
 
@@ -157,9 +157,11 @@ def is_legacy_vault(root: Path) -> bool:
 
 def _why_not_a_vault(layout: VaultLayout) -> str:
     if layout.deleting.exists():
-        return f"The deletion of the vault '{layout.root}' was cut off; repeat it: delete_vault({str(layout.root)!r})."
+        return (
+            f"The deletion of the vault '{layout.root}' was interrupted; repeat it: delete_vault({str(layout.root)!r})."
+        )
     if layout.creating.exists():
-        return f"The creation of the vault '{layout.root}' was cut off; repeat it with create=True."
+        return f"The creation of the vault '{layout.root}' was interrupted; repeat it with create=True."
     if is_legacy_vault(layout.root):
         return (
             f"'{layout.root}' is a vault of TableVault 0.1.x; "
@@ -177,7 +179,7 @@ def _layout_of(db_dir: str | Path) -> VaultLayout:
     except RuntimeError as error:
         raise TVArgumentError(f"db_dir must be the path of a folder, not {db_dir!r}: {error}") from error
     if "\0" in str(root):
-        raise TVArgumentError(f"db_dir must be the path of a folder; {db_dir!r} has a null character in it")
+        raise TVArgumentError(f"db_dir must be the path of a folder; {db_dir!r} contains a null character")
     return VaultLayout(root)
 
 
@@ -198,7 +200,7 @@ def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:
 def _running_parent(context: VaultContext, parent_id: str) -> int:
     record = Lookup(context).process(parent_id)
     if not Liveness(context).is_alive(record):
-        raise TVProcessError(f"Process '{parent_id}' is not running, so nothing can be nested in it.")
+        raise TVProcessError(f"Process '{parent_id}' is not running, so no operation can be nested in it.")
     return record.serial
 
 
@@ -207,6 +209,6 @@ def _warn_of_network(root: Path) -> None:
     kind = (file_system_of(root) or "").lower()
     if any(name in kind for name in _NETWORK_FILE_SYSTEMS):
         warn(
-            f"The vault '{root}' is on a network file system ({kind}): locks and durability are not promised "
+            f"The vault '{root}' is on a network file system ({kind}): locks and durability are not guaranteed "
             "there. Keep vaults on a local disk."
         )

@@ -49,8 +49,8 @@ class RayOptions:
             raise TVArgumentError(f"ray['address'] must be a text such as '10.0.0.1:6379', not {address!r:.60}")
         if address.startswith(_CLIENT):
             raise TVArgumentError(
-                f"ray['address'] is {address!r}, which is for Ray Client; run this on a machine of the cluster, and "
-                "give its address as 'auto' or HOST:PORT"
+                f"ray['address'] is {address!r}, which is a Ray Client address; run this on a machine of the "
+                "cluster and use 'auto' or HOST:PORT"
             )
         return cls(address, _environment(given.get("runtime_env")), _forwarded(given.get("forward_env")))
 

@@ -65,7 +65,7 @@ def check_budget(budget: Mapping[str, object] | None) -> None:
         is_number = isinstance(most, int | float) and not isinstance(most, bool)
         if not is_number or not math.isfinite(most) or most < 0:  # type: ignore[arg-type, operator]
             shown = f"{most:g}" if is_number else type(most).__name__
-            raise TVArgumentError(f"budget[{name!r}] must be a number from 0, not {shown}.")
+            raise TVArgumentError(f"budget[{name!r}] must be a non-negative number, not {shown}.")
 
 
 def read_limits(recorded: Mapping[str, float]) -> Limits:
@@ -88,7 +88,7 @@ def _checked(service: str, name: str, value: object) -> float:
     is_whole = match is None or match[1] == CALLS
     if match is not None and match[1] != CALLS and match[1] in RESERVED_AMOUNTS:
         raise TVArgumentError(f"Service '{service}' cannot have a limit {name!r}: '{match[1]}' is not an amount.")
-    shape = "a whole number from 0" if is_whole else "a number from 0"
+    shape = "a non-negative integer" if is_whole else "a non-negative number"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TVArgumentError(f"{name} of service '{service}' must be {shape}, not {type(value).__name__}.")
     if not math.isfinite(value) or value < 0 or (is_whole and value != int(value)):

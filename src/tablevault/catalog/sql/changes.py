@@ -75,7 +75,7 @@ _SUPERSEDE_ARTIFACTS = _UPDATE_OF_TABLE.where(
 @singledispatch
 def apply_change(change: Change, connection: Connection, serial: int) -> None:
     """Apply one change inside the deciding transaction."""
-    raise TVImplementationError(f"No rule makes {type(change).__name__} visible.")
+    raise TVImplementationError(f"No handler for change {type(change).__name__}.")
 
 
 @apply_change.register
@@ -169,8 +169,8 @@ def _(change: UnchangedInstance, connection: Connection, serial: int) -> None:
     newest = connection.scalar(_NEWEST_ACTIVE, of_version)
     if newest != change.instance_id:
         raise TVLockError(
-            f"Instance '{newest}' was made while this execution found that '{change.instance_id}', the newest one so "
-            "far, would not change; run it again."
+            f"Instance '{newest}' was created while this execution confirmed '{change.instance_id}' as unchanged. "
+            "Run it again."
         )
     # The planned instance will never become visible.
     forget_creates(connection, serial)

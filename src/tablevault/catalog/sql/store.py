@@ -176,7 +176,7 @@ class Store:
         except InvalidRequestError as error:
             if not isinstance(error.__cause__ or error.__context__, DisconnectionError):
                 raise
-            raise TVFileError(f"The catalog {self.url} is gone: the vault was moved or deleted.") from error
+            raise TVFileError(f"The catalog {self.url} is missing: the vault was moved or deleted.") from error
         except DBAPIError as error:
             raise self._database.translated(error) from error
 
@@ -188,7 +188,7 @@ class Store:
         except UnicodeEncodeError as error:
             # The search text is at fault, not the catalog.
             raise TVArgumentError(
-                f"{in_line(error.object)!r} has a lone surrogate, which no text in a vault has; correct it."
+                f"{in_line(error.object)!r} contains a lone surrogate, which is not valid text. Correct it."
             ) from error
         except ValueError as error:
             raise TVFileError(f"The catalog {self.url} is damaged: {error}.") from error
