@@ -96,8 +96,8 @@ def test_unknown_field_is_refused_even_if_it_is_null():
         ("builder_type", "'<<t.x>>'", "it cannot be '<<t.x>>'"),
         ("return_type", "rowwise", "it cannot be 'rowwise'; did you mean 'row-wise'?"),
         ("return_type", "3", "it must be dataframe, row-wise, batch or generator; found the number 3."),
-        ("n_threads", "'4'", "it must be a whole number from 1; found '4'."),
-        ("n_threads", "0", "it must be a whole number from 1; found the number 0."),
+        ("n_threads", "'4'", "it must be a positive integer; found '4'."),
+        ("n_threads", "0", "it must be a positive integer; found the number 0."),
         ("n_threads", "true", "found true"),
         ("n_threads", "2.5", "found the number 2.5"),
         ("is_custom", "'yes'", "it must be true (a module of the vault) or false (a built-in module); found 'yes'."),
@@ -118,11 +118,11 @@ def test_unknown_field_is_refused_even_if_it_is_null():
         (
             "max_failures",
             "150%",
-            "max_failures: it must be a whole number from 0, or a share such as '10%'; found '150%'.",
+            "max_failures: it must be a non-negative integer, or a percentage such as '10%'; found '150%'.",
         ),
-        ("max_consecutive_failures", "nine", "it must be a whole number from 1, or none; found 'nine'."),
-        ("retry", "many", "retry: it must be a whole number from 0, or a mapping such as {max_retries: 3, on: [tr"),
-        ("retry", "{max_retries: many}", "retry.max_retries: it must be a whole number from 0; found 'many'."),
+        ("max_consecutive_failures", "nine", "it must be a positive integer, or none; found 'nine'."),
+        ("retry", "many", "retry: it must be a non-negative integer, or a mapping such as {max_retries: 3, on: [tr"),
+        ("retry", "{max_retries: many}", "retry.max_retries: it must be a non-negative integer; found 'many'."),
         ("retry", "{max_retrys: 3}", "retry has no field 'max_retrys'; did you mean 'max_retries' or 'max_wait'?"),
         ("retry", "{1: 3}", "retry has no field '1'"),
         (
@@ -153,7 +153,7 @@ def test_errors_to_retry_are_named_under_on_without_quotes():
 def test_missing_field_is_refused():
     text = STORIES.replace("python_function: write   # by hand\n", "")
     assert refusal(text) == (
-        "stories.yaml, line 1, python_function: this field is missing; "
+        "stories.yaml, line 1, python_function: this required field is missing; "
         "it must be the name of a function, such as ask_model."
     )
 
@@ -178,7 +178,7 @@ def test_field_that_holds_a_reference_is_not_checked_before_it_is_resolved(field
 
 
 def test_escaped_reference_is_not_evaluated():
-    assert "must be a whole number" in refusal(changed("n_threads", r"'\<<settings.value>>'"))
+    assert "must be a positive integer" in refusal(changed("n_threads", r"'\<<settings.value>>'"))
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ def test_wrong_reference_is_refused_with_its_place(field, value):
         ("", "line 1: a builder file is a mapping of fields"),
         ("[1, 2]", "line 1: a builder file is a mapping of fields"),
         ("a: 1\nb: [1, 2", "line 2: not valid YAML"),
-        ("a: 1\nb: 2\na: 3\n", "line 3, a: this is given twice"),
-        ("a: {x: 1, y: 2,\n  x: 3}\n", "line 2, a.x: this is given twice"),
+        ("a: 1\nb: 2\na: 3\n", "line 3, a: duplicate key"),
+        ("a: {x: 1, y: 2,\n  x: 3}\n", "line 2, a.x: duplicate key"),
         ("a: 1\n---\na: 2\n", "line 2: not valid YAML"),
         ("a: [<<self.x[index]>>]", "put quotes around a value that holds a reference"),
         ("a: 2024-13-45", "quote it to mean text"),
@@ -241,12 +241,12 @@ def test_aliases_share_nothing():
 
 def test_bomb_of_aliases_is_refused():
     levels = ["a0: &a0 [x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    assert "stands for more than 20,000 values" in refusal("\n".join(levels))
+    assert "expands to more than 20,000 values" in refusal("\n".join(levels))
 
 
 def test_bomb_of_merges_is_refused():
     levels = ["a0: &a0 {x: 1}"] + [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12)]
-    assert "stands for more than 20,000 values" in refusal("\n".join(levels))
+    assert "expands to more than 20,000 values" in refusal("\n".join(levels))
 
 
 def test_value_that_contains_itself_is_refused():
@@ -306,16 +306,16 @@ def test_any_values_of_fields_are_read_or_refused_by_a_named_error(fields):
     ("field", "value", "part"),
     [
         ("retry", "{on: [transient], tries: 3}", "retry.tries: retry has no field 'tries'"),
-        ("retry", "{max_retries: -1}", "retry.max_retries: it must be a whole number from 0; found the number -1."),
-        ("retry", "often", "retry: it must be a whole number from 0, or a mapping"),
+        ("retry", "{max_retries: -1}", "retry.max_retries: it must be a non-negative integer; found the number -1."),
+        ("retry", "often", "retry: it must be a non-negative integer, or a mapping"),
         ("retry", "{on: transient}", "retry.on: it must be a list of errors"),
-        ("max_failures", "'200%'", "max_failures: it must be a whole number from 0, or a share such as '10%'"),
-        ("max_failures", "-1", "max_failures: it must be a whole number from 0"),
-        ("max_consecutive_failures", "never", "it must be a whole number from 1, or none; found 'never'."),
-        ("max_consecutive_failures", "0", "it must be a whole number from 1, or none; found the number 0."),
+        ("max_failures", "'200%'", "max_failures: it must be a non-negative integer, or a percentage such as '10%'"),
+        ("max_failures", "-1", "max_failures: it must be a non-negative integer"),
+        ("max_consecutive_failures", "never", "it must be a positive integer, or none; found 'never'."),
+        ("max_consecutive_failures", "0", "it must be a positive integer, or none; found the number 0."),
         ("on_error", "colect", "on_error: it cannot be 'colect'; did you mean 'collect'?"),
-        ("timeout", "0", "timeout: it must be a number of seconds above 0"),
-        ("batch_size", "none", "batch_size: it must be a whole number from 1"),
+        ("timeout", "0", "timeout: it must be a positive number of seconds"),
+        ("batch_size", "none", "batch_size: it must be a positive integer"),
     ],
 )
 def test_wrong_policy_is_refused_once_with_its_remedy(field, value, part):

@@ -92,7 +92,7 @@ def test_column_without_a_producer_is_refused_with_the_nearest_name():
 def test_cycle_is_refused_and_shown():
     message = refusal(index_builder(), reading("a", "b"), reading("b", "c"), reading("c", "a"), reading("d", "a"))
     assert "a.yaml, line 7, arguments: " in message
-    assert "builders wait for each other: a reads from b reads from c reads from a; remove one" in message
+    assert "circular dependency: a reads from b reads from c reads from a; remove one" in message
 
 
 def test_builder_that_bare_self_waits_for_cannot_read_from_it():

@@ -65,13 +65,13 @@ def test_all_fields_arrive():
     ("fields", "place", "sentence"),
     [
         ({"changed_columns": ["a", "index"]}, "changed_columns[1]", "no column can be named 'index'"),
-        ({"changed_columns": ["a", "b", "a"]}, "changed_columns[2]", "column 'a' is named twice"),
+        ({"changed_columns": ["a", "b", "a"]}, "changed_columns[2]", "column 'a' is listed twice"),
         ({"changed_columns": ["text"], "dtypes": {"texd": "string"}}, "dtypes.texd", "did you mean 'text'?"),
         ({"changed_columns": ["text"], "dtypes": {"text": "strinq"}}, "dtypes.text", "string"),
         ({"arguments": {"api_key": 1}, "untracked": ["apikey"]}, "untracked[0]", "did you mean 'api_key'?"),
-        ({"arguments": {"k": 1}, "untracked": ["k", "k"]}, "untracked[1]", "'k' is named twice"),
-        ({"primary_key": ["stories"]}, "primary_key", "only an IndexBuilder has this field"),
-        ({"keep_old": True}, "keep_old", "only an IndexBuilder has this field"),
+        ({"arguments": {"k": 1}, "untracked": ["k", "k"]}, "untracked[1]", "'k' is listed twice"),
+        ({"primary_key": ["stories"]}, "primary_key", "this field is for IndexBuilders only"),
+        ({"keep_old": True}, "keep_old", "this field is for IndexBuilders only"),
         ({"code_module": "prompts.py"}, "code_module", "write 'prompts'"),
         ({"code_module": "os.path"}, "code_module", "use ASCII letters"),
         ({"python_function": "Prompts.ask"}, "python_function", "cannot be the name of a function"),
@@ -193,14 +193,14 @@ def test_names_that_are_references_must_be_declared(reference, part, remedy):
         _ = column_builder("stories", arguments={"x": reference}).reads
     message = str(caught.value)
     assert "arguments.x: " in message
-    assert f"which {part} {reference} reads cannot be read off it" in message
+    assert f"the {part} that {reference} reads cannot be determined" in message
     assert f"'{remedy}'" in message
     reads = column_builder("stories", arguments={"x": reference}, dependencies=["orders.id"]).reads
     assert {"orders", "cfg"} == {read.table for read in reads.tables}
 
 
 def test_declaring_another_table_does_not_help():
-    with pytest.raises(TVBuilderError, match="say it in dependencies"):
+    with pytest.raises(TVBuilderError, match="in dependencies, such as"):
         _ = column_builder("stories", arguments={"x": "<<orders.<<cfg.c[k::1]>>>>"}, dependencies=["cfg.c"]).reads
 
 

@@ -223,11 +223,11 @@ def by_position(x, /): ...
 @pytest.mark.parametrize(
     ("function", "given", "sentence"),
     [
-        (plain, ["x"], "plain() needs the argument 'y' too"),
-        (plain, [], "plain() needs the arguments 'x' and 'y' too"),
+        (plain, ["x"], "plain() is missing the argument 'y'"),
+        (plain, [], "plain() is missing the arguments 'x' and 'y'"),
         (plain, ["x", "y", "zz"], "plain() takes no argument 'zz'; did you mean 'z'?"),
         (plain, ["x", "y", "z", "w"], "plain() takes no argument 'w'; remove it"),
-        (open_ended, ["y"], "open_ended() needs the argument 'x' too"),
+        (open_ended, ["y"], "open_ended() is missing the argument 'x'"),
         (by_position, ["x"], "by_position() takes 'x' by position only"),
     ],
 )
@@ -272,7 +272,7 @@ def asking(**fields):
             "answers.yaml, line 4, python_function: prompts.py has no function 'ask'; did you mean 'asks'?",
         ),
         ({"prompts": "def ask(text): ..."}, {"arguments": {"txt": 1}}, "takes no argument 'txt'; did you mean 'text'?"),
-        ({"prompts": "def ask(text, n): ..."}, {"arguments": {"n": 1}}, "needs the argument 'text' too"),
+        ({"prompts": "def ask(text, n): ..."}, {"arguments": {"n": 1}}, "is missing the argument 'text'"),
         ({"prompts": "x = 1\ndef ask(:"}, {}, "prompts.py, line 2: "),
     ],
 )
@@ -323,7 +323,7 @@ def test_built_in_builders_are_checked_against_the_built_in_modules():
         )
 
     assert check_source(built_in_sources(), spec("random_string", column_names=["x"], anything=1)) is None
-    assert "needs the argument 'column_names' too" in refusal(check_source, built_in_sources(), spec("random_string"))
+    assert "is missing the argument 'column_names'" in refusal(check_source, built_in_sources(), spec("random_string"))
     assert "a module of the vault needs 'is_custom: true'" in refusal(check_source, built_in_sources(), spec("mine"))
 
 

@@ -151,7 +151,7 @@ def test_yes_and_no_of_other_fields_are_what_they_mean(tmp_path):
 
 
 def test_surrogate_pair_is_named_with_its_remedy(tmp_path):
-    with pytest.raises(tv_errors.TVBuilderError, match=r"\\ud83d\\ude00 is JSON's spelling.*ensure_ascii=False"):
+    with pytest.raises(tv_errors.TVBuilderError, match=r"\\ud83d\\ude00 is a JSON surrogate pair.*ensure_ascii=False"):
         read_document(COLUMN + '"\\ud83d\\ude00"', "out.yaml")
 
 

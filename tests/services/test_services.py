@@ -72,5 +72,5 @@ def test_an_unknown_service_is_refused_before_any_function_runs(vault, make):
 def test_a_service_has_no_meaning_for_a_generator(vault, make):
     vault.set_service("openai", {})
     table = make("def answer(x): yield 1", service="openai", return_type="generator", arguments={"x": 1})
-    with pytest.raises(TVBuilderError, match="service has no meaning for a generator"):
+    with pytest.raises(TVBuilderError, match="service does not apply to generators"):
         table.run()

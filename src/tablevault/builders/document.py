@@ -284,11 +284,11 @@ def _check_declared(
     table = reference.table.value if isinstance(reference.table, Literal) else None
     if any(table is None or entry.table == table for entry in declared):
         return
-    example = table or "orders"
+    example, part = table or "orders", _unknown_part(reference)
     raise document.error(
         path,
-        f"which {_unknown_part(reference)} {reference.text} reads cannot be read off it, because a name in it is "
-        f"itself a reference; say it in dependencies, such as dependencies: ['{example}.customer_id', '{example}.*'].",
+        f"the {part} that {reference.text} reads cannot be determined, because a name in it is itself a reference; "
+        f"declare the {part} in dependencies, such as dependencies: ['{example}.customer_id', '{example}.*'].",
     )
 
 

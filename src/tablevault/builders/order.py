@@ -93,7 +93,7 @@ def _check_index_reads(index: BuilderSpec, reads: BuilderReads) -> None:
             raise index.error(
                 reads.own_columns[column],
                 f"self.{column} cannot be read here: the IndexBuilder runs first, and column {column!r} is not one of "
-                f"its own{nearest(column, index.changed_columns)}",
+                f"its changed_columns{nearest(column, index.changed_columns)}",
             )
         if index.return_type == "dataframe":
             raise index.error(
@@ -156,4 +156,4 @@ def _cycle_error(specs: Mapping[str, BuilderSpec], waiting: Edges, late: set[str
     if late.intersection(cycle):
         remedy = "name the columns it reads instead of a bare <<self>>, which waits for all others"
     shown = " reads from ".join(cycle)
-    return specs[cycle[0]].error(("arguments",), f"builders wait for each other: {shown}; {remedy}.")
+    return specs[cycle[0]].error(("arguments",), f"circular dependency: {shown}; {remedy}.")

@@ -216,30 +216,30 @@ KEY_OVERWRITTEN = "'collect' would leave nulls in the primary key that this buil
 
 def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[FieldPath, str] | None:
     """Return the first inapplicable policy field, with the reason and the remedy."""
-    by_row = "has a meaning for row-wise and batch functions only"
-    of_executor = by_row if fields.executor != JOBS else "jobs has a meaning for 'return_type: batch' only"
+    by_row = "applies only to row-wise and batch functions"
+    of_executor = by_row if fields.executor != JOBS else "jobs applies only to 'return_type: batch'"
     executor = fields.executor or context.executor
-    of_jobs = "has a meaning for 'executor: jobs' only"
+    of_jobs = "applies only to 'executor: jobs'"
     checks: list[tuple[str, bool, str]] = [
-        ("retry", context.return_type != "generator", "has no meaning for a generator"),
-        ("timeout", context.return_type != "generator", "has no meaning for a generator"),
+        ("retry", context.return_type != "generator", "does not apply to generators"),
+        ("timeout", context.return_type != "generator", "does not apply to generators"),
         ("failed_inputs", context.runs_by_row, by_row),
         ("executor", context.may_run_on(fields.executor), of_executor),
         ("max_concurrency", context.runs_by_row, by_row),
-        ("service", context.return_type != "generator", "has no meaning for a generator"),
-        ("batch_size", context.return_type == "batch", "has a meaning for 'return_type: batch' only"),
+        ("service", context.return_type != "generator", "does not apply to generators"),
+        ("batch_size", context.return_type == "batch", "applies only to 'return_type: batch'"),
         ("poll_seconds", executor == JOBS, of_jobs),
         ("wait", executor == JOBS, of_jobs),
     ]
-    on_ray = "has a meaning with 'executor: ray' only"
+    on_ray = "applies only to 'executor: ray'"
     checks.extend((name, executor == "ray", on_ray) for name in _OF_CLUSTERS)
     checks.append(("rows_per_worker", context.runs_by_row, by_row))
     for name, has_meaning, reason in checks:
         if getattr(fields, name) is not None and not has_meaning:
             return (name,), f"{name} {reason}; remove it."
     if fields.on_error == "collect" and (context.is_index or context.return_type == "dataframe"):
-        whose = "an IndexBuilder, which makes the rows" if context.is_index else "a function that is called once"
-        return ("on_error",), f"'collect' has no meaning for {whose}; use pause or revert."
+        whose = "IndexBuilders, which create the rows" if context.is_index else "a function that is called once"
+        return ("on_error",), f"'collect' does not apply to {whose}; use pause or revert."
     if fields.on_error == "collect" and context.overwrites_key:
         return ("on_error",), KEY_OVERWRITTEN
     if fields.timeout is not None and context.makes_artifacts and fields.executor in (None, "threads"):
@@ -270,8 +270,8 @@ def invalid_error_name(entry: ErrorName) -> str | None:
     if _CLASS_NAME.fullmatch(entry):
         return None
     return (
-        f"{entry[:60]!r} names no error; write an HTTP status (429 or 5xx), 'code:TEXT', the name of an exception "
-        f"class, or one of {', '.join(WORDS)}."
+        f"{entry[:60]!r} is not a known error; write an HTTP status (429 or 5xx), 'code:TEXT', the name of an "
+        f"exception class, or one of {', '.join(WORDS)}."
     )
 
 

@@ -58,7 +58,9 @@ def resource_problem(given: Mapping[str, float | str]) -> tuple[str, str] | None
         if name.lower() in _MISTAKEN:
             return name, f"there is no resource {name!r}; did you mean {_MISTAKEN[name.lower()]!r}?"
         if isinstance(value, str) and (name.lower() != _MEMORY_NAME or _number(value) is None):
-            shape = "a number of bytes, or a text such as 4GiB" if name.lower() == _MEMORY_NAME else "a number from 0"
+            shape = (
+                "a number of bytes, or a text such as 4GiB" if name.lower() == _MEMORY_NAME else "a non-negative number"
+            )
             return name, f"it must be {shape}; found {value[:40]!r}."
     return None
 

@@ -202,7 +202,9 @@ def _check_columns(document: BuilderDocument, fields: BuilderFields) -> None:
                 "no column can be named 'index', which means a row's position; choose another name.",
             )
         if column in seen:
-            raise document.error(("changed_columns", position), f"column {column!r} is named twice; name it once.")
+            raise document.error(
+                ("changed_columns", position), f"column {column!r} is listed twice; remove one of them."
+            )
         seen.add(column)
 
 
@@ -210,7 +212,7 @@ def _check_code(document: BuilderDocument, fields: BuilderFields) -> None:
     module, function = fields.code_module, fields.python_function
     if module.endswith(".py"):
         raise document.error(
-            ("code_module",), f"a module is named without '.py'; write {module.removesuffix('.py')!r}."
+            ("code_module",), f"omit '.py' from the name of the module; write {module.removesuffix('.py')!r}."
         )
     try:
         check_module_name(module)
@@ -228,7 +230,7 @@ def _check_index_only(document: BuilderDocument, fields: BuilderFields) -> None:
     for key, given in (("primary_key", bool(fields.primary_key)), ("keep_old", fields.keep_old)):
         if given:
             raise document.error(
-                (key,), "only an IndexBuilder has this field; move it to the table's index builder or remove it."
+                (key,), "this field is for IndexBuilders only; move it to the table's index builder or remove it."
             )
 
 
@@ -241,7 +243,7 @@ def _check_names(document: BuilderDocument, key: str, names: Collection[str], kn
         if name not in known:
             raise document.error(path, f"{name!r} is not {role}{nearest(name, known)}")
         if name in seen:
-            raise document.error(path, f"{name!r} is named twice; name it once.")
+            raise document.error(path, f"{name!r} is listed twice; remove one of them.")
         seen.add(name)
 
 
@@ -292,16 +294,14 @@ def _check_error_names(document: BuilderDocument, fields: BuilderFields) -> None
 def _check_policies(document: BuilderDocument, fields: BuilderFields, spec: BuilderSpec) -> None:
     """Reject inapplicable policy fields."""
     if fields.n_threads is not None and fields.max_concurrency is not None:
-        raise document.error(("n_threads",), "this is the older name of max_concurrency; give one of them.")
+        raise document.error(("n_threads",), "this is the former name of max_concurrency; give only one of them.")
     for name in ("max_failures", "max_consecutive_failures"):
         if getattr(fields, name) is not None and fields.on_error != "collect":
-            raise document.error((name,), f"{name} has a meaning with 'on_error: collect' only; add that or remove it.")
+            raise document.error((name,), f"{name} applies only to 'on_error: collect'; add that or remove it.")
     if fields.validator is not None and not spec.runs_by_row:
-        raise document.error(("validate",), "validate has a meaning for row-wise and batch functions only; remove it.")
+        raise document.error(("validate",), "validate applies only to row-wise and batch functions; remove it.")
     if fields.for_each is not None and not (spec.is_index and spec.runs_by_row):
-        raise document.error(
-            ("for_each",), "for_each has a meaning for IndexBuilders that are row-wise or batch; remove it."
-        )
+        raise document.error(("for_each",), "for_each applies only to row-wise and batch IndexBuilders; remove it.")
     problem = meaningless_field(fields, spec.policy_context)
     if problem is not None:
         raise document.error(*problem)

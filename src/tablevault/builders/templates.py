@@ -7,11 +7,11 @@ from tablevault.names import index_builder_name
 _FIELDS = """\
 python_function: {function}   # a function of the module, by its name
 code_module: {module}   # the module, without .py
-is_custom: {is_custom}   # true: a module of this vault; false: one that is built in
+is_custom: {is_custom}   # true: a module of this vault; false: a built-in module
 """
 
 _INDEX = """\
-# The IndexBuilder of the table {table}: it makes the table's rows.
+# The IndexBuilder of the table {table}, which creates the table's rows.
 builder_type: IndexBuilder
 changed_columns: [name]   # the columns it produces, in the order in which the function returns them
 {fields}
@@ -24,22 +24,22 @@ arguments:
   vals: [first, second, third]
   # stories: '<<stories.title>>'   # a column of another table, as a frame; keep the quotes
 
-# All that follows may be left out.
-# primary_key: [name]   # the columns by which rows are known again; without them, their position is
+# All fields below are optional.
+# primary_key: [name]   # the columns that identify rows; default: their position
 # dtypes: {{name: string}}   # pandas names, artifact_string, json, or Arrow names such as list<float32>
 # keep_old: true   # keep the origin's rows that a new run does not produce
-# untracked: [api_key]   # arguments that neither count for reuse nor are recorded
-# dependencies: [stories.title]   # only where it cannot be read off the references
+# untracked: [api_key]   # arguments that are not recorded and do not affect reuse
+# dependencies: [stories.title]   # only if the references do not determine them
 """
 
 _COLUMN = """\
-# The ColumnBuilder {name}: it computes columns for rows that are there.
+# The ColumnBuilder {name}, which computes columns of existing rows.
 builder_type: ColumnBuilder
 changed_columns: [{column}]   # the columns it produces, in the order in which the function returns them
 {fields}
 return_type: row-wise   # row-wise (once per row), batch (many rows), generator (row by row) or dataframe (all at once)
 # max_concurrency: 8   # how many calls may run at once
-# on_error: collect   # record the errors of single rows and go on
+# on_error: collect   # record the errors of rows and continue
 # retry: 3   # repeat calls that failed with a transient error
 # timeout: 60   # seconds per call
 
@@ -50,10 +50,10 @@ arguments:
   # text: '<<self.text[index]>>'   # this row's text; keep the quotes
   # author: '<<authors.name[id::<<self.author_id[index]>>]>>'   # looked up in another table
 
-# All that follows may be left out.
+# All fields below are optional.
 # dtypes: {{{column}: string}}   # pandas names, artifact_string, json, or Arrow names such as list<float32>
-# untracked: [api_key]   # arguments that neither count for reuse nor are recorded
-# dependencies: [authors.name]   # only where it cannot be read off the references
+# untracked: [api_key]   # arguments that are not recorded and do not affect reuse
+# dependencies: [authors.name]   # only if the references do not determine them
 """
 
 _MODULE = '''\

@@ -60,7 +60,7 @@ def read_yaml(text: str, file: str) -> YamlMapping:
     if not isinstance(root, yaml.MappingNode):
         raise TVBuilderError(
             f"{file}, line 1: a builder file is a mapping of fields, such as 'builder_type: ColumnBuilder'; "
-            f"this one is {'empty' if root is None else 'something else'}."
+            f"found {'an empty file' if root is None else 'a list or a single value'}."
         )
     reader = _Reader(file)
     content = reader.read(root)
@@ -127,8 +127,8 @@ def _yaml_errors(text: str, file: str) -> Iterator[None]:
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         if pair := _SURROGATES.search(text.splitlines()[number - 1]) if error.problem == _NO_CHARACTER else None:
             raise TVBuilderError(
-                f"{file}, line {number}: not valid YAML: {pair[0]} is JSON's spelling of one character in two halves, "
-                "which YAML does not know. Write the character itself, as json.dumps(..., ensure_ascii=False) does."
+                f"{file}, line {number}: not valid YAML: {pair[0]} is a JSON surrogate pair, which YAML does not "
+                "support. Write the character itself, as json.dumps(..., ensure_ascii=False) does."
             ) from error
         raise TVBuilderError(f"{file}, line {number}: not valid YAML: {problem}{_remedy(text, number)}.") from error
     except yaml.YAMLError as error:
@@ -178,7 +178,7 @@ class _Reader:
         # Aliases can expand a small file without bound (or recursively): count the expanded values.
         self._count += 1
         if self._count > MAXIMUM_VALUES:
-            raise self._error(node, (), f"the file stands for more than {MAXIMUM_VALUES:,} values; use fewer aliases.")
+            raise self._error(node, (), f"the file expands to more than {MAXIMUM_VALUES:,} values; use fewer aliases.")
         if self._depth > MAXIMUM_DEPTH:
             raise _too_deep(self.file, _line(node))
 
@@ -218,7 +218,7 @@ class _Reader:
             raise self._error(node, path, "a list or mapping cannot be a key; use text.")
         key = self._scalar(node, path)
         if key != key:
-            raise self._error(node, path, "NaN equals no key, not even itself; use text.")
+            raise self._error(node, path, "NaN cannot be a key; use text.")
         return key
 
     def _scalar(self, node: yaml.Node, path: FieldPath) -> object:
@@ -284,5 +284,5 @@ def _looks_otherwise(written: str) -> bool:
 
 def _given_twice(key: object, other: object) -> str:
     if type(key) is type(other):
-        return "this is given twice; keep one of them."
-    return f"{describe(key)} and {describe(other)} are one key for Python; quote one of them, or keep one."
+        return "duplicate key; keep one of them."
+    return f"{describe(key)} and {describe(other)} are the same key in Python; quote one of them, or remove one."

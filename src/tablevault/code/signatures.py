@@ -25,7 +25,7 @@ def argument_problem(signature: Signature, argument_names: Iterable[str]) -> str
     missing = [name for name, parameter in named.items() if parameter.default is Parameter.empty and name not in given]
     if missing:
         shown = " and ".join(repr(name) for name in missing)
-        return f"needs the argument{'s' if len(missing) > 1 else ''} {shown} too; give a value under arguments."
+        return f"is missing the argument{'s' if len(missing) > 1 else ''} {shown}; give a value under arguments."
     return None
 
 
@@ -62,4 +62,4 @@ def function_problem(name: str) -> str:
 
 def _choices(name: str, named: Iterable[str], given: Iterable[str]) -> str:
     free = [candidate for candidate in named if candidate not in set(given)]
-    return nearest(name, free) if free else "; remove it, or let the function take it."
+    return nearest(name, free) if free else "; remove it, or add a parameter to the function."
