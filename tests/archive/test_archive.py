@@ -179,7 +179,7 @@ def test_links_to_files_outside_are_packed_as_files(db_dir, tmp_path):
 
 def test_links_to_folders_outside_are_refused(db_dir, tmp_path):
     (db_dir / "code_functions" / "all").symlink_to(tmp_path)
-    with pytest.raises(tv_errors.TVFileError, match="leads out of the vault"):
+    with pytest.raises(tv_errors.TVFileError, match="points outside the vault"):
         compress_vault(db_dir)
     assert [path.name for path in tmp_path.iterdir()] == ["vault"]
 

@@ -146,7 +146,7 @@ def test_an_id_of_another_command_that_is_paused_is_a_refusal(run, folder):
     ("content", "said"),
     [
         (b"a,a\n1,2\n", "has two columns 'a'"),
-        (b"", "has no first line"),
+        (b"", "has no header line"),
         (b"a,b\n1,2\n3,4,5,6\n", "Row #3: Expected 2 columns, got 4"),
         (b"a\n\xff\xfe\n", "Convert it to UTF-8"),
     ],

@@ -99,7 +99,7 @@ def test_recomputed_cells_with_equal_values_are_counted(survey, vault):
     diff = vault.diff_instances("survey")
     assert not diff.differs
     assert diff.columns["q2"].recomputed_same == 4
-    assert "q2: 4 computed anew and the same" in repr(diff)
+    assert "q2: 4 recomputed without change" in repr(diff)
     survey.next(force=True)
     found = {name: item.recomputed_same for name, item in vault.diff_instances("survey").columns.items()}
     assert found == {"name": 0, "q1": 4, "q2": 4, "vote": 4}

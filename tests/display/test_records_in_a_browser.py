@@ -114,7 +114,7 @@ def _share_of_text(picture, theme) -> float:
         ("ended-process", ["succeeded", "first"]),
         ("lineage", ["questions(", HOSTILE, "asking.answer"]),
         ("plan", ["to compute", "answer", "questions_index"]),
-        ("sound-report", ["as the catalog claims"]),
+        ("sound-report", ["matches the catalog"]),
         ("damage-report", ["damaged", "table.parquet"]),
     ],
 )

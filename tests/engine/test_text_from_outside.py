@@ -193,7 +193,7 @@ def test_error_text_of_megabytes_is_bounded_where_it_is_shown(vault):
         vault.execute_instance("t", process_id="night")
     info = vault.get_process("night")
     assert MOST_RECORDED <= len(info.error.message) < MOST_RECORDED + 100
-    assert "characters left out" in info.error.message
+    assert "characters omitted" in info.error.message
     assert info.error.message.endswith("</p>")
     assert len(repr(info)) < 5_000
     assert len(info._repr_html_()) < 100_000

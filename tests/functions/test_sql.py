@@ -58,7 +58,7 @@ def test_select_reads_its_arguments_and_nothing_else(vault):
         select("FROM stories", stories=["x"])
     with pytest.raises(tv_errors.TVArgumentError, match="table function 'read_text'"):
         select("FROM read_text('/etc/passwd')")
-    with pytest.raises(tv_errors.TVArgumentError, match="another schema"):
+    with pytest.raises(tv_errors.TVArgumentError, match="unknown schema"):
         select("FROM vault.tables")
     vault.create_builder_file("authors", "authors_index", text=BUILDER.replace("GROUP", "COPY"))
     with pytest.raises(tv_errors.TVArgumentError, match="syntax error"):

@@ -162,7 +162,7 @@ class TestTableFromCsv:
             (",A\n0,2\n", "Column 1 of .*fruit.csv' has no name"),
             ("A;B\n1;2\n", "seems to be separated by ';'"),
             ("A\tB\n1\t2\n", "seems to be separated by"),
-            ("", "no first line"),
+            ("", "no header line"),
             ('A,B\n1,"2\n3,4\n', "never closed"),
         ],
     )

@@ -101,7 +101,7 @@ def test_single_set_of_artifacts_belongs_to_the_newest_instance(imported):
     assert Path(frame["label"][0]).read_text() == "label of apple.txt\n"
     assert newest == imported.get_table_instances("labels")[-1]
     older = imported.get_table_instances("labels")[0]
-    with pytest.raises(tv_errors.TVArtifactError, match="gone"):
+    with pytest.raises(tv_errors.TVArtifactError, match="were removed when a newer instance replaced them"):
         imported.get_dataframe("labels", instance_id=older)
     frame, _ = imported.get_dataframe("labels", instance_id=older, full_artifact_path=False)
     assert list(frame["label"]) == ["apple.txt", "pear.txt", "fig.txt"]

@@ -66,7 +66,7 @@ def test_folders_above_the_target_are_made(tmp_path):
 @pytest.mark.parametrize("inside", ["", "new", "fruits/new"])
 def test_a_target_inside_the_source_is_refused(legacy, inside):
     before = snapshot(legacy)
-    with pytest.raises(tv_errors.TVArgumentError, match="lies in the legacy vault"):
+    with pytest.raises(tv_errors.TVArgumentError, match="is the legacy vault or a folder inside it"):
         import_legacy_vault(legacy, legacy / inside)
     assert snapshot(legacy) == before
 

@@ -29,7 +29,7 @@ def test_a_name_that_is_not_allowed_any_more_is_changed_and_said_so(legacy, tmp_
     rename_table(legacy, "empty", "self")
     vault, notes = import_with_notes(legacy, tmp_path / "new")
     assert sorted(vault.get_tables()) == ["imported-Labels", "imported-self", "labels", "my-fruits", "orders"]
-    assert sum("because its name is not allowed any more" in note for note in notes) == 3
+    assert sum("because its name is no longer valid" in note for note in notes) == 3
     assert "my-fruits_index" in vault.get_builders_list("my-fruits", version="next")
     assert vault.verify().ok
 
@@ -47,7 +47,7 @@ def test_an_id_that_is_not_allowed_any_more_is_made_anew_and_said_so(legacy, tmp
     vault, notes = import_with_notes(legacy, tmp_path / "new")
     assert vault.get_table_instances("baskets", version="my-version") == ["my-version_17_0123456789abcdef"]
     assert any(
-        "'my_version_17_0123456789abcdef' of table 'baskets' is called 'my-version_17_" in note for note in notes
+        "'my_version_17_0123456789abcdef' of table 'baskets' was renamed to 'my-version_17_" in note for note in notes
     )
     assert vault.get_dataframe("baskets", version="my-version")[0]["n"].tolist() == [1, 2]
 
@@ -57,7 +57,7 @@ def test_an_instance_without_files_is_left_out_and_the_others_come_in(legacy, tm
     change_metadata(legacy, "tables_temp.json", lambda content: content["labels"].append("TEMP_gone"))
     vault, notes = import_with_notes(legacy, tmp_path / "new")
     assert len(vault.get_table_instances("fruits")) == 2
-    assert len([note for note in notes if "left out, because its files are missing" in note]) == len(notes) == 2
+    assert len([note for note in notes if "was skipped, because its files are missing" in note]) == len(notes) == 2
     assert vault.verify().ok
 
 
@@ -88,7 +88,7 @@ def test_links_that_lead_out_of_the_vault_are_left_behind(legacy, tmp_path):
     vault, notes = import_with_notes(legacy, tmp_path / "new")
     assert vault.get_code_modules_list() == ["makers", "unused"]
     assert not [path for path in (tmp_path / "new").rglob("*") if path.is_file() and path.read_bytes() == b"secret"]
-    assert any("was left behind" in note for note in notes)
+    assert any("was not copied" in note for note in notes)
     assert any("names artifacts that are missing: small/plum.bin" in note for note in notes)
 
 
@@ -120,7 +120,7 @@ def test_process_ids_that_are_not_allowed_any_more_are_made_anew(legacy, tmp_pat
     log = legacy / "metadata" / "logs.txt"
     log.write_text(log.read_text().replace("ledger-2024", "ledger of 2024"))
     vault, notes = import_with_notes(legacy, tmp_path / "new")
-    assert any("process 'ledger of 2024' is called '" in note for note in notes)
+    assert any("process 'ledger of 2024' was renamed to '" in note for note in notes)
     newest = vault.get_table_instances("orders")[-1]
     made_by = vault.get_process(vault.get_descriptions(newest, "orders")["process_id"])
     assert (made_by.operation, made_by.author) == ("write_instance", "bob")

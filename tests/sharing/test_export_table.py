@@ -40,8 +40,8 @@ def test_targets_are_checked_before_anything_is_written(gallery, tmp_path):
     inside = Path(gallery.db_dir) / "out.csv"
     for arguments, said in [
         ({"target": tmp_path / "there.csv"}, "exists already; overwrite=True replaces it"),
-        ({"target": tmp_path / "x.doc"}, "a file ends in .parquet, .csv, .jsonl, .json, .arrow"),
-        ({"target": tmp_path / "x"}, "format='dataset' makes a folder"),
+        ({"target": tmp_path / "x.doc"}, "Use .parquet, .csv, .jsonl, .json, .arrow"),
+        ({"target": tmp_path / "x"}, "or format='dataset' for a folder"),
         ({"target": tmp_path / "x", "format": "datset"}, "no format 'datset'; did you mean 'dataset'"),
         ({"target": inside}, "is inside the vault"),
         ({"target": tmp_path / "no" / "x.csv"}, "There is no folder"),

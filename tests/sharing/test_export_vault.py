@@ -119,7 +119,7 @@ def test_wrong_exports_of_vaults_are_refused(gallery, tmp_path):
     for arguments, said in [
         ({"target": mine, "addresses": "pictures"}, "exists already"),
         ({"target": mine, "addresses": "pictures", "overwrite": True}, "not an earlier export"),
-        ({"target": tmp_path / "x", "addresses": []}, "nothing to export"),
+        ({"target": tmp_path / "x", "addresses": []}, "no instances to export"),
         ({"target": tmp_path / "x", "addresses": "picture"}, "did you mean 'pictures'"),
         ({"target": tmp_path / "x", "addresses": "pictures(TEMP_base)"}, "TEMP_base"),
         ({"target": tmp_path / "x", "addresses": "pictures", "inputs": "frame"}, "did you mean 'frames'"),

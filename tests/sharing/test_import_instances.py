@@ -158,7 +158,7 @@ def test_tag_of_another_instance_stays_with_a_warning(gallery, vault):
     vault.write("pictures", pd.DataFrame({"x": [1]}))
     vault.create_tag("paper", "pictures")
     mine = vault.get_table_instances("pictures")[0]
-    with pytest.warns(TableVaultWarning, match="Tag 'paper' of table 'pictures' names instance"):
+    with pytest.warns(TableVaultWarning, match="Tag 'paper' of table 'pictures' already names instance"):
         vault.import_instances(gallery.db_dir, ["pictures"])
     assert [item.instance_id for item in vault.get_tags()] == [mine]
 
@@ -169,8 +169,8 @@ def test_wrong_imports_are_refused_and_leave_nothing(gallery, vault, tmp_path):
         ((tmp_path / "no.tar.xz",), "There is no archive"),
         ((vault.db_dir,), "is this vault itself"),
         ((gallery.db_dir, ["title"]), "did you mean 'titles'"),
-        ((gallery.db_dir, []), "names no tables"),
-        ((gallery.db_dir, {"titles": "x", "secret": "X"}), "two that would be one here"),
+        ((gallery.db_dir, []), "tables is empty"),
+        ((gallery.db_dir, {"titles": "x", "secret": "X"}), "maps two tables to the same name"),
         ((gallery.db_dir, {"titles": "artifacts"}), "Forbidden Table Name"),
     ]:
         with pytest.raises(tv_errors.TVArgumentError, match=said):
@@ -283,7 +283,7 @@ def test_instance_of_the_same_id_with_other_content_is_refused(gallery, vault, t
     (folder / forged).chmod(0o755)
     (folder / forged).rename(folder / real)
     statement(Path(source.db_dir), "UPDATE instances SET instance_id = ?, folder = ?", real, real)
-    with pytest.raises(tv_errors.TVArgumentError, match="is here already, with other content; nothing was imported"):
+    with pytest.raises(tv_errors.TVArgumentError, match="already exists with different content; nothing was imported"):
         vault.import_instances(source.db_dir)
     assert vault.read("titles")["title"].tolist() == ["Fox", "Owl", "Sea"]
 
@@ -301,7 +301,7 @@ def test_source_that_changes_while_its_import_is_paused_is_refused(received, vau
         vault.import_instances(received, process_id="take")
     monkeypatch.setattr(imports, "copy_whole", copy)
     statement(received, "UPDATE instances SET manifest = ?", "0" * 64)
-    with pytest.raises(tv_errors.TVFileError, match="another instance in the place"):
+    with pytest.raises(tv_errors.TVFileError, match="was replaced or deleted in the source"):
         vault.import_instances(received, process_id="take")
     assert vault.get_tables() == []
     vault.stop_process("take")

@@ -41,13 +41,13 @@ def test_hostile_statements_are_refused_and_change_nothing(vault):
 
 def test_refusals_say_what_query_is_for(vault):
     for statement, said in (
-        ("COPY stories TO 'x'", "another kind"),
+        ("COPY stories TO 'x'", "unsupported statement type"),
         ("SELECT 1; SELECT 2", "there are 2 statements"),
         ("", "there is no statement"),
         ("SELECT a b c", 'syntax error at or near "c" at character 12'),
         ("FROM read_text('x')", "table function 'read_text' is not among"),
-        ("FROM main.stories", "'main.stories' is in another schema"),
-        ("FROM stories AT (VERSION => 1)", "as_of reads an earlier moment"),
+        ("FROM main.stories", "'main.stories' is in an unknown schema"),
+        ("FROM stories AT (VERSION => 1)", "as_of to read an earlier state"),
         ("SHOW TABLES", "vault.tables lists the tables"),
         ("WITH x AS (DELETE FROM stories RETURNING 1) FROM x", "DELETE is not allowed"),
     ):

@@ -239,7 +239,7 @@ def test_views_describe_the_vault(vault):
     assert rows(vault.query(columns)) == [("title", "large_string", 0), ("stars", "Int64", 1)]
     listed = rows(vault.query("SELECT process_id, status FROM vault.processes"))
     assert listed == [(info.process_id, info.status) for info in vault.get_history()]
-    with pytest.raises(tv_errors.TVArgumentError, match="schemas are artifacts, errors, provenance, vault"):
+    with pytest.raises(tv_errors.TVArgumentError, match="use one of artifacts, errors, provenance, vault"):
         vault.query("FROM history.tables")
 
 

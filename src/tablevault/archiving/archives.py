@@ -163,7 +163,7 @@ def _check_nobody_works(layout: VaultLayout) -> None:
         if owners.is_alive(name):
             raise TVProcessError(
                 f"The vault '{layout.root}' is in use: process number {owners.process_number(name)} is running an "
-                "operation in it. Wait for its end, or stop it with stop_process(…, force=True)."
+                "operation in it. Wait until it ends, or stop it with stop_process(…, force=True)."
             )
 
 
@@ -245,7 +245,9 @@ def _linked_file(link: Path) -> Path:
     """Return the external target of a link, which is packed in its place to make the archive self-contained."""
     source = link.resolve()
     if not source.is_file():
-        raise TVFileError(f"'{link}' leads out of the vault, and not to a file; remove it, or put a copy in its place.")
+        raise TVFileError(
+            f"'{link}' points outside the vault, but not to a file. Remove it, or replace it with a copy of its target."
+        )
     return source
 
 
@@ -258,7 +260,7 @@ def check_unpacked(layout: VaultLayout, archive: Path) -> None:
         If it is not a vault.
     """
     if not layout.marker.is_file() or not layout.catalog.is_file():
-        raise TVArgumentError(f"'{archive}' is not the archive of a vault: it has no marker, or no catalog.")
+        raise TVArgumentError(f"'{archive}' is not the archive of a vault: the marker or the catalog is missing.")
     marker_of(layout)
     for folder in (layout.code_functions, layout.worker_logs, layout.owners, layout.trash, layout.temporary):
         files.make_folder(folder)

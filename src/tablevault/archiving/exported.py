@@ -57,7 +57,7 @@ def exported(target: Path, overwrite: bool, is_earlier: Callable[[Path], bool]) 
     if exists and not overwrite:
         raise TVArgumentError(f"'{target}' exists already; overwrite=True replaces it.")
     if exists and (target.is_symlink() or not is_earlier(target)):
-        raise TVArgumentError(f"'{target}' is not an earlier export, so it is not replaced; move it away.")
+        raise TVArgumentError(f"'{target}' is not an earlier export, so it is not overwritten. Move it away.")
     try:
         with staged_beside(target, "exporting") as folder:
             made = folder / target.name
@@ -70,7 +70,7 @@ def exported(target: Path, overwrite: bool, is_earlier: Callable[[Path], bool]) 
                 files.fsync_file(made)
             files.replace(made, target)
     except BlockingIOError as error:
-        raise TVProcessError(f"Another export is writing '{target}'; wait for its end.") from error
+        raise TVProcessError(f"Another export is writing '{target}'; wait until it ends.") from error
 
 
 def copy_artifact(source: Path, target: Path, record: ArtifactRecord) -> None:

@@ -206,8 +206,8 @@ class _Planning:
         theirs = content_digests(self._theirs.folder(table, instance), instance)
         if content_digests(self._ours.folder(existing, ours), ours) != theirs:
             raise TVArgumentError(
-                f"Instance '{instance.instance_id}' of table '{existing.name}' is here already, with other content; "
-                "nothing was imported."
+                f"Instance '{instance.instance_id}' of table '{existing.name}' already exists with different "
+                "content; nothing was imported."
             )
         self._skipped.append(instance.instance_id)
         return True
@@ -290,8 +290,8 @@ class _Planning:
             known = self._ours.contents.tagged(ours[name], tag.tag) if name in ours else None
             if known is not None and known.instance_id != tag.instance_id:
                 self._warnings.append(
-                    f"Tag '{tag.tag}' of table '{name}' names instance '{known.instance_id}' here and stays there; in "
-                    f"the source it names '{tag.instance_id}'."
+                    f"Tag '{tag.tag}' of table '{name}' already names instance '{known.instance_id}' in this vault and "
+                    f"was not changed; in the source it names '{tag.instance_id}'."
                 )
             else:
                 names.check_tag(tag.tag)
@@ -346,7 +346,7 @@ def _chosen_names(tables: Any, source: VaultContext) -> dict[str, str]:
     else:
         chosen = {name: name for name in (theirs.table(there).name for there in tables)}
     if not chosen or len(set(map(names.fold, chosen.values()))) < len(chosen):
-        raise TVArgumentError(f"tables names no tables, or two that would be one here: {tables!r:.200}.")
+        raise TVArgumentError(f"tables is empty, or maps two tables to the same name: {tables!r:.200}.")
     return chosen
 
 
@@ -354,7 +354,9 @@ def _still_there(theirs: Lookup, origin: ImportSource, planned: ImportedInstance
     """Return an instance of the source; raise `TVFileError` if it differs from the planned one."""
     found = theirs.contents.instance_by_row(origin.row_id)
     if found is None or found.instance_id != origin.instance_id or (found.manifest or "") != planned.manifest:
-        raise TVFileError(f"The source has another instance in the place of '{origin.instance_id}' now; import again.")
+        raise TVFileError(
+            f"Instance '{origin.instance_id}' was replaced or deleted in the source during the import. Import again."
+        )
     return found
 
 

@@ -81,7 +81,7 @@ def _located(folder: ArtifactFolder, name: str) -> Path:
     try:
         path = folder.locate(name)
     except ValueError as error:
-        raise TVFileError(f"An artifact in {folder.path} is not as it was written: {error}.") from error
+        raise TVFileError(f"An artifact in {folder.path} has changed since it was written: {error}.") from error
     if path is None:
         raise TVFileError(f"The artifact {folder.path / name} is missing; verify() lists all problems.")
     return path

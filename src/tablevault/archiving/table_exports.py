@@ -88,7 +88,5 @@ def _kind_of(format_name: str, path: Path) -> str:
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in _FILES:
         listed = ", ".join(f".{name}" for name in _FILES)
-        raise TVArgumentError(
-            f"'{path.name}' does not say how to export: a file ends in {listed}; format='dataset' makes a folder."
-        )
+        raise TVArgumentError(f"'{path.name}' has no known suffix. Use {listed}, or format='dataset' for a folder.")
     return suffix

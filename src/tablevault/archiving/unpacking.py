@@ -161,7 +161,7 @@ class Unpacking:
                 stream.expect_content()
                 name = self._checked_name(member)
                 if name in self._names:
-                    raise self._refused(member, "it is there twice")
+                    raise self._refused(member, "duplicate member")
                 self._names.add(name)
                 self._take_room(member)
                 with self._refusals_named(member):
@@ -182,7 +182,7 @@ class Unpacking:
         self._room -= max(member.size, 0) + _BLOCK_BYTES
         self._entries -= 1
         if self._room < 0 or self._entries < 0:
-            raise TVFileError(f"There is not enough room on the disk to unpack '{self._archive}'.")
+            raise TVFileError(f"There is not enough disk space to unpack '{self._archive}'.")
 
     def _unpack(self, archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> None:
         path = self._target / name

@@ -75,7 +75,7 @@ class VaultExport:
         if inputs not in _INPUTS:
             raise TVArgumentError(f"inputs cannot be '{inputs}'{nearest(inputs, _INPUTS)}")
         if not addresses:
-            raise TVArgumentError("There is nothing to export: name at least one instance by its address.")
+            raise TVArgumentError("There are no instances to export. Give at least one address.")
         is_archive = path.name.endswith(SUFFIX)
 
         def write() -> None:

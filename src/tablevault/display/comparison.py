@@ -46,7 +46,7 @@ def diff_html(diff: InstanceDiff) -> str:
     for note in _notes(diff):
         sheet.note(note)
     sheet.table(
-        ("column", "status", "changed", "why", "computed anew, same", "failed before, after"),
+        ("column", "status", "changed", "why", "recomputed, same", "failed before, after"),
         [
             (
                 name,
@@ -148,7 +148,7 @@ def _column(item: ColumnDiff, diff: InstanceDiff) -> str:
     if item.causes:
         parts.append(", ".join(_causes(item)))
     if item.recomputed_same:
-        parts.append(f"{item.recomputed_same:,} computed anew and the same")
+        parts.append(f"{item.recomputed_same:,} recomputed without change")
     if any(item.failed):
         parts.append(f"{item.failed[0]:,} failed before, {item.failed[1]:,} after")
     return "; ".join(parts)

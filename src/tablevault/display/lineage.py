@@ -99,7 +99,7 @@ def _branch(relation: str, step: LineageStep, expanded: set[int], depth: int) ->
     if id(step) in expanded:
         return Branch(f"{name} (shown above)", "")
     if depth >= _DEEPEST:
-        return Branch(name, f"{text} (goes on; to_dict() has all of it)")
+        return Branch(name, f"{text} (truncated; see to_dict())")
     expanded.add(id(step))
     prefixes = {"inputs": "from ", "origin": "reused from ", "used_by": "used by "}
     return Branch(

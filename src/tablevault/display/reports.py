@@ -23,7 +23,7 @@ def plan_text(plan: InstancePlan) -> str:
 
 
 def _builder_plan(item: BuilderPlan) -> str:
-    total = "rows not known yet" if item.total is None else f"{item.total:,} rows"
+    total = "row count unknown" if item.total is None else f"{item.total:,} rows"
     computed = "" if item.computed is None else f", {item.computed:,} to compute"
     reused = "" if item.reused is None else f", {item.reused:,} to reuse"
     usage = f" (about {usage_text(item.usage)})" if item.usage else ""
@@ -85,7 +85,7 @@ def report_text(report: VerifyReport) -> str:
 def report_html(report: VerifyReport) -> str:
     """Return a report as HTML."""
     sheet = Sheet()
-    state = State("as the catalog claims", "ok") if report.ok else State(_counted(report), "wrong")
+    state = State("matches the catalog", "ok") if report.ok else State(_counted(report), "wrong")
     sheet.heading("", "Verification", state)
     sheet.note(f"{report.checked:,} files and folders checked")
     if report.problems:

@@ -49,9 +49,7 @@ def import_legacy_vault(source_dir: str | Path, db_dir: str | Path) -> str:
     source, target = Path(source_dir).expanduser().absolute(), Path(db_dir).expanduser().absolute()
     _check_source(source)
     if target.resolve() == source.resolve() or files.is_inside(source, target):
-        raise TVArgumentError(
-            f"'{target}' lies in the legacy vault itself, which stays as it is; choose a folder outside of it."
-        )
+        raise TVArgumentError(f"'{target}' is the legacy vault or a folder inside it. Choose a folder outside it.")
     _check_target(target)
     with _staging(target) as staged:
         importing = VaultImport(LegacyVault(source), staged)
@@ -83,5 +81,5 @@ def _staging(target: Path) -> Iterator[Path]:
             yield folder / "vault"
     except BlockingIOError as error:
         raise TVLockError(
-            f"Another import into '{target}' is running; wait for its end, or choose another folder."
+            f"Another import into '{target}' is running; wait until it ends, or choose another folder."
         ) from error

@@ -36,7 +36,7 @@ def import_history(processes: Sequence[LegacyProcess], notes: list[str]) -> dict
     records: dict[str, ProcessRecord] = {}
     for place, process in enumerate(processes):
         if places[process.process_id] != place:
-            notes.append(f"process '{process.process_id}' stands twice in the log; its last entry came in")
+            notes.append(f"process '{process.process_id}' appears twice in the log; its last entry was imported")
             continue
         parent = serials[places[process.parent_id]] if process.parent_id is not None else None
         records[process.process_id] = _record(process, serials[place], parent, _free_id(process, notes))
@@ -48,7 +48,7 @@ def _free_id(process: LegacyProcess, notes: list[str]) -> str:
         return names.check_process_id(process.process_id)
     except TVArgumentError:
         made = names.new_process_id()
-        notes.append(f"process '{process.process_id}' is called '{made}' now, because its id is not allowed any more")
+        notes.append(f"process '{process.process_id}' was renamed to '{made}', because its id is no longer valid")
         return made
 
 

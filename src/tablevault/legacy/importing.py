@@ -107,8 +107,8 @@ class VaultImport:
         name = _free_name(table.name, names.check_table_name, [record.name for record in self._tables.values()])
         if name != table.name:
             self.notes.append(
-                f"table '{table.name}' is called '{name}' now, because its name is not allowed any more; references to "
-                "it in builder files have to be changed"
+                f"table '{table.name}' was renamed to '{name}', because its name is no longer valid; update the "
+                "references to it in builder files"
             )
         record = TableRecord(
             table_id=len(self._tables) + 1,
@@ -130,7 +130,7 @@ class VaultImport:
 
     def _import_instance(self, table: LegacyTable, instance: LegacyInstance) -> None:
         if not instance.folder.is_dir() or not (instance.temporary or self._source.is_file(instance.frame)):
-            self.notes.append(f"{instance} was left out, because its files are missing")
+            self.notes.append(f"{instance} was skipped, because its files are missing")
             return
         record = self._record(instance)
         folder = InstanceFolder(self._context.layout.table(self._tables[table.name].folder) / record.folder)
@@ -195,7 +195,7 @@ class VaultImport:
                 seconds = (instance.committed_at or self._started_at).timestamp()
                 new = f"{version}_{int(seconds)}_{uuid.uuid4().hex}"
         if new != instance.instance_id:
-            self.notes.append(f"{instance} is called '{new}' now, because its id is not allowed any more")
+            self.notes.append(f"{instance} was renamed to '{new}', because its id is no longer valid")
         taken.add(names.fold(new))
         return version, new
 
@@ -347,7 +347,7 @@ class VaultImport:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
             elif path.is_symlink() or not path.is_dir():
-                self.notes.append(f"{path} is not a file of the legacy vault, and was left behind")
+                self.notes.append(f"{path} is not a file of the legacy vault and was not copied")
 
 
 def _artifact_state(table: LegacyTable, instance: LegacyInstance) -> ArtifactState:

@@ -202,7 +202,7 @@ class LegacyVault:
 
     def _folder(self, parent: Path, name: str) -> Path:
         if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
-            raise TVFileError(f"The legacy vault '{self.root}' names a folder {name!r}, which cannot be one.")
+            raise TVFileError(f"The legacy vault '{self.root}' names a folder {name!r}, which is not a valid name.")
         return parent / name
 
     # --- history --------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def _interval(value: str, unit: str, column: str) -> str:
         factor = _MICROSECONDS[unit]
         return f"to_microseconds({value} * {factor})" if factor > 1 else f"to_microseconds({value})"
     refusal = text(
-        f"column {column!r} has a duration that is not a whole number of microseconds, the least of an INTERVAL; "
+        f"column {column!r} has a duration that is not a whole number of microseconds, the resolution of an INTERVAL; "
         "scan reads it with format 'polars' or 'arrow'"
     )
     return f"CASE WHEN {value} % 1000 <> 0 THEN error({refusal}) ELSE to_microseconds({value} // 1000) END"

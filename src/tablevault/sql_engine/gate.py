@@ -84,7 +84,7 @@ def _parsed(statement: str) -> Any:
             place = f" at character {int(parsed['position']) + 1}" if "position" in parsed else ""
             raise _refused(f"{parsed['error_message']}{place}")
         said = str(parsed["error_message"])
-        raise _refused("this is a statement of another kind" if said.startswith("Only SELECT") else said)
+        raise _refused("unsupported statement type" if said.startswith("Only SELECT") else said)
     statements = parsed["statements"]
     if len(statements) != 1:
         raise _refused(f"there are {len(statements)} statements" if statements else "there is no statement")
@@ -143,21 +143,21 @@ class _Tree:
         if part["type"] == "TABLE_FUNCTION":
             self._check_table_function(part["function"])
         elif part["type"] == "SHOW_REF" and part["show_type"] not in _SHOWN:
-            raise _refused("SHOW has nothing to list here; SELECT * FROM vault.tables lists the tables")
+            raise _refused("SHOW is not supported; SELECT * FROM vault.tables lists the tables")
 
     def _check_kind(self, kind: str) -> None:
         if kind not in _QUERIES | _SOURCES | _ORDERS and not kind.endswith(_PARTS):
-            raise _refused(f"{kind.removesuffix('_QUERY_NODE').replace('_', ' ')} is not allowed in it")
+            raise _refused(f"{kind.removesuffix('_QUERY_NODE').replace('_', ' ')} is not allowed")
 
     def _named(self, part: dict[str, Any]) -> TableName:
         schema, name = str(part["schema_name"]), str(part["table_name"])
         if part.get("at_clause"):
-            raise _refused(f"{name!r:.200} has an AT clause; the parameter as_of reads an earlier moment")
+            raise _refused(f"{name!r:.200} has an AT clause; use the parameter as_of to read an earlier state")
         if part["catalog_name"] or (schema and schema.lower() not in self._schemas):
             path = ".".join(filter(None, (str(part["catalog_name"]), schema, name)))
             raise _refused(
-                f"{path!r:.200} is in another schema; the schemas are {', '.join(sorted(self._schemas))}, and tables "
-                "stand alone"
+                f"{path!r:.200} is in an unknown schema; use one of {', '.join(sorted(self._schemas))}, or "
+                "no schema for the frame of a table"
             )
         return TableName(schema, name)
 
@@ -171,7 +171,7 @@ class _Tree:
         if part["class"] == "FUNCTION":
             name = str(part.get("function_name", "")).lower()
             if name in _WITH_EFFECTS or name in _only_table_functions():
-                raise _refused(f"the function {name!r:.200} does more than to compute a value")
+                raise _refused(f"the function {name!r:.200} has side effects or returns a table")
 
 
 def _parser() -> Any:

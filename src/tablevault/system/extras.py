@@ -44,8 +44,8 @@ def check_polars_works() -> None:
     """Raise `TVArgumentError` in a forked process in which polars would deadlock."""
     if _polars_threads.are_lost:
         raise TVArgumentError(
-            "polars has run in the process that this one was forked off, and its threads do not survive a fork. Start "
-            "the process by the method 'spawn' of multiprocessing, or pass another format."
+            "polars was used before this process was forked, and its threads do not survive a fork. Start the process "
+            "with the method 'spawn' of multiprocessing, or pass another format."
         )
 
 

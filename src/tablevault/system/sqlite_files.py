@@ -43,7 +43,7 @@ def distrust(connection: sqlite3.Connection) -> None:
     try:
         for kind, name, text in connection.execute("SELECT type, name, sql FROM sqlite_master"):
             if kind not in ("table", "index") or not _is_plain(text):
-                raise StrangeSchemaError(f"its schema has a {kind!s:.40} {name!s:.100}, which TableVault never makes")
+                raise StrangeSchemaError(f"unexpected {kind!s:.40} {name!s:.100} in its schema")
     except UnicodeDecodeError as error:
         raise StrangeSchemaError(f"its schema is not text ({error})") from error
 

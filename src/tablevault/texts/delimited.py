@@ -69,7 +69,7 @@ def _header(path: str | PathLike[str], separator: str) -> list[str]:
     if not all(map(_is_unicode, names)):
         raise ValueError(f"The first line of '{path}' is not text in UTF-8. Convert the file to UTF-8.")
     if not names:
-        raise ValueError(f"'{path}' has no first line with the names of columns.")
+        raise ValueError(f"'{path}' has no header line. Name the columns in the first line.")
     for number, name in enumerate(names, 1):
         if not name.strip():
             raise ValueError(f"Column {number} of '{path}' has no name. Give it one in the first line.")

@@ -48,7 +48,7 @@ def cut(text: str, limit: int) -> str:
         return text
     end = limit // 4
     left_out = len(text) - limit
-    return f"{text[: limit - end]} [… {left_out:,} characters left out …] {text[-end:]}"
+    return f"{text[: limit - end]} [… {left_out:,} characters omitted …] {text[-end:]}"
 
 
 def duration(seconds: float) -> str:
