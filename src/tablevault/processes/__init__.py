@@ -1,1 +1,1 @@
-"""The life of processes: beginning, working, deciding, tidying up; pausing, resuming, stopping."""
+"""The life cycle of processes: begin, work, decide and tidy up; pause, resume and stop."""

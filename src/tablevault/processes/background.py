@@ -1,4 +1,4 @@
-"""Handing a prepared process over to a detached background worker."""
+"""Hand-over of a prepared process to a detached background worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tablevault.storage import files
 from tablevault.system.waiting import poll
 
 _POLL = 0.01
-"""Seconds between two checks whether the worker has taken the process over."""
+"""Interval of polling for the worker's claim, in seconds."""
 
 
 def hand_over(context: VaultContext, process: Process) -> None:

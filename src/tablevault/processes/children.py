@@ -1,4 +1,4 @@
-"""Children of a process: operations that it runs inside itself, each as a process of its own."""
+"""Child processes, for operations that a process runs inside itself."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ChildProcesses:
             self._parent.look_for_stop()
             outcome = outcome_of(error)
             if outcome is None or outcome.process_id != process_id:
-                # It was refused or interrupted before it began.
+                # The child was refused or interrupted before it began.
                 raise
             if outcome.kind is not OutcomeKind.STILL_PAUSED:
                 self._parent.begin_functions()

@@ -1,4 +1,4 @@
-"""How processes end: decided in one transaction, tidied up, finished, logged. Undo is written once, here."""
+"""Ends of processes: decided in one transaction, tidied up, finished and logged. All undo code is here."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Decisions:
             progress=process.progress.snapshot(),
         )
         decided = self._decide(own, *changes.ends)
-        # The processes that it ends are finished before it.
+        # Finish the processes that it ends before itself.
         decided[own.serial] = decided.pop(own.serial)
         return decided
 

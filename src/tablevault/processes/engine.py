@@ -116,7 +116,7 @@ class Engine:
     def run_child(self, operation: Operation[Any], process_id: str, shown_as: str) -> bool:
         """Run an operation as a child of this engine's parent, like `run` but without its warnings.
 
-        Return whether it did any work; one that has already succeeded does none.
+        Return whether it did any work; `False` if it had already succeeded.
         """
         with Interrupts() as interrupts:
             record = self._existing(process_id)
@@ -197,13 +197,13 @@ class Engine:
             with watching, interrupts.exposed():
                 changes = process.operation.work(process.plan, process)
         finally:
-            # They refer to one another: the catalog's connections would stay open until the next collection.
+            # Breaks a reference cycle, which would keep the catalog's connections open until the next collection.
             del process.children
         process.settle_checkpoints()
         return changes
 
     def _hand_over(self, process: Process) -> Outcome:
-        """Let a background worker take the process over."""
+        """Hand the process over to a background worker."""
         try:
             hand_over(self._context, process)
         except BaseException as error:
@@ -284,7 +284,7 @@ class Engine:
         names.check_process_id(process_id)
         record = self._processes.find(process_id)
         if record is not None and not self._liveness.is_alive(record) and record.status is not Status.PAUSED:
-            # A process that its owner left half-ended is ended first.
+            # First end a process whose owner left it half-ended.
             if not record.finished:
                 self.recovery.recover(record)
             record = self._processes.find(process_id)
@@ -369,11 +369,11 @@ class Engine:
                 generation = self._lookup.contents.generation()
                 plan = _with_locks(operation.plan(draft), draft.locks)
         except TVProcessError:
-            # An error about a process explains more than a conflict.
+            # An error about a process is more helpful than a conflict.
             raise
         except (TableVaultError, OSError):
-            # A conflict explains more than an object that is missing or exists already, and may be about to change. And
-            # a file may have been moved after its place was read from the catalog.
+            # A conflict is more helpful than a missing or existing object, which may be about to change. Also, a file
+            # may have been moved after its path was read from the catalog.
             if new.user_given:
                 # Another interpreter may have made the same call.
                 self._processes.check_id_is_free(new.process_id)
@@ -391,7 +391,7 @@ class Engine:
     def _plan_again(
         self, operation: Operation[Any], new: NewProcess, begun: Begun, plan: Plan
     ) -> tuple[int, Plan] | Blocked:
-        """Plan again with the locks held: another process has committed, or its remaining steps were done only now."""
+        """Plan again with the locks held, after another process committed or its failed steps were retried."""
         draft = Draft(self._lookup, new.process_id)
         try:
             if begun.has_failed_steps:
@@ -437,7 +437,7 @@ class Engine:
     # --- continuing -----------------------------------------------------------------------------------------------
 
     def _take_up(self, record: ProcessRecord, operation: Operation[Any] | None) -> Process:
-        """Claim a paused process; a wrong call leaves it as it is."""
+        """Claim a paused process; a wrong call leaves it unchanged."""
         if operation is not None:
             self._check_same_call(record, operation)
         if record.status is Status.STOPPED:
@@ -447,11 +447,11 @@ class Engine:
             raise TVProcessError(self._why_not_taken_up(record))
         try:
             if process.is_decided:
-                # Its owner decided, and died, after the record was read.
+                # The owner decided and died after the record was read.
                 self.decisions.finish(process.serial)
                 raise TVProcessError(self._why_not_taken_up(record))
             if operation is not None:
-                # The recorded arguments hold, except for payloads and for policies, which a later call may replace.
+                # The recorded arguments apply, except for payloads and policies, which a later call may replace.
                 process.operation = process.operation.continued_by(operation)
                 replaced = process.operation.replaced(record.arguments)
                 if replaced:

@@ -1,4 +1,4 @@
-"""Ends of attempts that raised an error: reverted, paused or left to another attempt."""
+"""Ends of failed attempts, which are reverted, paused or left to another attempt."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Failing:
         )
 
     def _cancel_jobs(self, process: Process, error: BaseException) -> str:
-        """Let providers cancel the jobs of a process that is reverted; return a sentence on jobs that may be charged.
+        """Have providers cancel the jobs of a reverted process; return a sentence on jobs that may be charged.
 
         The error gets the same sentence as a note.
         """
@@ -105,7 +105,7 @@ class Failing:
 
 
 def describe_error(error: BaseException, secrets: Secrets) -> ErrorInfo:
-    """Return an exception in the form that the catalog stores, without secrets; robust against its class."""
+    """Return an exception in the catalog's form, without secrets; safe for any exception class."""
     original = error.original if isinstance(error, FunctionError) else error
     return ErrorInfo(
         storable(secrets(without_namespaces(class_name_of(original)))),
@@ -144,7 +144,7 @@ def tell_unread(context: VaultContext, error: BaseException, paused: ProcessReco
     error
         The error: one of TableVault, or of the source.
     paused
-        The process that the source was read for; `None` if it was to begin one.
+        The process to be continued with the source; `None` if the source was for a new one.
     """
     is_exit = isinstance(error, SystemExit) and not is_from_signal(error)
     cause = Cause.FUNCTION if is_exit or cause_of(error) is Cause.SYSTEM else cause_of(error)
@@ -166,7 +166,7 @@ _KINDS = {
 
 
 def recorded_outcome(root: Path, record: ProcessRecord, status: Status) -> Outcome:
-    """Return the outcome of a process that the catalog has recorded.
+    """Return the outcome of a process from its catalog record.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def recorded_outcome(root: Path, record: ProcessRecord, status: Status) -> Outco
     record
         The process.
     status
-        Its state: that of the record, unless its owner has died.
+        Its status: that of the record, unless its owner has died.
     """
     return Outcome(
         _KINDS[status],

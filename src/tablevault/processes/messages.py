@@ -73,7 +73,7 @@ def note_of_child(outcome: Outcome, operation: str, table_name: str) -> str:
 
 
 def in_report(outcome: Outcome) -> str:
-    """Return an outcome as `restart_report` has it."""
+    """Return an outcome for `restart_report`."""
     match outcome.kind:
         case OutcomeKind.ROLLED_FORWARD:
             return "rolled forward"
@@ -186,12 +186,12 @@ def edited(record: ProcessRecord, edit: str) -> str:
 
 
 def resuming(record: ProcessRecord) -> str:
-    """Return the message for a call that continues a paused process without having named it."""
+    """Return the message for a call that continues a paused process without naming it."""
     since, error = "", ""
     if record.error is not None:
         error = f" ({record.error.type.rpartition('.')[2]})"
         if record.error.time is not None:
-            # Clocks of machines differ, and are set back.
+            # Clocks differ between machines and may be set back.
             seconds = max(0.0, (datetime.now(UTC) - record.error.time).total_seconds())
             since = f" {duration(seconds)} ago"
     unfinished = next((item for item in record.progress.items() if not item[1].done), None)
@@ -213,7 +213,7 @@ def already_done(record: ProcessRecord) -> str:
 
 
 _BUILDING = frozenset({"create_instance", "execute_instance", "write_instance", "write"})
-"""Operations whose exclusive lock on an instance means that they make it."""
+"""Operations that build the instance on which they hold an exclusive lock."""
 
 
 def _in_the_way(record: ProcessRecord, held: Lock | None) -> str:

@@ -1,4 +1,4 @@
-"""A process as its owner holds it: identity, session and lease in one object."""
+"""A process from its owner's view, with identity, session and lease in one object."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tablevault.storage.checkpoints import CheckpointStore
 
 _RECOVERY_POLL = 0.001
-"""Seconds between two checks whether a recovery is over, which takes milliseconds."""
+"""Interval of polling for the end of a recovery, in seconds; a recovery takes milliseconds."""
 
 
 @dataclass(eq=False, repr=False)
@@ -51,13 +51,13 @@ class Process:
     attempt: int
     """The number of this attempt, from 1: the fencing token."""
     user_given: bool
-    """Whether the user gave the id: an error from outside pauses it instead of reverting it."""
+    """Whether the user gave the id, so that an external error pauses it instead of reverting it."""
     operation: Operation[Any]
     plan: Plan
     lease: OwnerLock
-    """The lock file that shows this attempt as alive."""
+    """The lock file that proves that this attempt is alive."""
     status: Status = Status.RUNNING
-    """Its state when this attempt claimed it."""
+    """Its status when this attempt claimed it."""
     resumed: bool = False
     """Whether an earlier attempt may have run user code."""
     progress: ExecutionProgress = field(default_factory=ExecutionProgress, init=False)
@@ -68,7 +68,7 @@ class Process:
     stop_requested: bool = field(default=False, init=False)
     """Whether the work should end at its next row: a stop was requested, or this is a forked child."""
     functions_started: bool = field(default=False, init=False)
-    """Whether functions have started, so that an error belongs to the work, not to the resuming call."""
+    """Whether functions have started, so that an error is one of the work, not of the resuming call."""
     secrets: Secrets = field(default_factory=Secrets, init=False)
     """Secrets given to functions, which are not recorded anywhere; collected after a failure."""
     _checkpoints: CheckpointStore | None = field(default=None, init=False)
@@ -114,7 +114,7 @@ class Process:
 
     @property
     def lock_descriptors(self) -> tuple[int, ...]:
-        """Open files whose locks show this attempt as alive."""
+        """Open files whose locks prove that this attempt is alive."""
         return (self.lease.descriptor,)
 
     @property
@@ -143,7 +143,7 @@ class Process:
 
     @property
     def author(self) -> str:
-        """The author that runs the operation."""
+        """Author of the operation."""
         return self.context.author
 
     @cached_property
@@ -187,12 +187,12 @@ class Process:
         return self._checkpoints
 
     def close_checkpoints(self) -> None:
-        """Make everything computed durable and close its files; a no-op if none were opened."""
+        """Make all computed rows durable and close the checkpoints; a no-op if none are open."""
         if self._checkpoints is not None:
             self._checkpoints.close()
 
     def settle_checkpoints(self) -> None:
-        """Close checkpoints that are about to be removed, at the least cost; after an error they can be read again."""
+        """Close checkpoints cheaply before their removal; they stay readable in case of a later error."""
         if self._checkpoints is not None:
             self._checkpoints.settle()
 
@@ -219,7 +219,7 @@ class Process:
         self.stop_requested = True
 
     def look_for_stop(self) -> None:
-        """Read from the catalog whether this process or an ancestor was asked to stop, or taken over."""
+        """Poll the catalog for a stop request or takeover of this process or an ancestor."""
         if not self.context.catalog.processes.may_go_on(self.serial, self.attempt):
             self.request_stop()
         if self.parent is not None:
@@ -238,7 +238,7 @@ class Process:
             )
 
     def begin_functions(self) -> None:
-        """Note that user code runs from here on."""
+        """Mark that user code runs from here on."""
         self.functions_started = True
 
 
@@ -254,7 +254,7 @@ class OwnerWatch:
     _STOP_SECONDS = 0.2
     _PROGRESS_SECONDS = 1.0
     _FIRST_PROGRESS_SECONDS = 0.2
-    """Shorter at first, so that the progress of an execution that is killed early is known."""
+    """Shorter than the others, so that an execution killed early has its progress recorded."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -287,13 +287,13 @@ class OwnerWatch:
 
 
 def new_owner(context: VaultContext, kind: str = "owner") -> tuple[OwnerLock, Owner]:
-    """Hold the lock file of a new attempt; return it with the owner that holds it."""
+    """Take the lock file of a new attempt; return it with its owner."""
     lease = context.owners.claim(kind)
     return lease, Owner(lease.name, context.owners.host, os.getpid())
 
 
 def claim(context: VaultContext, record: ProcessRecord, resumed: bool = True, kind: str = "owner") -> Process | None:
-    """Take over a process whose owner is gone or hands it over; `None` if another owner was faster."""
+    """Claim a process whose owner is dead or hands it over; `None` if another owner was faster."""
     lease, owner = new_owner(context, kind)
     process = None
     try:
@@ -340,13 +340,13 @@ def claim_when_free(context: VaultContext, record: ProcessRecord) -> Process | N
 
 
 def _is_gone(context: VaultContext, record: ProcessRecord) -> bool:
-    """Return whether an owner's interpreter is gone, while its workers may hold its lock a moment longer.
+    """Return whether an owner's interpreter has exited, although its workers may still hold its lock.
 
-    This only makes it worth waiting for the lock: a process number proves nothing.
+    This only makes waiting for the lock worthwhile: a process number proves nothing.
     """
     if record.owner_host != context.owners.host:
         return False
-    import psutil  # For owners that seem to be alive only: most commands meet none.
+    import psutil  # Imported only for owners that seem alive, which most commands do not encounter.
 
     try:
         return psutil.Process(record.owner_pid).status() == psutil.STATUS_ZOMBIE
@@ -360,7 +360,7 @@ _open_here: weakref.WeakSet[Process] = weakref.WeakSet()
 
 
 def _stop_in_child() -> None:
-    """Keep a forked child that returns from the user's function from calling it for another row."""
+    """Stop a forked child that returns from the user's function from processing further rows."""
     for process in list(_open_here):
         process.request_stop()
 

@@ -48,10 +48,10 @@ class Recovery:
         self._decisions.write_log()
 
     def recover(self, record: ProcessRecord) -> Outcome | None:
-        """Recover one process whose owner is dead; `None` if there was nothing to do, or another process did it.
+        """Recover one process whose owner is dead; `None` if no recovery is needed or another process did it.
 
-        The process is claimed first, in a separate transaction. Only then is its state in the catalog certain, even
-        if its owner's last commit failed half-way.
+        The process is first claimed in a separate transaction. Only then is its state in the catalog certain, even if
+        its owner's last commit failed half-way.
         """
         if (record.status is Status.PAUSED and record.user_given) or not self._context.is_writable:
             return None
@@ -68,7 +68,7 @@ class Recovery:
             self._decisions.finish(process.serial)
             return OutcomeKind.REVERTED if process.status is Status.REVERTED else OutcomeKind.ROLLED_FORWARD
         if process.user_given and process.status is Status.PAUSED:
-            # It was paused after the record was read, with a better reason.
+            # It was paused after the record was read, with a more precise error.
             return OutcomeKind.PAUSED
         if record.stop_requested and not self._liveness.is_being_stopped(record.serial):
             # Its owner died before it handled a stop request, and the requesting call has given up.
@@ -81,14 +81,14 @@ class Recovery:
         return OutcomeKind.REVERTED
 
     def remove_leftovers(self) -> None:
-        """Remove instances that were never committed, and half-written files, from the tables' folders."""
+        """Remove uncommitted instances and half-written files from the tables' folders."""
         for path in Leftovers(self._context).removable():
             _remove_if_allowed(path)
 
     def _sweep(self) -> None:
         """Remove folders of finished processes, stale lock files, half-written files, and the mark of a creation.
 
-        The catalog is read after the folders, so that it knows every process that began in between.
+        The catalog is read after the folders, so that it includes every process that began in between.
         """
         creating = self._context.layout.creating
         if creating.exists():

@@ -1,4 +1,4 @@
-"""Calls and shell commands that resume and stop a process, ready to be copied and run."""
+"""Python calls and shell commands that resume or stop a process, ready to copy and run."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _POSITIONAL: dict[str, tuple[str, ...]] = {
     "rename_table": ("table_name", "new_table_name"),
     "stop_process": ("to_stop_process_id",),
 }
-"""Positional arguments of commands; the table, unless listed here."""
+"""Positional arguments of commands; by default, the table."""
 
 _ALL_WITHOUT = {"create_tag": "instances", "refresh": "table_names"}
 """Arguments whose absence means everything; commands need an explicit option for it."""
 
 _FOUND_BY_SOURCE = frozenset({"run"})
-"""Operations whose call continues their paused process without its id."""
+"""Operations whose call resumes a paused process without its id."""
 
 _WITH_RECORDED_PLAN = frozenset({"gc"})
 """Operations that continue with their recorded plan, which the call does not repeat."""
@@ -52,7 +52,7 @@ FRAME = "frame"
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """The facts about a process that calls and commands are made from."""
+    """The facts about a process from which calls and commands are built."""
 
     root: Path
     """The vault's folder."""
@@ -90,7 +90,7 @@ class RecordedCall:
 
     @classmethod
     def of(cls, root: Path, record: ProcessRecord) -> RecordedCall:
-        """Return a process of the catalog."""
+        """Return the call of a process in the catalog."""
         return cls(root, record.operation, record.arguments, record.process_id)
 
     def _resuming_call(self) -> str:
@@ -122,12 +122,12 @@ class RecordedCall:
         elif self.operation == "write":
             places += ["FILE"]
         if any(place.startswith("-") for place in places):
-            # Otherwise such a name would be taken for an option.
+            # Otherwise the name would be parsed as an option.
             options, places = [], [*options, "--", *places]
         return shell_command(self.root, command_of(self.operation), *places, *options)
 
     def _given(self) -> Iterator[tuple[str, object]]:
-        """Yield the given arguments, without those that are recorded by their content's digest."""
+        """Yield the given arguments, except those recorded as a digest of their content."""
         operation = operation_named(self.operation)
         defaults, long = operation.default_arguments(), operation.long_arguments()
         for name, value in self.arguments.items():
@@ -145,7 +145,7 @@ def whole_of(record: ProcessRecord, processes: Processes) -> ProcessRecord:
 
 
 def _places(value: object, operation: str) -> list[str]:
-    """Return a positional argument as words of a command; a list has several, or none, and a mapping pairs."""
+    """Return the words of a positional argument: any number for a list, pairs for a mapping."""
     if isinstance(value, Mapping) and operation == "import_instances":
         return [f"{there}={here}" for there, here in value.items()]
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: they interrupt user code at once, and TableVault's own steps only between them."""
+"""Handling of Ctrl-C and SIGTERM, which interrupt user code at once but TableVault only between steps."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _Handler = Callable[[int, FrameType | None], object]
 
 
 class Interrupts:
-    """Takes over SIGINT and SIGTERM in the main thread while an operation runs.
+    """Handles SIGINT and SIGTERM in the main thread while an operation runs.
 
-    A signal that arrives while user code is exposed raises there; any other is kept until the next `check`, the next
-    `exposed`, or the end.
+    A signal that arrives while user code is exposed raises there; any other stays pending until the next `check`, the
+    next `exposed` or the end.
     """
 
     def __init__(self) -> None:
         self._previous: dict[int, _Handler] = {}
         self._given_back: dict[int, Any] = {}
-        """The handlers that are restored, where they are not those that are called."""
+        """The handlers to restore, if they differ from those that are called."""
         self._exposed = False
         self._pending: int | None = None
 
@@ -91,8 +91,8 @@ class Interrupts:
 
 
 def is_from_signal(error: BaseException) -> bool:
-    """Return whether a handler of signals raised an exception here."""
-    # Not by `isinstance`, which asks the class of a user's exception.
+    """Return whether a signal handler of this module raised an exception."""
+    # `isinstance` would call code of a user's exception class.
     if not issubclass(type(error), KeyboardInterrupt | SystemExit):
         return False
     innermost = frames_of(error)
@@ -102,7 +102,7 @@ def is_from_signal(error: BaseException) -> bool:
 
 
 def _is_of_ray(handler: object) -> bool:
-    """Return whether a handler is that of `ray.init()`, which stands for the default one and exits otherwise."""
+    """Return whether a handler is from `ray.init()`, which replaces the default one but exits differently."""
     return str(getattr(handler, "__module__", "")).partition(".")[0] == "ray"
 
 
@@ -111,17 +111,17 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 _entered: list[Interrupts] = []
-"""The active ones, in the order in which they were entered."""
+"""The active instances, in the order of entering."""
 
 
 _forking = threading.local()
-"""The signals that the forking thread had blocked before."""
+"""The signals that the forking thread had already blocked."""
 
 
 def _hold_signals() -> None:
     """Block signals while the interpreter forks.
 
-    A child would receive them with our handlers, whose exceptions get lost between the hooks.
+    A child would receive them with these handlers, whose exceptions are lost between the hooks.
     """
     if _entered:
         _forking.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -136,7 +136,7 @@ def _let_signals_go() -> None:
 def _give_back_in_child() -> None:
     """Restore the previous handlers in a forked child.
 
-    A pool that ends its workers waits for their exit: a SIGTERM must not become an exception that gets lost.
+    A pool that terminates its workers waits for their exit, so SIGTERM must not become a lost exception.
     """
     while _entered:
         _entered[-1]._give_back()

@@ -1,4 +1,4 @@
-"""Stopping a process: it is claimed first, and ended in the same transaction as the stop itself."""
+"""Stopping of a process, which is claimed first and ended in the same transaction as the stop itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tablevault.values.processes import ProcessRecord, Status
 
 _POLL = 0.02
 _KILL_PATIENCE = 5.0
-"""Seconds until a killed worker is seen as dead."""
+"""Maximum seconds until a killed worker counts as dead."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class StopProcess(Operation[StopPlan]):
                 ends.append(Decision(record.serial, claimed.attempt, Status.STOPPED, changes, waiting=_told(jobs)))
         if not left:
             return Changes(ends=tuple(ends))
-        # Those of its children are also the process's own.
+        # The process also reports the jobs of its children.
         ends = [replace(end, waiting=_told(left)) if end.serial == plan.serial else end for end in ends]
         return Changes(ends=tuple(ends), warnings=(f"Process '{target.process_id}' is stopped; {_told(left)}.",))
 

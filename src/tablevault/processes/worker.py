@@ -1,4 +1,4 @@
-"""The background worker: takes one prepared process over and runs it to its end.
+"""The background worker, which claims one prepared process and runs it to its end.
 
 Started by `background.hand_over`; not a public command.
 """
@@ -18,17 +18,17 @@ from tablevault.texts.plain import MOST_RECORDED, shown
 
 
 def main(arguments: list[str]) -> int:
-    """Run the process with this number, if it is still in the attempt that handed it over.
+    """Run the given process if it is still in the attempt that handed it over.
 
     Parameters
     ----------
     arguments
-        The vault's folder, the process's number, the number of its attempt. The options of its cluster come over the
-        standard input.
+        The vault's folder, the process's number and its attempt number. The cluster options are read from standard
+        input.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # The log takes any output of functions, whatever the encoding of the terminal is.
+            # The log accepts any output of functions, whatever the encoding of the terminal.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     db_dir, serial, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     ray = json.loads(sys.stdin.read())

@@ -1,4 +1,4 @@
-"""The names of Arrow types: `list<float32>`, `timestamp[us, tz=UTC]`, `struct<a: int64, b: list<string>>` and the like.
+"""Parser and formatter of Arrow type names such as `struct<a: int64, b: list<string>>`.
 
 ::
 
@@ -56,7 +56,7 @@ _SIMPLE: dict[str, pa.DataType] = {
 }
 
 ARROW_NAMES: tuple[str, ...] = (*_SIMPLE, "list<float32>", "struct<a: int64>", "decimal128(38, 9)")
-"""Names that error messages may suggest for a misspelt one."""
+"""Suggestions for misspelt names in error messages."""
 
 _SHORT: dict[pa.DataType, str] = {
     pa.float16(): "float16",
@@ -73,7 +73,7 @@ _FIELD_NAME = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s:<>,]+))\s*:""")
 
 
 def parse_arrow_type(text: str) -> pa.DataType:
-    """Return the Arrow type that a text names; raises `ValueError` if it names none."""
+    """Parse the name of an Arrow type; raises `ValueError` if it is invalid."""
     parser = _Parser(text)
     found = parser.type()
     parser.end()
@@ -81,7 +81,7 @@ def parse_arrow_type(text: str) -> pa.DataType:
 
 
 def arrow_name(arrow: pa.DataType) -> str:
-    """Return the name of an Arrow type; `parse_arrow_type` reads it back for the types it knows."""
+    """Return the name of an Arrow type, which `parse_arrow_type` reads back if it supports the type."""
     if arrow in _SHORT:
         return _SHORT[arrow]
     if pa.types.is_large_list(arrow):
@@ -98,7 +98,7 @@ def arrow_name(arrow: pa.DataType) -> str:
 
 
 class _Parser:
-    """One descent through one text."""
+    """Recursive-descent parser of one type name."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -1,4 +1,4 @@
-"""Group commits of artifacts: the files of an interval's rows are hashed in a pool and synced together."""
+"""Group commit of artifacts, which hashes the files of an interval's rows in a pool and syncs them together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FEW = 8
 """Maximum number of files that are synced one by one in the calling thread, which is cheaper than a pool."""
 _MOST_THREADS = 8
 _SETTLED_NANOSECONDS = 20_000_000
-"""Age from which on a file's times tell of later writes: the clocks of file systems tick every 4 to 10 ms."""
+"""Age from which a file's timestamps reveal later writes; file system clocks tick every 4 to 10 ms."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -38,7 +38,7 @@ class _Look(NamedTuple):
 
 
 class _Hashed(NamedTuple):
-    """A file's content as it was read."""
+    """Digest of a file, with its attributes at the time of reading."""
 
     look: _Look
     """Taken before reading."""
@@ -97,16 +97,16 @@ class ArtifactCommits:
         return outcomes
 
     def describe(self, names: Sequence[str]) -> list[ArtifactRecord | None]:
-        """Return the records of files as they are now, durable; `None` for those that do not exist.
+        """Make files durable and return their current records; `None` for missing files.
 
-        A file that has not changed since it was recorded is not read again.
+        Files that are unchanged since they were recorded are not read again.
 
         Raises
         ------
         OSError
             If a file cannot be read, or made durable.
         ValueError
-            If a name is not that of a file in the folder.
+            If a name does not refer to a file in the folder.
         """
         changed = [name for name in names if not self._is_as_recorded(name)]
         outcomes = self.record(changed)
@@ -131,7 +131,7 @@ class ArtifactCommits:
         return look == content.look and look.changed + _SETTLED_NANOSECONDS <= content.began
 
     def _locate(self, names: Iterable[str]) -> tuple[dict[str, Path], dict[str, ArtifactRecord | OSError | ValueError]]:
-        """Return the real paths of the named files, and the errors of those that cannot be used."""
+        """Return the resolved paths of the named files, and an error for each unusable one."""
         found: dict[str, Path] = {}
         wrong: dict[str, ArtifactRecord | OSError | ValueError] = {}
         for name in dict.fromkeys(names):
@@ -145,13 +145,13 @@ class ArtifactCommits:
         return found, wrong
 
     def _sync(self, paths: Mapping[str, Path]) -> dict[str, OSError]:
-        """Make files and their folders durable; return those that may not be, each with the error."""
+        """Sync files and their folders; return the errors of files that may not be durable."""
         if self._file_system is not None and self._choice.is_for_all(len(paths)):
             began = time.monotonic()
             try:
                 self._file_system.sync()
             except OSError as error:
-                # It does not name a file, and may belong to another program.
+                # The error does not name a file, and may stem from another program's write.
                 return dict.fromkeys(paths, error)
             self._choice.note_all(time.monotonic() - began)
             return {}
@@ -175,12 +175,12 @@ class ArtifactCommits:
         return failed
 
     def _settled(self, path: Path, content: _Hashed, failed: OSError | None) -> _Hashed:
-        """Return the content of a file that is durable; raise the `OSError` of one that cannot be made so."""
+        """Return the durable content of a file; raises `OSError` if it cannot be made durable."""
         if failed is not None:
             return _write_anew(path, content)
         if _look_at(path) == content.look:
             return content
-        # Its function is still writing; the file is checked again at the end.
+        # The function is still writing; the file is checked again at the end.
         again = _hash(path)
         if isinstance(again, OSError):
             raise again
@@ -189,9 +189,9 @@ class ArtifactCommits:
 
 
 class SyncChoice:
-    """Chooses the cheaper way: syncing the whole file system, or one file after the other.
+    """Chooses between one sync of the whole file system and one fsync per file.
 
-    Both are measured in use, which accounts for other programs that keep the same disk busy.
+    Both are timed in use, which accounts for the load of other programs on the same disk.
     """
 
     _WEIGHT = 0.25
@@ -204,7 +204,7 @@ class SyncChoice:
         self._asked = 0
 
     def is_for_all(self, count: int) -> bool:
-        """Return whether this number of files is better synced by one `syncfs` of the file system."""
+        """Return whether to sync this number of files with one `syncfs`."""
         if count <= _FEW:
             return False
         self._asked += 1
@@ -214,11 +214,11 @@ class SyncChoice:
         return is_cheaper if self._asked % self._TRY_THE_OTHER else not is_cheaper
 
     def note_all(self, seconds: float) -> None:
-        """Note how long the whole file system took."""
+        """Record the duration of a `syncfs`, in seconds."""
         self._all = self._mean(self._all, seconds)
 
     def note_each(self, seconds: float) -> None:
-        """Note how long a file took."""
+        """Record the duration per file of a series of fsyncs, in seconds."""
         self._each = self._mean(self._each, seconds)
 
     def _mean(self, before: float | None, newest: float) -> float:
@@ -226,7 +226,7 @@ class SyncChoice:
 
 
 def _in_pool(do: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
-    """Return what `do` returns for all items, in their order."""
+    """Map `do` over the items, in a thread pool if there are many; keeps their order."""
     if len(items) <= _FEW:
         return [do(item) for item in items]
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "tablevault-artifacts") as pool:
@@ -253,7 +253,7 @@ def _fsync(path: Path) -> OSError | None:
 def _look_at(path: Path) -> _Look:
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
-        # It was a file a moment ago. Its replacement is refused at the end.
+        # The file was replaced after it was located; the replacement is refused at the end.
         raise FileNotFoundError(errno.ENOENT, "It is not a file any more", str(path))
     return _Look(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 

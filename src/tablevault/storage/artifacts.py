@@ -1,4 +1,4 @@
-"""Artifacts: the files that cells name, in the folder of their instance."""
+"""Artifact files that cells name, in the folder of their instance."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tablevault.storage import files
 from tablevault.values.contents import ArtifactRecord
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
-"""Of most files: a name that is its own normal form, and lies inside wherever that is."""
+"""Fast path for most names, which are already normalised and cannot leave the folder."""
 _SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "__pycache__", "icon\r"})
 
 
 def normalise_name(value: object) -> str:
-    """Return the relative path, with `/` between parts, that a cell of an `artifact_string` column stands for.
+    """Return the normalised relative path, with `/` separators, in a cell of an `artifact_string` column.
 
-    Raises `ValueError` if it is not text or a path, or if it cannot lie inside a folder wherever that may be.
+    Raises `ValueError` if the value is not text or a path, or not a valid path inside the artifact folder.
     """
     if not isinstance(value, (str, os.PathLike)):
         raise ValueError(f"{value!r} is not the path of an artifact: it is a {type(value).__name__}, not text")  # noqa: TRY004
@@ -45,13 +45,13 @@ class ArtifactFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._real_folders: dict[str, Path] = {}
-        """Where the folders of files really are, links followed; each is looked up once."""
+        """Cache of resolved folder paths."""
 
     def checked_name(self, value: object) -> str:
-        """Return the name that a cell stands for; the file itself may still be missing.
+        """Return the normalised name in a cell; the file itself may be missing.
 
-        Raises `ValueError` if it cannot be one of this folder's files: see `normalise_name`; or because a symbolic link
-        leads out of the folder, because it is not a file, or because its name is too long.
+        Raises `ValueError` as `normalise_name` does, or if the path leaves the folder through a symbolic link, is not a
+        file, or is too long.
         """
         name = normalise_name(value)
         try:
@@ -65,7 +65,7 @@ class ArtifactFolder:
         return name
 
     def locate(self, name: str) -> Path | None:
-        """Return where the named file really is; `None` if it does not exist.
+        """Return the resolved path of the named file; `None` if it does not exist.
 
         Raises `ValueError` if it is not a file, or lies outside the folder because of a symbolic link.
         """
@@ -89,23 +89,23 @@ class ArtifactFolder:
         return self._file_at(name, self.path / name)
 
     def folders_above(self, name: str, real: Path) -> list[Path]:
-        """Return the folders between a file (which is really at `real`) and this one, which is the last."""
+        """Return the folders above a file with the resolved path `real`, up to this one, which is the last."""
         between = {parent for parent in (self.path / name).parents if self.path in parent.parents}
         root = Path(os.path.realpath(self.path))
         between |= {parent for parent in real.parents if root in parent.parents}
         return [*sorted(between, key=lambda folder: len(folder.parts), reverse=True), self.path]
 
     def exists(self, name: str) -> bool:
-        """Return whether there is anything of this name."""
+        """Return whether an entry of any type has this name."""
         return os.path.lexists(self.path / normalise_name(name))
 
     def existing(self, names: Iterable[str]) -> set[str]:
-        """Return those of the names of which there is anything; looks into each folder once."""
+        """Return the names that exist; scans each folder once."""
         there = self.listing()
         return {name for name in names if name in there or (_is_set_aside(name) and self.exists(name))}
 
     def matches(self, record: ArtifactRecord) -> bool:
-        """Return whether the file is there as it was recorded, by size and then by content."""
+        """Return whether the file exists with the recorded size and content."""
         try:
             real = self._inside(self.path / normalise_name(record.path))
             status = real.stat()
@@ -116,23 +116,23 @@ class ArtifactFolder:
             return False
 
     def listing(self) -> set[str]:
-        """Return the names of all files; hidden and system ones aside, links to folders count as files."""
+        """Return the names of all but hidden and system files; links to folders count as files."""
         return {name for name, _ in self._walk()}
 
     def missing(self, names: Iterable[str]) -> list[str]:
-        """Return those of the names that are not files inside this folder, sorted."""
+        """Return the given names that are not files inside this folder, sorted."""
         plain = {name for name, is_plain in self._walk() if is_plain}
         return sorted(name for name in set(names) - plain if not self._is_file(name))
 
     def unnamed(self, names: Iterable[str]) -> list[str]:
-        """Return the files that are not among the names, sorted; hidden and system ones aside."""
+        """Return the files not among the names, sorted, without hidden and system files."""
         return sorted(self.listing() - set(names))
 
     def adopt(self, source_folder: Path, records: Iterable[ArtifactRecord]) -> None:
-        """Take over files of another artifact folder under the same names, durably: as hard links where possible.
+        """Hard-link or copy files of another artifact folder under the same names, durably.
 
-        A file that is there already as it was recorded is left alone. Raises `FileExistsError` if it is another one,
-        and `FileNotFoundError` if the other folder does not have it.
+        An existing file that matches its record is kept. Raises `FileExistsError` if it does not match, and
+        `FileNotFoundError` if the other folder lacks the file.
         """
         by_folder: dict[str, dict[str, ArtifactRecord]] = {}
         for record in records:
@@ -166,7 +166,7 @@ class ArtifactFolder:
         return real
 
     def _inside(self, path: Path) -> Path:
-        """Return where a file really is; raises `ValueError` if that is outside this folder."""
+        """Return the resolved path of a file; raises `ValueError` if it lies outside this folder."""
         real = Path(os.path.realpath(path))
         if Path(os.path.realpath(self.path)) not in real.parents:
             raise ValueError(f"artifact {str(path.relative_to(self.path))!r} lies outside its folder: {real}")
@@ -179,7 +179,7 @@ class ArtifactFolder:
             return False
 
     def _walk(self) -> Iterator[tuple[str, bool]]:
-        """Yield the name of each entry that is not a folder, and whether it is a plain file."""
+        """Yield the name of each entry except folders, and whether it is a regular file."""
         files.unlinked(self.path)
         waiting = [""]
         while waiting:
@@ -195,7 +195,7 @@ class ArtifactFolder:
 
 
 def _is_set_aside(name: str) -> bool:
-    """Return whether a part of a name is one of the hidden and system names that listings leave out."""
+    """Return whether listings omit a name because a part of it is hidden or a system name."""
     return any(part.startswith(".") or part.casefold() in _SYSTEM_NAMES for part in name.split("/"))
 
 

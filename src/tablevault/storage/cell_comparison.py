@@ -1,4 +1,4 @@
-"""Whether cells of two columns differ: by value, without tolerance; NaN equals NaN, and JSON counts by structure."""
+"""Exact comparison of the cells of two columns; NaN equals NaN, and JSON is compared by structure."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _UNITS = ("s", "ms", "us", "ns")
 def different_cells(
     before: pa.ChunkedArray, before_type: ColumnType, after: pa.ChunkedArray, after_type: ColumnType
 ) -> Mask:
-    """Return which cells of two columns of the same length differ.
+    """Return a mask of the differing cells of two columns of the same length.
 
-    Columns of different types are compared by value where they are of one kind (numbers, texts, times) and one fits the
-    other without loss; elsewhere every pair of cells differs that is not null on both sides.
+    Columns of different types are compared by value if they are of one kind (numbers, texts, times) and fit a common
+    type without loss; otherwise all pairs of cells differ except two nulls.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def different_cells(
 
 
 def aligned(before: pa.ChunkedArray, after: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray] | None:
-    """Return two columns of simple values in one type that both fit without loss; `None` if there is none."""
+    """Cast two columns of simple values to a common type without loss; `None` if there is no such type."""
     first, second = _decoded(before), _decoded(after)
     for is_kind, common in _COMMON_TYPES:
         if is_kind(first.type) and is_kind(second.type):
@@ -192,4 +192,4 @@ _COMMON_TYPES: tuple[
     (pa.types.is_date, lambda before, after: pa.date64()),
     (pa.types.is_time, _common_time),
 )
-"""Each kind of simple values, with the type that holds those of two."""
+"""Predicates of simple types, each with a function that returns the common type of two."""

@@ -1,4 +1,4 @@
-"""Cells as text and as JSON, for formats that have no type for them."""
+"""Text and JSON forms of cells, for formats without a matching type."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 def text_column(column: Column, column_type: ColumnType) -> Column:
     """Return a column as text; null stays null.
 
-    Numbers are written with the fewest digits that give the same number again, `NaN`, `Infinity` and `-Infinity` by
-    these words, truth values as `true` and `false`, times in ISO 8601 with the offset where the column has a time zone,
-    durations in ISO 8601 as seconds (`PT1.5S`), bytes in Base64, and lists, structs and maps as JSON.
+    Numbers have the fewest digits that round-trip, or are `NaN`, `Infinity` or `-Infinity`; booleans are `true` or
+    `false`; times are in ISO 8601, with the offset if the column has a time zone; durations are in ISO 8601 as seconds
+    (`PT1.5S`), bytes in Base64, and lists, structs and maps in JSON.
     """
     arrow = column.type
     if pa.types.is_dictionary(arrow):
@@ -35,7 +35,7 @@ def text_column(column: Column, column_type: ColumnType) -> Column:
     if pa.types.is_floating(arrow):
         return _float_texts(column)
     if pa.types.is_timestamp(arrow) and arrow.tz is not None:
-        # Arrow writes +0200, for which many readers want +02:00.
+        # Arrow writes +0200; many readers expect +02:00.
         return pc.replace_substring_regex(column.cast(pa.string()), r"([+-]\d\d)(\d\d)$", r"\1:\2")
     if is_written_by_arrow(arrow):
         return column.cast(pa.string())
@@ -44,7 +44,7 @@ def text_column(column: Column, column_type: ColumnType) -> Column:
 
 
 def is_written_by_arrow(arrow: pa.DataType) -> bool:
-    """Return whether Arrow's own text of a type is exact and known to other programs."""
+    """Return whether Arrow's text form of a type is exact and understood by other programs."""
     if pa.types.is_timestamp(arrow):
         return arrow.tz is None
     plain = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_decimal, pa.types.is_date, pa.types.is_time)
@@ -54,8 +54,8 @@ def is_written_by_arrow(arrow: pa.DataType) -> bool:
 def json_values(column: Column, column_type: ColumnType) -> list[Any]:
     """Return the cells of a column as values that `json.dumps` writes exactly.
 
-    What JSON has no type for is text, as in `text_column`.
-    Decimals are text, since most readers of JSON take every fraction for a float. Times have a `T` between date and
+    Values without a JSON type become text, as in `text_column`.
+    Decimals are text, since most JSON parsers read every fraction as a float. Times have a `T` between date and
     time. Maps are lists of pairs.
     """
     arrow = column.type
@@ -79,7 +79,7 @@ def json_values(column: Column, column_type: ColumnType) -> list[Any]:
 
 
 def _float_texts(column: Column) -> Column:
-    # Arrow has no text of halves; as singles they are the same numbers.
+    # Arrow cannot write float16 as text; float32 holds the same numbers.
     texts = (column.cast(pa.float32()) if pa.types.is_float16(column.type) else column).cast(pa.string())
     for arrows, word in (("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-Infinity")):
         texts = pc.if_else(pc.equal(texts, arrows), word, texts)

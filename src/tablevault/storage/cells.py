@@ -1,7 +1,7 @@
-"""One cell at a time: whether a value fits a column, and the plain value that is stored for it.
+"""Checks of single values against column types, and conversion to the plain values that are stored.
 
-Nothing is lost silently: a value either is stored exactly or is refused. The exceptions are what the declared type
-asks for: fractions are rounded to `Float32`, and an aware datetime is moved to the zone of the column.
+Nothing is lost silently: a value is either stored exactly or refused. The exceptions follow from the declared type:
+fractions are rounded to `Float32`, and an aware datetime is moved to the zone of the column.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _INT64_MAXIMUM = 2**63 - 1
 
 
 def cell_checker(column_type: ColumnType | None) -> CellChecker:
-    """Return a function that returns the plain value to be stored for a value, or raises `TypeError` or `ValueError`.
+    """Return a function that converts a value for storage, or raises `TypeError` or `ValueError`.
 
-    What is raised says what is wrong with the value; where it stood is for the caller to add. Without a column type
-    every value that some column could hold fits. A missing value of any library is `None`, and so is NaN, as in
-    pandas' nullable types (within lists NaN stays NaN).
+    The error describes the fault of the value; the caller adds its position. Without a column type, every value fits
+    that some column could hold. Missing values of any library become `None`, and so does NaN, as in pandas' nullable
+    types (within lists NaN stays NaN).
     """
     if column_type is None:
         return natural_value
@@ -71,10 +71,10 @@ def cell_checker(column_type: ColumnType | None) -> CellChecker:
 
 
 def column_checker(column_type: ColumnType | None) -> CellChecker:
-    """Return a `cell_checker` for cells on their way into a column, which `build_column` makes of them.
+    """Return a `cell_checker` for cells that `build_column` will turn into a column.
 
-    Arrays stay arrays where they fit as a whole: in columns of numeric lists until the column is complete, and without
-    a column type, where they may become vectors.
+    Arrays that fit as a whole stay arrays: in columns of numeric lists until the column is built, and without a column
+    type, where they may become vectors.
     """
     check = cell_checker(column_type)
     if column_type is None:
@@ -83,10 +83,10 @@ def column_checker(column_type: ColumnType | None) -> CellChecker:
 
 
 def unchanged_kinds(column_type: ColumnType | None) -> frozenset[type]:
-    """Return the types whose values the `cell_checker` of a column type returns as they are: of `str` ASCII text, of
-    `int` numbers that a float holds exactly.
+    """Return the types whose values `cell_checker` returns unchanged.
 
-    Without a column type they still have to be able to stand in one column, which a `Mixture` decides.
+    For `str` this applies to ASCII text only, for `int` to numbers that a float holds exactly. Without a column type, a
+    `Mixture` decides whether the values can share a column.
     """
     if column_type is None:
         return frozenset({str, int, bool, bytes, datetime.date})
@@ -99,13 +99,13 @@ def unchanged_kinds(column_type: ColumnType | None) -> frozenset[type]:
 
 
 def _natural(value: Any) -> Any:
-    """Return a plain value; of a vector of one of the types of vectors a copy."""
+    """Return a plain value; arrays with an item type of vectors are copied."""
     cell = natural_array(value) if isinstance(value, np.ndarray) else None
     return natural_value(value) if cell is None else cell
 
 
 def _array_or_list(convert: CellChecker, column_type: ColumnType) -> CellChecker:
-    """Return the checker of a numeric list column that takes arrays as a whole where they fit."""
+    """Return the checker of a numeric list column, which accepts arrays as a whole if they fit."""
 
     def check(value: Any) -> Any:
         cell = list_array(value, column_type) if isinstance(value, np.ndarray) else None
@@ -177,7 +177,7 @@ def _nullable(convert: CellChecker) -> CellChecker:
 
 
 def _converter(name: str, arrow: pa.DataType) -> CellChecker:
-    """Return the function that converts values, which are not missing, to an Arrow type; `name` is for messages."""
+    """Return a converter of non-missing values to an Arrow type; `name` is used in messages."""
     simple: list[tuple[Callable[[pa.DataType], bool], CellChecker]] = [
         (pa.types.is_boolean, _boolean),
         (pa.types.is_string, _text),
@@ -255,7 +255,7 @@ def _float(value: Any) -> float:
 
 
 def _exact_float(value: int, bits: int, name: str) -> float:
-    # Trailing zeros of the binary notation cost a float nothing.
+    # Trailing binary zeros take no bits of a float's significand.
     significant = value // (value & -value) if value else 0
     if significant.bit_length() > bits or value.bit_length() > 1000:
         raise ValueError(f"{shown(value)} cannot be expressed exactly in {name}")

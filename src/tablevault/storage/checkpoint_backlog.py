@@ -1,4 +1,4 @@
-"""The backlog: rows that were appended to checkpoints and are not durable yet, and the code that writes them."""
+"""The backlog of checkpoint rows that are not durable yet, and the code that writes them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PackedArtifact = tuple[str, int, str]
 
 @dataclass(slots=True)
 class Notes:
-    """Facts about rows beside their cells, in the order in which they were noted: later ones replace earlier ones.
+    """Facts about rows besides their cells, in order of arrival; later ones replace earlier ones.
 
     The compute thread appends; only the flusher removes.
     """
@@ -78,18 +78,18 @@ class RowBatch:
     positions: Sequence[int]
     """At least as many as there will be rows."""
     fingerprints: Fingerprints | bytes
-    """One per position, or the one that all rows have."""
+    """One per position, or one that all rows share."""
     is_wide: bool
-    """Whether there are several columns: then `cells` holds tuples."""
+    """Whether there are several columns, in which case `cells` holds tuples."""
     artifacts: tuple[str, ...] = ()
     """The files that the rows name, for a batch of one row."""
     cells: list[Any] = field(default_factory=list)
     durable: int = 0
     """Number of rows that are durable or were refused."""
     refused: set[int] = field(default_factory=set)
-    """Which of the rows could not be stored."""
+    """Indices of rows that could not be stored."""
     is_closed: bool = False
-    """Whether no more rows will come."""
+    """Whether the batch has all its rows."""
 
     @property
     def waiting(self) -> int:
@@ -109,7 +109,7 @@ class RowBatch:
 
 
 class Stretch(NamedTuple):
-    """The rows of a batch that one write takes."""
+    """The range of a batch's rows in one write."""
 
     batch: RowBatch
     start: int
@@ -149,7 +149,7 @@ class Stretch(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Chapter:
-    """A run of one builder's rows that share everything but themselves."""
+    """Consecutive rows of one builder with the same columns and code version."""
 
     builder: str
     columns: tuple[str, ...]
@@ -157,17 +157,17 @@ class Chapter:
     forgotten: tuple[int, ...] = ()
     finished: dict[str, Any] | None = None
     batches: deque[RowBatch] = field(default_factory=deque)
-    """The rows that may not all be durable yet. The compute thread appends; only the flusher removes."""
+    """Batches that may not be durable yet. The compute thread appends; only the flusher removes."""
     notes: Notes = field(default_factory=Notes)
-    """Facts about rows beside their cells that are not durable yet."""
+    """Facts about rows besides their cells that are not durable yet."""
     is_nested: bool = False
     is_opened: bool = False
     """Whether everything but the rows is durable."""
     most_waiting: int = 0
-    """Upper bound of `waiting`, which takes time to count."""
+    """Upper bound of `waiting`, which is slow to compute."""
 
     def has_room(self, rows: int, room: int) -> bool:
-        """Return whether at most `room` rows wait with some more; these are counted from now on."""
+        """Count further rows as waiting; return whether at most `room` rows wait."""
         if self.most_waiting + rows > room:
             self.most_waiting = self.waiting
         self.most_waiting += rows
@@ -179,7 +179,7 @@ class Chapter:
         return sum(batch.waiting for batch in tuple(self.batches)) + len(self.notes.failures)
 
     def stretches(self) -> list[Stretch]:
-        """Return the present rows that are not durable."""
+        """Return the rows appended so far that are not durable."""
         found = []
         for batch in tuple(self.batches):
             count = len(batch.cells)
@@ -211,24 +211,24 @@ class Backlog:
         self.refusals: list[BaseException] = []
         """Errors of rows that could not be stored and were dropped, for the compute thread to raise."""
         self.bytes_per_row = 0.0
-        """As seen in the last write; 0 before the first."""
+        """Mean of the last write; 0 before the first."""
         self._artifacts = artifacts
         self._chapters: list[Chapter] = []
         self._segment: SegmentWriter | None = None
         self._refused = 0
         self._short_of_rows: set[str] = set()
-        """The builders of refused rows: they are not complete."""
+        """Builders with refused rows, which are incomplete."""
         self._coverages: dict[str, Coverage] = {}
         self._reset_locks()
         _backlogs.add(self)
 
     @property
     def unflushed(self) -> int:
-        """How many of the appended rows are not durable."""
+        """Number of appended rows that are not durable."""
         return self._refused + sum(chapter.waiting for chapter in self._chapters)
 
     def add(self, chapter: Chapter) -> None:
-        """Add a chapter; its rows may follow."""
+        """Add a chapter, to which rows may be appended later."""
         with self._books:
             self._chapters.append(chapter)
 
@@ -256,7 +256,7 @@ class Backlog:
                 self._segment = SegmentWriter.create(self.folder)
 
     def write(self) -> None:
-        """Make all present entries durable, in one transaction.
+        """Make all current entries durable in one transaction.
 
         After an error nothing is lost: the segment is abandoned, and the next call retries in a new one.
         """
@@ -277,7 +277,7 @@ class Backlog:
                 self._segment = None
 
     def abandon(self) -> None:
-        """Close the segment without tidying it."""
+        """Close the segment without copying its WAL into it."""
         with self._disk:
             if self._segment is not None:
                 self._segment.abandon()
@@ -312,7 +312,7 @@ class Backlog:
     ) -> Part:
         part = chapter.part(stretches, artifacts, notes)
         if chapter.builder in self._short_of_rows:
-            # The compute thread may have marked it as finished before it heard of the refusal.
+            # The compute thread may have marked it as finished before it saw the refusal.
             part.finished = None
         return part
 
@@ -350,13 +350,13 @@ class Backlog:
                 chapter.is_opened = True
                 chapter.notes.drop(notes)
                 for stretch in stretches:
-                    # Refused rows have been counted, and are not waiting any more.
+                    # Refused rows are counted in `_refused` and no longer wait.
                     stretch.batch.durable = stretch.stop
                 while chapter.batches and chapter.batches[0].is_closed and not chapter.batches[0].waiting:
                     chapter.batches.popleft()
 
     def _coverage(self, builder: str) -> Coverage:
-        """Return which rows of a builder are durable; recorded from the first call on."""
+        """Return the durable rows of a builder, tracked from the first call on."""
         if builder not in self._coverages:
             covered = Coverage()
             state = read_checkpoints(self.folder).load(builder)
@@ -386,7 +386,7 @@ def _take_records(
     batch: RowBatch,
     row: int,
 ) -> None:
-    """Note the records of the files that a row names; raise the error of one that could not be made durable."""
+    """Collect the records of a row's files; raises the error of a file that could not be made durable."""
     position = batch.positions[row]
     artifacts.pop(position, None)
     records = []
@@ -414,7 +414,7 @@ def _check_storable(chapter: Chapter, batch: RowBatch, row: int) -> None:
 
 
 def _joined_positions(stretches: list[Stretch]) -> Sequence[int]:
-    """Return the positions of all rows: a range wherever they follow each other, as they do in nearly every loop."""
+    """Return the positions of all rows, as a range if they are consecutive, as in nearly every loop."""
     pieces = [stretch.positions() for stretch in stretches]
     are_ranges = all(isinstance(piece, range) and piece.step == 1 for piece in pieces)
     if pieces and are_ranges and all(before[-1] + 1 == after[0] for before, after in pairwise(pieces)):
@@ -423,7 +423,7 @@ def _joined_positions(stretches: list[Stretch]) -> Sequence[int]:
 
 
 def _joined_fingerprints(stretches: list[Stretch]) -> list[bytes] | bytes:
-    """Return the fingerprints of all rows, in the shortest of the forms that a part may have them in."""
+    """Return the fingerprints of all rows in the shortest form that a `Part` accepts."""
     single = [stretch.batch.fingerprints for stretch in stretches if isinstance(stretch.batch.fingerprints, bytes)]
     if len(single) == len(stretches) and len(set(single)) == 1:
         return single[:1]

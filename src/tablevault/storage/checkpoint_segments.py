@@ -1,9 +1,9 @@
-"""Segments: the files that checkpoints are kept in, and the parts that they consist of.
+"""Checkpoint segments and the parts stored in them.
 
 A segment `segment-<n>.db` is an SQLite file in WAL mode that one attempt appends to; numbers begin at 1 and have no
-gaps. Each flush is one transaction that inserts one *part* per builder that has something new, nearly always a single
-one. A part is packed columns, guarded by a digest, since SQLite itself does not notice a flipped bit in a row.
-A segment is created under another name and renamed when it is complete, so that readers never see half of one.
+gaps. Each flush is one transaction that inserts one *part* per builder with new data, nearly always a single one. A
+part is packed columns, guarded by a digest, since SQLite itself does not notice a flipped bit in a row. A segment is
+created under another name and renamed when it is complete, so that readers never see a partial one.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _BUSY_SECONDS = 30.0
 _PAGE_BYTES = 2**14  # Large parts cost less in large pages.
 _WAL_BYTES = 2**26  # Copying the WAL costs two more fsyncs, so it happens once per 64 MiB instead of 4.
 _LARGE_PART, _LARGE_WAL_BYTES = 2**22, 2**30
-"""Vectors are written once rather than twice: while parts are this large, the WAL is copied at this size."""
+"""While parts are this large, the WAL is copied at this size, so that vectors are written once rather than twice."""
 _PACKED_FIELDS = (9, 11, 12, 13, 14)
 """Fields of a part in formats 2, 3, 4 and 5, 6, and now."""
-_MOST_EMPTY_ROWS = 2**20  # In a part: rows without columns take no room in the file, so that it could claim any number.
+_MOST_EMPTY_ROWS = 2**20  # Per part: rows without columns take no space, so a file could claim any number.
 _encode = msgspec.msgpack.Encoder().encode
 _decode_fields = msgspec.msgpack.Decoder().decode
 
@@ -58,14 +58,14 @@ class Part:
     forgotten: tuple[int, ...] = ()
     """Positions whose earlier rows are void."""
     finished: dict[str, Any] | None = None
-    """Set if the builder is complete: its number of rows and, if it made a whole frame, the facts about that frame."""
+    """Set if the builder is complete: its row count and, for a whole frame, the facts about that frame."""
     positions: Sequence[int] = field(default_factory=list)
     values: list[list[object]] = field(default_factory=list)
     """One list per column."""
     fingerprints: list[bytes] | bytes = field(default_factory=list)
-    """All of them in one, 16 bytes each; or one for each row in a list; or a list of the one that all rows have."""
+    """16 bytes per row, joined; or a list with one per row; or a list with one that all rows share."""
     artifacts: dict[int, list[tuple[str, int, str]]] = field(default_factory=dict)
-    """Path, size and SHA-256 of the files that were recorded, by position."""
+    """Path, size and SHA-256 of recorded files, by position."""
     failures: dict[int, bytes] = field(default_factory=dict)
     """Packed records of rows that failed or were skipped, by position."""
     is_nested: bool = False
@@ -87,7 +87,7 @@ class Part:
     def packed(self) -> bytes:
         """Return the part as bytes; raises `TypeError` or `ValueError` if a value cannot be stored."""
         artifacts = [[position, *map(list, records)] for position, records in self.artifacts.items()]
-        # All but the values is known to consist of what MessagePack has types for, and needs no look at each item.
+        # Everything but the values consists of MessagePack types, so items need no individual check.
         before = [
             self.builder,
             self.columns,
@@ -108,14 +108,14 @@ class Part:
         values = pack_columns(self.values)
         if len(values) == 1:
             return _encode([*before, values[0], *after])
-        # The bytes of arrays, which may be many, are copied once.
+        # Copy the bytes of arrays, which may be large, only once.
         header = list_header(len(before) + 1 + len(after))
         size = bytes_header(size_of(values))
         return b"".join([header, *map(_encode, before), size, *values, *map(_encode, after)])
 
     @classmethod
     def unpacked(cls, content: bytes) -> Self:
-        """Return the part that `packed` made the bytes from."""
+        """Decode and check a part from the bytes that `packed` returned."""
         fields: Any = _decode_fields(content)
         if len(fields) not in _PACKED_FIELDS:
             raise ValueError(f"a part has {_PACKED_FIELDS[-1]} fields, this one {len(fields)}")
@@ -185,7 +185,7 @@ def _packed_positions(positions: Sequence[int]) -> object:
 
 
 class SegmentWriter:
-    """A new segment, open for appending; to be used by one thread."""
+    """A new segment, open for appending by one thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -239,7 +239,7 @@ class SegmentWriter:
         """Close the segment without copying its WAL into it: after errors, or if it will not be read again."""
         with contextlib.ExitStack() as closed_last:
             with contextlib.suppress(sqlite3.Error):
-                # SQLite copies when the last connection of all is closed, and one for reading cannot.
+                # SQLite copies the WAL when the last connection closes, which a read-only one cannot do.
                 reader = closed_last.enter_context(contextlib.closing(_connect_for_reading(self.path)))
                 reader.execute("SELECT number FROM part LIMIT 1").fetchall()
             self._connection.close()
@@ -276,7 +276,7 @@ def read_parts(folder: Path, builder: str | None) -> Iterator[Part]:
 
 
 def read_builders(folder: Path) -> tuple[str, ...]:
-    """Return the names of the builders that have parts, in the order of their first."""
+    """Return the names of the builders with parts, in order of their first part."""
     return tuple(dict.fromkeys(owner for _, path in _segments(folder) for owner, _ in _read_segment(path)))
 
 
@@ -293,7 +293,7 @@ def _write_empty_segment(path: Path) -> None:
     create_empty(path)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
-        connection.execute("PRAGMA synchronous=OFF")  # It is fsynced as a whole before it gets its name.
+        connection.execute("PRAGMA synchronous=OFF")  # It is fsynced as a whole before it is renamed.
         connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SEGMENT_FORMAT}")
         connection.execute(
@@ -309,9 +309,9 @@ def _remove_database(path: Path) -> None:
 
 
 def _trouble_of_disk(path: Path, error: Exception) -> int | None:
-    """Return the number of the system's error behind one of SQLite's; `None` if it is the file that is wrong.
+    """Return the errno behind an SQLite error; `None` if the file itself is at fault.
 
-    To read, SQLite also writes: beside the file, where a disk can be full. That must not end a paused process.
+    SQLite also writes beside the file in order to read it; a full disk must not end a paused process.
     """
     code = getattr(error, "sqlite_errorcode", 0)
     match code & 0xFF:

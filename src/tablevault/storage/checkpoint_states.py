@@ -1,4 +1,4 @@
-"""The checkpoints of a process, builder by builder: all segments read and merged."""
+"""The checkpoints of a process, read from all segments and merged by builder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SavedFrame:
     """A Parquet file in the folder of the checkpoints."""
     fingerprint: bytes
     artifacts: tuple[ArtifactRecord, ...]
-    """The files that its cells name, as far as they existed."""
+    """The existing files that its cells name."""
     code: str
     """The code version that computed it."""
 
@@ -34,7 +34,7 @@ class BuilderState:
     """The durable rows of one builder: parallel lists, in the order of positions, without duplicates."""
 
     done: bool
-    """Whether the builder is complete: it must not run again."""
+    """Whether the builder is complete and must not run again."""
     total: int | None
     """Total number of rows; known once it is done."""
     columns: tuple[str, ...]
@@ -45,9 +45,9 @@ class BuilderState:
     codes: list[int]
     """Index into `code_versions` of the code that computed the row."""
     code_versions: tuple[str, ...]
-    """Every code version that the builder began under, in order of the first time; the last one used may be any."""
+    """Every code version that the builder began under, in order of first use, not of last use."""
     artifacts: dict[int, tuple[ArtifactRecord, ...]]
-    """The recorded files of the rows that named any, by position."""
+    """Records of the files that rows name, by position."""
     frame: SavedFrame | None
     """Set instead of rows for a builder that was saved as a whole."""
     finished_code: str | None = None
@@ -61,7 +61,7 @@ class BuilderState:
     usage: Mapping[int, Usage] = field(default_factory=dict)
     """Usage of calls so far, by position, where it is counted."""
     jobs: Mapping[str, JobRecord] = field(default_factory=dict)
-    """Jobs at a provider, by their tokens; also those that are over."""
+    """Jobs at a provider, including ended ones, by token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Checkpoints:
     folder: Path
 
     def builders(self) -> tuple[str, ...]:
-        """Return the builders that have anything durable, in the order in which they first had."""
+        """Return the builders with durable data, in order of their first."""
         return checkpoint_segments.read_builders(self.folder)
 
     def load(self, builder: str) -> BuilderState | None:
@@ -91,7 +91,7 @@ def read_checkpoints(folder: Path) -> Checkpoints:
 
 
 class Coverage:
-    """Which positions of a builder are there: one byte for each, so that a million rows cost a megabyte."""
+    """The present positions of a builder, one byte each: a million rows take a megabyte."""
 
     def __init__(self, present: bytes | bytearray = b"") -> None:
         self._present = bytearray(present)
@@ -130,7 +130,7 @@ class Coverage:
 
 @dataclass(slots=True)
 class _Merge:
-    """Puts the parts of one builder together, in order."""
+    """Merges the parts of one builder in order."""
 
     folder: Path
     columns: tuple[str, ...] | None = None

@@ -1,8 +1,8 @@
-"""Checkpoints: the computed rows of an execution, made durable in groups, so that they are never computed again.
+"""Checkpoints of an execution, which make computed rows durable in groups.
 
-A row is appended to a list; a background thread takes the new rows of the list every 50 ms and writes it as one record,
-in one transaction, to this attempt's own segment. Rows count as durable only afterwards, so that after any failure the
-other rows are still in memory, to be counted and written again.
+Durable rows are never computed again. Rows are appended to a list; every 50 ms a background thread writes the new ones
+as one record, in one transaction, to this attempt's own segment. Rows count as durable only afterwards, so that after
+any failure the other rows are still in memory, to be counted and written again.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _FIRST_BACKLOG_ROWS = 8_192  # Until the first flush has shown how large the row
 _FEWEST_BACKLOG_ROWS = 16
 _MOST_BACKLOG_ROWS = 524_288
 _MOST_BATCH_ROWS = 4_096
-_NO_ROOM = -1  # Sends the compute thread to the place that raises errors, at no cost while there are none.
+_NO_ROOM = -1  # Makes the compute thread call the method that raises pending errors, at no cost without errors.
 
 
 class CheckpointStore:
     """The checkpoints of one process, open for one attempt; made by `CheckpointStore.open`.
 
-    All calls for one builder are to come from one thread at a time. A forked child must not use it.
+    Calls for one builder must come from one thread at a time. A forked child must not use the store.
     """
 
     def __init__(self, folder: Path, artifacts: ArtifactStore | None, on_interval: FlushListener | None) -> None:
@@ -59,14 +59,14 @@ class CheckpointStore:
 
     @classmethod
     def open(cls, folder: Path, artifacts: ArtifactStore | None, on_interval: FlushListener | None) -> Self:
-        """Open the checkpoints in a folder, which is made if it is missing.
+        """Open the checkpoints in a folder, which is created if missing.
 
         Parameters
         ----------
         folder
             Belongs to one process, and to one owner at a time.
         artifacts
-            Makes the files that rows name durable; `None` if no row will name any.
+            Makes artifact files durable; `None` if rows name no files.
         on_interval
             Called on the background thread at every interval while the store is open. Its exceptions are raised by the
             next `append`, `flush` or `close`.
@@ -75,7 +75,7 @@ class CheckpointStore:
         return cls(folder, artifacts, on_interval)
 
     def begin(self, builder: str, columns: tuple[str, ...], code: str, is_nested: bool = False) -> None:
-        """Note that later rows of a builder have these columns and are computed under this code version."""
+        """Set the columns and code version of the following rows of a builder."""
         current = self._current.get(builder)
         if current is not None and current.columns != columns:
             raise TVImplementationError(f"builder {builder!r} began with the columns {current.columns}, now {columns}")
@@ -90,10 +90,10 @@ class CheckpointStore:
         fingerprint: bytes,
         artifacts: tuple[str, ...] = (),
     ) -> None:
-        """Take over a finished row; it is durable after the next flush. The builder must have been begun.
+        """Append a finished row, durable after the next flush; call `begin` first.
 
-        Waits for the disk only while the backlog is full. After a failed flush it raises that flush's error, until a
-        `flush` succeeds; the row has been taken over all the same.
+        Blocks only while the backlog is full. After a failed flush, raises its error until a `flush` succeeds; the row
+        is appended nevertheless.
         """
         chapter = self._current[builder]
         is_wide = len(chapter.columns) > 1 or len(values) != 1
@@ -104,7 +104,7 @@ class CheckpointStore:
             self._catch_up()
 
     def append_failure(self, builder: str, position: int, record: bytes) -> None:
-        """Take over the record of a row that failed or was skipped; durable and raised like a row of `append`."""
+        """Append the record of a failed or skipped row, with the durability and errors of `append`."""
         chapter = self._current[builder]
         failures = chapter.notes.failures
         failures.append((position, record))
@@ -113,32 +113,32 @@ class CheckpointStore:
             self._catch_up()
 
     def count_calls(self, builder: str, position: int, number: int) -> None:
-        """Note the number of calls that ended without a result for a row; durable with the next flush."""
+        """Record the number of calls without a result for a row, durable with the next flush."""
         self._current[builder].notes.calls.append((position, number))
 
     def add_usage(self, builder: str, position: int, usage: Usage) -> None:
-        """Note the usage of the calls for a row so far; durable with the next flush."""
+        """Record the usage of the calls for a row so far, durable with the next flush."""
         self._current[builder].notes.usage.append((position, usage))
 
     def note_job(self, builder: str, record: JobRecord) -> None:
-        """Note the state of a job; durable with the next flush, together with the rows that were appended before."""
+        """Record the state of a job, durable with the next flush together with the rows appended before."""
         self._current[builder].notes.jobs.append(record)
 
     def batch(self, builder: str, positions: Sequence[int], fingerprints: Fingerprints | bytes) -> RowBatch:
-        """Return a batch, to whose `cells` finished rows are to be appended in the order of `positions`.
+        """Return a batch whose `cells` take finished rows in the order of `positions`.
 
-        Each row is durable after the next flush, like one that `append` took. Set `is_closed` when no more will come,
-        and stop early, for a new batch, when `room` falls below zero. Waits for the disk while the backlog is full;
-        raises what there is to raise. The builder must have been begun.
+        Rows are durable after the next flush, as with `append`. Set `is_closed` after the last row; if `room` falls
+        below zero, stop early and request a new batch. Blocks while the backlog is full; raises pending errors. Call
+        `begin` first.
 
         Parameters
         ----------
         builder
-            Whose rows they are.
+            Name of the builder.
         positions
-            Of the rows; there may be more than rows will come, but not more than `batch_rows`.
+            Positions of the rows, at most `batch_rows`; the last ones may remain unused.
         fingerprints
-            One per position, or the one that all have.
+            One per position, or one that all rows share.
         """
         chapter = self._current[builder]
         if not chapter.has_room(len(positions), self.room):
@@ -153,22 +153,22 @@ class CheckpointStore:
         return min(_MOST_BATCH_ROWS, max(self.room, _FEWEST_BACKLOG_ROWS))
 
     def finish(self, builder: str, total: int) -> None:
-        """Note, durably with the next flush, that a builder is complete with `total` rows."""
+        """Mark a builder as complete with `total` rows, durable with the next flush."""
         self._add(replace(self._chapter_after(builder), finished={"total": total}))
 
     def forget(self, builder: str, positions: Iterable[int]) -> None:
-        """Note, durably with the next flush, that these rows, as appended so far, do not count any more.
+        """Invalidate these rows as appended so far, durable with the next flush.
 
-        A builder that was complete is not so any more. It must have been begun.
+        A complete builder becomes incomplete. Call `begin` first.
         """
         forgotten = tuple(positions)
         if forgotten:
             self._add(replace(self._chapter_after(builder), forgotten=forgotten))
 
     def save_frame(self, builder: str, data: FrameData, fingerprint: bytes, artifacts: Collection[str] = ()) -> None:
-        """Save the whole frame of a `dataframe` builder, which is complete with it; durable on return.
+        """Save the whole frame of a `dataframe` builder and complete it; durable on return.
 
-        The builder must have been begun. `artifacts` are the files that its cells name.
+        Call `begin` first. `artifacts` are the files that its cells name.
         """
         from tablevault.storage.frame_files import write_frame
 
@@ -190,7 +190,7 @@ class CheckpointStore:
         return read_checkpoints(self.folder).load(builder)
 
     def builders(self) -> tuple[str, ...]:
-        """Return the builders that have anything durable, in the order in which they first had."""
+        """Return the builders with durable data, in order of their first."""
         return read_checkpoints(self.folder).builders()
 
     def count(self, builder: str) -> int:
@@ -205,8 +205,8 @@ class CheckpointStore:
     def flush(self, timeout: float | None = None) -> None:
         """Wait until everything appended before is durable.
 
-        After a flush that failed this tries once more, into a new segment. Raises what writing raised; the `TypeError`,
-        `ValueError` or `OSError` of a row that cannot be stored, which is dropped; or `TimeoutError`.
+        After a failed flush, retries once in a new segment. Raises the error of writing; the `TypeError`, `ValueError`
+        or `OSError` of an unstorable row, which is dropped; or `TimeoutError`.
         """
         self._check_open()
         self._flusher.do(self._write, timeout)

@@ -1,15 +1,15 @@
-"""Checksums inside a Parquet file: a flipped bit becomes an error instead of a wrong frame.
+"""Checksums inside Parquet files, which turn a flipped bit into an error instead of a wrong frame.
 
-Parquet has checksums for pages, but none for their headers nor for the footer, and readers check different parts.
-So a *seal* stands between the last page and the footer, where every reader of Parquet passes over it::
+Parquet has checksums for pages, but not for their headers or the footer, and readers check different parts.
+So a *seal* stands between the last page and the footer, where every Parquet reader skips it::
 
     PAR1, pages, seal, footer, length of the footer (4), PAR1
 
     seal = MessagePack of [digest of the footer, [[[start, length, digest] of each column] of each row group]],
            length of that (4), digest of that, TVSEAL01
 
-Digests are 128 bits of XXH3. They guard against accidents, not against forgers. The footer has the places of the
-columns as well; but Arrow crashes the interpreter when it reads them from a forged footer.
+Digests are 128 bits of XXH3. They guard against accidents, not tampering. The footer also locates the columns, but
+Arrow crashes the interpreter when it reads a forged footer.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _FILE_END = _LENGTH_BYTES + len(_MAGIC)
 _PIECE_BYTES = 1 << 20
 _MOST_THREADS = 4
 _LARGE_BYTES = 1 << 25
-"""From here on, threads read faster than one alone."""
+"""Size in bytes from which several threads read faster than one."""
 
 Span = tuple[int, int]
-"""Where the pages of one column of one row group begin, and how many bytes they have."""
+"""Start and length in bytes of the pages of one column in one row group."""
 
 
 class _Column(msgspec.Struct, frozen=True, array_like=True):
@@ -60,7 +60,7 @@ class Seal:
 
     @classmethod
     def read(cls, file: BinaryIO) -> Self:
-        """Return the seal of a file, having checked the footer against it; raises `DamagedFileError`."""
+        """Read the seal of a file and check the footer against it; raises `DamagedFileError`."""
         footer_start, footer = _footer(file)
         file.seek(max(footer_start - _SEAL_END, 0))
         end = file.read(_SEAL_END)
@@ -83,7 +83,7 @@ class Seal:
         return cls(footer_digest, columns)
 
     def place(self, row_group: int, column: int) -> Span:
-        """Return the place of one column of one row group."""
+        """Return the byte span of one column in one row group."""
         guarded = self.columns[row_group][column]
         return guarded.start, guarded.length
 
@@ -107,7 +107,7 @@ class Seal:
                 for _ in pool.map(partial(self._compare, partial(_pieces_at, file.fileno())), parts):
                     pass
             except BaseException:
-                # Whoever interrupts does not wait for the rest of the file.
+                # An interrupt must not wait for the rest of the file.
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
@@ -118,7 +118,7 @@ class Seal:
 
 
 def seal(file: BinaryIO, row_groups: Sequence[Sequence[Span]]) -> None:
-    """Write the seal into a complete Parquet file, whose columns lie at the given places."""
+    """Write the seal into a complete Parquet file, given the spans of its columns."""
     columns = [[_Column(*span, _digest(_pieces(file, span))) for span in spans] for spans in row_groups]
     footer_start, footer = _footer(file)
     content = msgspec.msgpack.encode((_digest([footer]), columns))
@@ -129,7 +129,7 @@ def seal(file: BinaryIO, row_groups: Sequence[Sequence[Span]]) -> None:
 
 
 def _footer(file: BinaryIO) -> tuple[int, bytes]:
-    """Return where the footer begins, and the footer."""
+    """Return the offset and content of the footer."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(size - _FILE_END, 0))
     end = file.read(_FILE_END)
@@ -155,7 +155,7 @@ def _pieces(file: BinaryIO, span: Span) -> Iterator[bytes]:
 
 
 def _pieces_at(descriptor: int, span: Span) -> Iterator[bytes]:
-    """Yield pieces as `_pieces` does, for several threads at once: nothing is sought."""
+    """Yield pieces like `_pieces`, but without seeking, so that threads can share the file."""
     start, length = span
     end = start + length
     while start < end and (piece := os.pread(descriptor, min(_PIECE_BYTES, end - start), start)):

@@ -16,10 +16,10 @@ from tablevault.storage.zones import check_zone
 
 
 class Kind(enum.StrEnum):
-    """How the stored values are to be understood."""
+    """Interpretation of the stored values."""
 
     PLAIN = "plain"
-    """As what they are."""
+    """Without further interpretation."""
     ARTIFACT = "artifact_string"
     """Paths of artifact files, relative to the instance's artifact folder."""
     JSON = "json"
@@ -44,7 +44,7 @@ class ColumnType:
     arrow
         The Arrow type of the stored column.
     kind
-        How the stored values are to be understood.
+        Interpretation of the stored values.
     pandas
         The dtype of the column in pandas: the text of a pandas dtype (`Int64`, `int64`, `datetime64[us, UTC]`, …),
         `arrow` (`pandas.ArrowDtype` of the Arrow type), or `object` and `category` with details (see `pandas_forms`).
@@ -113,15 +113,15 @@ _KNOWN = (
 
 
 def parse_dtype(text: str) -> ColumnType | None:
-    """Return the column type that a dtype of a builder file names; `None` for `object`: the natural type.
+    """Parse a dtype of a builder file; returns `None` for `object`, the natural type.
 
-    Pandas names mean what they say, numpy names their nullable twin (`int64` is `Int64`), any other name is Arrow's;
-    with the ending `[pyarrow]` every name is.
+    Names of pandas keep their meaning, and numpy names stand for their nullable twin (`int64` is `Int64`). All other
+    names, and all names that end in `[pyarrow]`, are Arrow's.
 
     Raises
     ------
     ValueError
-        If it names no type; the message has the nearest names that do.
+        If the dtype is unknown; the message suggests the nearest known names.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def parse_dtype(text: str) -> ColumnType | None:
 
 
 def type_of_arrow(arrow: pa.DataType) -> ColumnType:
-    """Return the column type of a plain Arrow column: in pandas it has a nullable type."""
+    """Return the column type of a plain Arrow column, which is nullable in pandas."""
     if arrow in _BY_ARROW:
         return ColumnType(_BY_ARROW[arrow], arrow, Kind.PLAIN, _BY_ARROW[arrow])
     if arrow == pa.large_string():
@@ -156,12 +156,12 @@ def type_of_arrow(arrow: pa.DataType) -> ColumnType:
 
 
 def reused_name(column_type: ColumnType) -> str:
-    """Return the name of a type as it counts for reuse: that of a list for vectors of the same items."""
+    """Return the type name to compare for reuse; vectors count as lists of the same items."""
     return f"list<{arrow_name(column_type.arrow.value_type)}>" if column_type.kind is Kind.VECTOR else column_type.name
 
 
 def holds_arrays(column_type: ColumnType | None) -> bool:
-    """Return whether the cells of a column are arrays for functions."""
+    """Return whether functions get the cells of a column as arrays."""
     return column_type is not None and column_type.kind in (Kind.VECTOR, Kind.TENSOR)
 
 
@@ -185,7 +185,7 @@ def tensor_column_type(item: str, shape: Sequence[int]) -> ColumnType:
 
 
 def _arrays(text: str) -> ColumnType | None:
-    """Return the type that `vector<…>` or `tensor<…>` names."""
+    """Parse `vector<…>` or `tensor<…>`; returns `None` for other names."""
     if not text.startswith(("vector", "tensor")):
         return None
     if text.endswith(_PYARROW_SUFFIX):

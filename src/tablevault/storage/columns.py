@@ -1,4 +1,4 @@
-"""Whole columns: from plain values to Arrow and back, and the natural type of values without a declared one."""
+"""Conversion of whole columns between plain values and Arrow, and natural types of undeclared columns."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _decode_json = msgspec.json.Decoder().decode
 
 
 def build_column(values: Sequence[object], column_type: ColumnType | None) -> tuple[Column, ColumnType]:
-    """Return plain values (as `cell_checker` returns them for the type) as an Arrow column, and its type.
+    """Build an Arrow column of plain values from `cell_checker`, and return it with its type.
 
-    Without a type the column takes the natural one of its values: that of all of them; `Float64` for whole numbers
-    and fractions together, where no digit is lost; `json` for dicts and for other mixtures that JSON can express; Arrow
-    lists for lists that are alike; `null` where there is no value at all.
+    Without a type, the column gets the natural type of its values: their common type; `Float64` for whole numbers mixed
+    with fractions, if no digit is lost; `json` for dicts and for other mixtures that JSON can express; Arrow lists for
+    lists of one item type; `null` without any value.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def build_column(values: Sequence[object], column_type: ColumnType | None) -> tu
 
 
 def natural_type(values: Sequence[object]) -> ColumnType:
-    """Return the natural type of a column of plain values without a declared one; raises `CellError` if none fits."""
+    """Return the natural type of plain values; raises `CellError` if there is none."""
     if np.ndarray in set(map(type, values)):
         vector = _natural_vector(values)
         if vector is not None:
@@ -87,8 +87,8 @@ def natural_type(values: Sequence[object]) -> ColumnType:
 def plain_values(column: Column, column_type: ColumnType) -> list[Any]:
     """Return a stored column as plain values: `None` for null, JSON decoded, artifacts' paths as stored.
 
-    Cells of vector and tensor columns are arrays, which cannot be written to. Raises `ValueError` if a text of a `json`
-    column is not JSON.
+    Cells of vector and tensor columns are read-only arrays. Raises `ValueError` if a text of a `json` column is not
+    JSON.
     """
     if column_type.kind in (Kind.VECTOR, Kind.TENSOR):
         form = array_form(column_type)
@@ -101,10 +101,10 @@ def plain_values(column: Column, column_type: ColumnType) -> list[Any]:
 
 
 def normal_cells(cells: Sequence[object], column: Column, column_type: ColumnType) -> Sequence[object]:
-    """Return the plain values that will be read back from a column, given those that it was built from.
+    """Return plain values as they will be read back from the column built from them.
 
-    They differ where values have a form of their own and a column has one for all: the digits of decimals, numbers of
-    several kinds, the zones of times. Functions must get the same value that a later run reads.
+    They differ where a column gives all values one form: the digits of decimals, mixed numbers, the zones of times.
+    Functions must get the same value that a later run reads.
     """
     kinds = set(map(type, cells)) - {NoneType}
     is_same = column_type.kind is not Kind.JSON and kinds <= _READ_AS_BUILT.get(_value_type(column_type), frozenset())
@@ -112,7 +112,7 @@ def normal_cells(cells: Sequence[object], column: Column, column_type: ColumnTyp
 
 
 def _natural_vector(values: Sequence[Any]) -> ColumnType | None:
-    """Return the type of vectors that holds all arrays without losing digits; `None` if lists have to."""
+    """Return the vector type that holds all arrays without loss; `None` if only lists can."""
     dtypes: dict[Any, list[Any]] = {}
     for value in values:
         if value is not None:
@@ -132,7 +132,7 @@ def _natural_vector(values: Sequence[Any]) -> ColumnType | None:
 
 
 def _column_with_arrays(values: Sequence[Any], column_type: ColumnType) -> Column | None:
-    """Return a column of arrays; `None` if it is not one, or if its cells have to be checked one by one."""
+    """Build a column of arrays; returns `None` for other columns and if cells need individual checks."""
     form = array_form(column_type)
     if form is None or set(map(type, values)) - {np.ndarray, NoneType}:
         return None
@@ -165,13 +165,13 @@ _READ_AS_BUILT: dict[pa.DataType, frozenset[type]] = {
     pa.date32(): frozenset({datetime.date}),
     **{getattr(pa, f"{sign}int{bits}")(): frozenset({int}) for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
-"""The classes of values that come back as they are, by the type of their column."""
+"""Classes of values that are read back unchanged, by column type."""
 
 
 def _natural_arrow(values: Sequence[object], depth: int = 0) -> pa.DataType | None:
     """Return the Arrow type that holds all values exactly; `None` if there is none.
 
-    `depth` is in how many lists they are.
+    `depth` is the number of enclosing lists.
     """
     kinds = frozenset(map(type, values)) - {NoneType}
     if not kinds:
@@ -242,7 +242,7 @@ def _natural_decimal(values: Sequence[Any]) -> pa.DataType | None:
 
 
 def _mixture(values: Sequence[object]) -> CellError:
-    """Return the error that names the first value for which there is no natural type together with those before it."""
+    """Return the error for the first value without a natural type in common with those before it."""
     first = next(value for value in values if value is not None)
     for position, value in enumerate(values):
         if value is not None and _natural_arrow([first, value]) is None and not _is_json([first, value]):

@@ -1,4 +1,4 @@
-"""The content of arrays, frames and paths, as it counts in fingerprints."""
+"""Canonical content of arrays, frames and paths for fingerprints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ARRAY, _FRAME, _SERIES, _PATH, _MISSING = range(32, 37)
 
 
 def content_form(value: Any) -> Any:
-    """Return what stands for a value in its canonical bytes; raises `TypeError` if it has no content."""
+    """Return the canonical form of a value; raises `TypeError` if its content cannot be compared."""
     if isinstance(value, np.ndarray):
         return _array_form(value)
     if isinstance(value, pd.Series):
@@ -45,14 +45,14 @@ def _array_form(array: np.ndarray[Any, Any]) -> msgspec.msgpack.Ext:
         content = canonical(array.tolist())
     else:
         plain = np.ascontiguousarray(array)
-        # Times have no buffer.
+        # Arrays of times do not export a buffer.
         content = xxhash.xxh3_128_digest(plain.data if plain.dtype.kind in "iufb" else plain.tobytes())
     return msgspec.msgpack.Ext(_ARRAY, canonical([array.dtype.str, list(array.shape), content]))
 
 
 def _frame_digest(frame: object) -> bytes:
     if isinstance(frame, pd.DataFrame) and ROW_NUMBER in frame.columns:
-        # A reference may bring in the positions of rows as a column, which no frame in a vault can have.
+        # A reference may add row positions as a column of this name, which stored frames cannot have.
         frame = frame.rename(columns={ROW_NUMBER: f"\0{ROW_NUMBER}"})
     try:
         data = table_from_frame(frame, {})
@@ -77,7 +77,7 @@ def _data_digest(data: FrameData) -> bytes:
 
 
 def typed_digest(column: pa.ChunkedArray, column_type: ColumnType) -> bytes:
-    """Return a digest of a column's values: of vectors and tensors by their bytes."""
+    """Return a digest of a column's values; vectors and tensors are hashed by their bytes."""
     if not holds_arrays(column_type):
         return column_digest(column)
     state = xxhash.xxh3_128()
@@ -89,7 +89,7 @@ def typed_digest(column: pa.ChunkedArray, column_type: ColumnType) -> bytes:
 
 
 def column_digest(column: pa.ChunkedArray) -> bytes:
-    """Return a digest of a column's values: how they are cut into chunks, and what lies under nulls, does not count."""
+    """Return a digest of a column's values, independent of chunking and of data under nulls."""
     if pa.types.is_dictionary(column.type):
         categories = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
         return canonical([canonical(categories), column_digest(column.cast(column.type.value_type))])
@@ -99,7 +99,7 @@ def column_digest(column: pa.ChunkedArray) -> bytes:
     values = column.drop_null().combine_chunks()
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.uint8())
-    # Arrow's own serialization cuts the buffers to what belongs to the values.
+    # Arrow's serialization truncates the buffers to the values.
     state.update(pa.record_batch([values], names=["values"]).serialize())
     digest: bytes = state.digest()
     return digest

@@ -1,9 +1,8 @@
-"""A small file of counters that interpreters share: each change is a transaction under a kernel lock.
+"""A small file of counters shared by interpreters, changed in transactions under a kernel lock.
 
-The state is kept twice. A change is written over the older copy, and counts once its checksum is right, so that a
-process that is killed at any moment leaves the state before its change. The kernel releases the lock of a process that
-dies. Nothing is synced: the counters need not survive a power cut. A file that is missing or damaged means new
-counters.
+The state is stored twice. A change overwrites the older copy and takes effect once its checksum is valid, so that a
+process killed at any moment leaves the previous state. The kernel releases the lock of a dead process. Nothing is
+synced: the counters need not survive a power cut. A missing or damaged file means new counters.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ State = TypeVar("State")
 
 _MAGIC = b"TVLIMIT1"
 _HEADER = struct.Struct("=8sQ")
-"""The mark of the file, and the bytes that each copy may take."""
+"""Magic bytes, and the capacity of each copy in bytes."""
 _COPY = struct.Struct("=QQQ")
-"""Before each copy: its number, length and checksum."""
+"""Header of each copy: its number, length and checksum."""
 _SMALLEST = 8 * 1024
 _PATIENCE = 30.0
 """Seconds to wait for the lock, which is normally held for microseconds."""
@@ -47,9 +46,9 @@ class CounterFile(Generic[State]):
     Parameters
     ----------
     path
-        The file, which is made when it is needed.
+        The file, created on first use.
     kind
-        A class of msgspec, whose instance without arguments is the state of a new file.
+        A msgspec class; its instance without arguments is the state of a new file.
     """
 
     def __init__(self, path: Path, kind: type[State]) -> None:
@@ -62,7 +61,7 @@ class CounterFile(Generic[State]):
 
     @contextmanager
     def change(self) -> Iterator[State]:
-        """Yield the state, and write it after the block; an exception leaves it as it was.
+        """Yield the state, and write it after the block; an exception leaves it unchanged.
 
         Raises
         ------
@@ -85,7 +84,7 @@ class CounterFile(Generic[State]):
             os.close(descriptor)
 
     def _lock(self) -> int:
-        """Return the locked descriptor of the file that is there now."""
+        """Lock the file that is now at the path, and return its descriptor."""
         deadline = clock.monotonic() + _PATIENCE
         pause = 0.00005
         while True:
@@ -123,7 +122,7 @@ class CounterFile(Generic[State]):
         raise OSError(errno.EBUSY, "The counters of services cannot be opened", str(self._path))
 
     def _read(self, descriptor: int) -> tuple[int, int, State]:
-        """Return the number of the newest copy, the room for each, and the state."""
+        """Return the number of the newest valid copy, the capacity of each copy, and the state."""
         content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
         if len(content) < _HEADER.size:
             return 0, 0, self._new()
@@ -150,7 +149,7 @@ class CounterFile(Generic[State]):
         _write_whole(descriptor, copy, _HEADER.size + (number % 2) * capacity)
 
     def _replace(self, capacity: int, number: int, packed: bytes) -> None:
-        """Replace this file, whose lock is held, by a larger one."""
+        """Replace this file, whose lock is held, with a larger one."""
         unfinished = self._path.with_name(f"{self._path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
         unfinished.unlink(missing_ok=True)
         descriptor = os.open(unfinished, _OPEN | os.O_CREAT | os.O_EXCL, 0o666)

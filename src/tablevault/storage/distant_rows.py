@@ -1,7 +1,7 @@
-"""Rows far from the beginning of a row group, read without decoding all rows before them.
+"""Reads of rows deep inside a row group without decoding the rows before them.
 
-Arrow decodes a column from its first page on. Here it reads an image of the file in which the pages before the wanted
-rows are missing from a column: its dictionary is followed at once by the page with the first wanted row.
+Arrow decodes a column from its first page on. Here it reads an image of the file without the pages before the requested
+rows: the dictionary of a column is followed directly by the page with the first requested row.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 from tablevault.storage.checksums import Span
 
 _LONGEST_HEADER = 16 * 1024
-"""Bytes of the header of a page, with its statistics."""
+"""Maximum size of a page header with its statistics, in bytes."""
 _DICTIONARY = 2
 _TYPE, _COMPRESSED_SIZE, _DATA, _DATA_2 = 1, 3, 5, 8
-"""Numbers of fields in the header of a page."""
+"""Field numbers in a page header."""
 _COUNT = 1
-"""Number of the field with the number of values, in the part of the header that is about data."""
+"""Field number of the value count in the data part of a page header."""
 _MOST_DEPTH = 8
 
 
@@ -30,7 +30,7 @@ class _Page:
     start: int
     end: int
     values: int
-    """Of a dictionary, 0."""
+    """0 for a dictionary."""
 
 
 class UnknownPageError(ValueError):
@@ -40,7 +40,7 @@ class UnknownPageError(ValueError):
 def read_distant_rows(
     file: BinaryIO, metadata: pq.FileMetaData, group: int, spans: Mapping[str, Span], offset: int, rows: int
 ) -> dict[str, pa.ChunkedArray]:
-    """Return rows of columns that are not nested; raise `UnknownPageError` if their pages are of an unknown form.
+    """Return rows of columns that are not nested; raises `UnknownPageError` for an unknown page layout.
 
     Parameters
     ----------
@@ -51,13 +51,13 @@ def read_distant_rows(
     group
         The row group.
     spans
-        The columns, each with the place of its bytes.
+        The byte span of each column.
     offset
         Position of the first row in the row group.
     rows
         Number of rows, all of them in the row group.
     """
-    # Of a large file, only the pages that are copied take up memory.
+    # Only the copied pages of a large file take up memory.
     image = bytearray(max(map(sum, spans.values())))
     skipped = {name: _copy_pages(file, image, span, offset, rows) for name, span in spans.items()}
     with pq.ParquetFile(pa.BufferReader(image), metadata=metadata) as parquet:
@@ -68,7 +68,7 @@ def read_distant_rows(
 
 
 def _copy_pages(file: BinaryIO, image: bytearray, span: Span, offset: int, rows: int) -> int:
-    """Copy the dictionary of a column and its pages with the wanted rows; return how many rows come before them."""
+    """Copy a column's dictionary and its pages with the requested rows; return the number of skipped rows."""
     start, end = span[0], sum(span)
     target, position, passed_over = start, 0, 0
     for page in _pages(file, start, end):
@@ -86,7 +86,7 @@ def _copy_pages(file: BinaryIO, image: bytearray, span: Span, offset: int, rows:
 
 
 def _first_rows(parquet: pq.ParquetFile, group: int, name: str, count: int) -> pa.ChunkedArray:
-    # Arrow takes `a` to mean also a column called `a.b`.
+    # Given `a`, Arrow also selects a column named `a.b`.
     batch = next(parquet.iter_batches(batch_size=count, row_groups=[group], columns=[name]))
     found = pa.Table.from_batches([batch]).column(name)
     if len(found) != count:
@@ -127,10 +127,10 @@ class _Header:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self.position = 0
-        """Where it ends, once it has been read."""
+        """Offset of its end, once it has been read."""
 
     def fields(self, depth: int = 0) -> dict[int, Any]:
-        """Return the fields of a struct: numbers, and further structs; others are passed over."""
+        """Return the fields of a struct by number; binary fields are skipped."""
         if depth > _MOST_DEPTH:
             raise UnknownPageError("the header of a page is nested too deeply")
         found: dict[int, Any] = {}

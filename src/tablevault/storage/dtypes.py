@@ -1,4 +1,4 @@
-"""Column types, cells and columns: the interface for the layers above."""
+"""Interface of the layers above to column types, cells and columns."""
 
 from __future__ import annotations
 

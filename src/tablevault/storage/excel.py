@@ -1,4 +1,4 @@
-"""Frames as Excel workbooks, with openpyxl."""
+"""Export of frames to Excel workbooks with openpyxl."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 # Limits of the format: "Excel specifications and limits" in Microsoft's documentation.
 _MOST_ROWS, _MOST_COLUMNS, _LONGEST_TEXT = 1_048_576, 16_384, 32_767
 _LARGEST_WHOLE_NUMBER = 2**53
-"""Up to here a number of Excel, which is a double, is exact."""
+"""Largest whole number up to which Excel, which stores doubles, is exact."""
 _DIGITS = 15
 """Maximum number of digits with which a decimal survives the conversion to a double and back."""
 _FIRST_DAY = datetime.date(1900, 3, 1)
-"""Before it, Excel counts a day that there never was."""
+"""Excel counts a nonexistent day before it, 29 February 1900."""
 _UNSAFE_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]|_x[0-9A-Fa-f]{4}_")
-"""Characters that XML cannot hold or changes, and what Excel takes for an escaped character."""
+"""Characters that XML cannot hold or changes, and text that Excel reads as an escaped character."""
 
 
 def write_sheet(data: FrameData, path: Path) -> None:
-    """Write a frame as a workbook of one sheet, the names of the columns in its first row.
+    """Write a frame as a workbook of one sheet with a header row.
 
-    Columns of numbers, truth values, dates and times without a zone are cells of these types where every value of the
-    column is exact in Excel: whole numbers up to 2**53, decimals of up to 15 digits, dates and times in whole
-    milliseconds from 1 March 1900 on. All others are texts, as `text_column` writes them. Null is an empty cell.
+    Columns of numbers, booleans, dates and naive times become native cells if every value of the column is exact in
+    Excel: whole numbers up to 2**53, decimals of up to 15 digits, dates and times in whole milliseconds from 1 March
+    1900 on. All other columns become text, as in `text_column`. Null is an empty cell.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def _cells(sheet: Any, column: Column, name: str, column_type: ColumnType) -> It
 
 
 def _native(column: Column) -> Callable[[Any, Any], WriteOnlyCell] | None:
-    """Return how the cells of a column are made if each is exact as a number, date or truth value; else `None`."""
+    """Return the factory of native cells for a column whose values are all exact in Excel; else `None`."""
     arrow = column.type
     if pa.types.is_boolean(arrow):
         return _cell
@@ -104,10 +104,10 @@ def _native(column: Column) -> Callable[[Any, Any], WriteOnlyCell] | None:
 
 
 def _all_within(column: Column, first: Any, last: Any) -> bool:
-    """Return whether every value lies between two that the column's type may be too narrow for."""
+    """Return whether all values are within bounds, which may exceed the range of the column's type."""
     try:
         extremes = pc.min_max(column).as_py()
-    except (OverflowError, ValueError):  # A time that Python has no type for.
+    except (OverflowError, ValueError):  # A time outside the range of Python's types.
         return False
     low, high = extremes["min"], extremes["max"]
     return low is None or bool(first <= low and high <= last)
@@ -140,5 +140,5 @@ def _text_cell(sheet: Any, text: str, name: str, row: int | None) -> WriteOnlyCe
         what = f"has {unsafe[0]!r} in it" if unsafe else f"has {len(text):,} characters, more than {_LONGEST_TEXT:,}"
         raise TVTableError(f"{place} {what}, which Excel cannot keep. Write the frame as .csv or .parquet.")
     cell = _cell(sheet, text)
-    cell.data_type = "s"  # Also what looks like a formula or an error.
+    cell.data_type = "s"  # Also text that looks like a formula or an error.
     return cell

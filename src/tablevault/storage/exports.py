@@ -1,4 +1,4 @@
-"""Frames as files for other programs: each value is written exactly, as text where the format has no type for it."""
+"""Exact export of frames for other programs; values without a type in the format are written as text."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from tablevault.storage.vectors import not_finite
 from tablevault.system.warnings import warn
 
 _ROWS_AT_ONCE = 65_536
-"""Rows that are made into Python values at a time."""
+"""Number of rows converted to Python values at a time."""
 
 
 def format_of(output: Path) -> str:
-    """Return the format that a file's suffix names, without the dot; no suffix means `csv`.
+    """Return the format for a file's suffix, without the dot; `csv` if there is no suffix.
 
-    Raises `TVArgumentError`, naming the formats there are, for any other suffix.
+    Raises `TVArgumentError`, which lists the formats, for an unknown suffix.
     """
     name = output.suffix.lower().removeprefix(".") or "csv"
     if name not in _WRITERS:
@@ -47,7 +47,7 @@ def export_frame(data: FrameData, output: Path) -> None:
     Raises
     ------
     TVArgumentError
-        If the suffix names no format.
+        If the suffix is unknown.
     TVTableError
         If a value cannot be written exactly; names column and row.
     """
@@ -60,7 +60,7 @@ def export_frame(data: FrameData, output: Path) -> None:
 
 
 def _warn_of_not_finite(data: FrameData) -> None:
-    """Warn of numbers in vectors and tensors for which JSON has no notation."""
+    """Warn of non-finite numbers in vectors and tensors, which JSON cannot express."""
     for position, (name, column_type) in enumerate(data.types.items()):
         if holds_arrays(column_type):
             count = not_finite(data.table.column(position))
@@ -69,7 +69,7 @@ def _warn_of_not_finite(data: FrameData) -> None:
 
 
 def write_frame_as(kind: str, data: FrameData, path: Path) -> None:
-    """Write a frame to a new file of a kind, such as `csv`; the caller puts it in its place."""
+    """Write a frame to a new file in a format such as `csv`; the caller moves the file into place."""
     if kind in _WITHOUT_ARRAYS:
         _warn_of_not_finite(data)
     _WRITERS[kind](data, path)
@@ -80,7 +80,7 @@ def _whole(output: Path) -> Iterator[Path]:
     if output.exists() and not output.is_file():
         yield output
         return
-    target = output.resolve()  # The file that a link leads to is replaced, not the link.
+    target = output.resolve()  # Replace the target of a link, not the link.
     partial = target.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         yield partial
@@ -98,7 +98,7 @@ def _write_tsv(data: FrameData, path: Path) -> None:
 
 
 def _write_delimited(data: FrameData, path: Path, delimiter: str) -> None:
-    """Write text in quotation marks and null as nothing, so that an empty text and null differ."""
+    """Quote text and write null as an empty field, so that empty text and null differ."""
     columns = [_delimited_column(data, position) for position in range(len(data.types))]
     options = arrow_csv.WriteOptions(include_header=False, delimiter=delimiter, quoting_style="needed")
     with path.open("wb") as file:
@@ -111,7 +111,7 @@ def _delimited_column(data: FrameData, position: int) -> pa.ChunkedArray:
     column = data.table.column(position)
     if pa.types.is_float16(column.type):
         return column.cast(pa.float32())
-    # Numbers and times go without quotation marks, as Arrow writes them: `nan`, `inf` and `-inf` among fractions.
+    # Numbers and times are unquoted, as Arrow writes them; floats include `nan`, `inf` and `-inf`.
     bare = pa.types.is_floating(column.type) or is_written_by_arrow(column.type)
     return column if bare else text_column(column, _type_at(data, position))
 

@@ -1,4 +1,4 @@
-"""Whole file systems made durable by one call, where the system reports its errors."""
+"""Sync of whole file systems in one call, where the kernel reports its errors."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Self
 from tablevault.system.mounts import file_system_of
 
 _TRUSTED = frozenset({"ext4", "xfs", "btrfs"})
-"""File systems on which a failed write-back is an error of the next `syncfs`, too."""
+"""File systems that report a failed write-back in the next `syncfs`, too."""
 _REPORTS_ERRORS = (5, 8)
-"""Version of Linux from which on `syncfs` returns errors of write-back: its man page says so."""
+"""First Linux version in which `syncfs` returns write-back errors, according to its man page."""
 
 
 class FileSystem:
-    """The file system of a folder, as `syncfs` makes it durable.
+    """The file system of a folder, made durable by `syncfs`.
 
-    Each open descriptor reports the errors that occurred since it was opened: make the object before the files.
+    A descriptor reports the errors since it was opened: create the object before writing files.
 
     Parameters
     ----------
     descriptor
-        The open folder, which the object closes when it goes.
+        The open folder, closed when the object is deleted.
     """
 
     def __init__(self, descriptor: int) -> None:

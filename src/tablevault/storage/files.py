@@ -1,6 +1,6 @@
 """Durable file primitives: data is on the disk when the call returns.
 
-Links are never followed except where a function says so. Errors of the operating system are left as they are. A failed
+Links are not followed unless a function says so. Errors of the operating system are not translated. A failed
 fsync is never retried on the same file, because the kernel may have dropped the pages that it could not write: the
 file is removed, and the caller writes it anew.
 """
@@ -50,7 +50,7 @@ def fsync_folder(path: Path) -> None:
 def fsync_tree(path: Path, durable: Path | None = None) -> None:
     """Wait until a folder and everything below it is on the disk: files first, then folders from the bottom up.
 
-    Of a folder inside whose files are `durable` already, only the entries are waited for.
+    The files in the subfolder `durable` are durable already; only its folder entries are synced.
     """
     folders: list[Path] = []
     for folder, entries in _walk(path):
@@ -81,7 +81,7 @@ def write_bytes(path: Path, data: bytes, temporary_folder: Path | None = None) -
 
 
 def settle_file(path: Path) -> None:
-    """Wait until a file that was just written, and its entry, are on the disk; removed if that fails."""
+    """Sync a newly written file and its folder entry; removes the file if that fails."""
     try:
         fsync_file(path)
         fsync_folder(path.parent)
@@ -132,7 +132,7 @@ def write_unsynced(path: Path, text: str) -> None:
 
 
 def create_file(path: Path, data: bytes) -> None:
-    """Write a new file; raises `FileExistsError` if there is one. What fails half-way is removed."""
+    """Write a new file; raises `FileExistsError` if it exists. A partial file is removed."""
     _create(path, data)
     fsync_folder(path.parent)
 
@@ -147,10 +147,10 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def rewrite(path: Path, digest: str) -> None:
-    """Put a new file with the same content in the place of one whose sync failed, durably.
+    """Replace a file whose sync failed with a durable copy.
 
-    A second fsync of the same file would succeed without having written anything. Raises `OSError` if the content is
-    not that of the SHA-256 `digest` any more.
+    A second fsync of the same file would succeed without having written anything. Raises `OSError` if the content no
+    longer matches the SHA-256 `digest`.
     """
     with _temporary_sibling(path) as temporary:
         shutil.copyfile(path, temporary)
@@ -175,25 +175,25 @@ def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` a new hard link to the file `source`, or a durable copy where links are not supported.
 
     Follows `source` if it is a link. The folder of `target` is *not* fsynced, so that a thousand links cost one fsync:
-    call `fsync_folder` after the last one. Raises `FileExistsError` if there is a `target`.
+    call `fsync_folder` after the last one. Raises `FileExistsError` if `target` exists.
     """
     try:
         os.link(os.path.realpath(source, strict=True), target)
     except OSError as error:
         if error.errno not in _NO_HARD_LINK:
             raise
-        # Claiming the name first would leave an empty file where a crash comes between.
+        # Creating the file first would leave it empty after a crash.
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
         copy_file(source, target)
 
 
 def link_plain_files(source: Path, target: Path, folder: str, names: Iterable[str]) -> list[str]:
-    """Make hard links to files of a folder below `source` in the folder of this name below `target`.
+    """Hard-link files of a folder below `source` into the same folder below `target`.
 
-    Both folders are opened once, and no link below `source` or `target` is followed. Returns the names for which there
-    is no new link: those of links and special files, of missing files, and of files that are there already or cannot be
-    linked. The folder is not fsynced.
+    Both folders are opened once, and no link below `source` or `target` is followed. Returns the names that were not
+    linked: links, special files, missing and existing files, and files that cannot be linked. The folder is not
+    fsynced.
     """
     if os.link not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):
         return list(names)
@@ -245,7 +245,7 @@ def copy_folder(source: Path, target: Path, temporary_folder: Path) -> None:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Move a file or folder to `target` in one step, replacing a file that is there."""
+    """Move a file or folder to `target` atomically, replacing an existing file."""
     source.replace(target)
     fsync_folder(target.parent)
     if source.parent != target.parent:
@@ -253,7 +253,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 def replace_link(link: Path, target: Path | str, temporary_folder: Path | None = None) -> None:
-    """Make `link` a symbolic link to `target` (as it is written) in one step; replaces a file or link that is there.
+    """Atomically make `link` a symbolic link to `target`, verbatim; replaces an existing file or link.
 
     A crash may leave a link in `temporary_folder`, on the same file system, or else beside the target.
     """
@@ -264,7 +264,7 @@ def replace_link(link: Path, target: Path | str, temporary_folder: Path | None =
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and its parents; fine if it is there."""
+    """Create a folder and its parents; a no-op if it exists."""
     if path.is_dir():
         return
     make_folder(path.parent)
@@ -273,10 +273,10 @@ def make_folder(path: Path) -> None:
 
 
 def make_read_only(path: Path) -> None:
-    """Take away the permission to write a file, or a folder and everything below it. Links are left alone.
+    """Make a file, or a folder and everything below it, read-only; links are ignored.
 
-    The permission to read follows the mode of the folder, which comes from the umask under which it was made. Files of
-    another user, who began the process that this one finishes, keep their mode: only their owner may change it.
+    Read permission follows the mode of the folder, which stems from the umask at its creation. Files of another user,
+    created in an earlier attempt of the process, keep their mode: only their owner may change it.
     """
     if path.is_symlink():
         return
@@ -287,25 +287,25 @@ def make_read_only(path: Path) -> None:
     for folder, entries in _walk(path):
         for entry in entries:
             if entry.is_file(follow_symlinks=False) and entry.stat().st_mode & _WRITE:
-                # One that is read-only already may be a link to a file of another instance.
+                # A read-only file may be a hard link to a file of another instance.
                 _set_mode(Path(entry.path), _READ & readers)
         _set_mode(folder, readers | (_mode(folder) & stat.S_ISGID))
 
 
 def make_writable(folder: Path) -> None:
-    """Give a folder back to its owner, to be filled or emptied; what belongs to another user is left as it is."""
+    """Give the owner full access to a folder; a no-op for folders of another user."""
     mode = _mode(folder)
     if mode & stat.S_IRWXU != stat.S_IRWXU:
         _set_mode(folder, mode | stat.S_IRWXU)
 
 
 def take_write_permission(folder: Path) -> None:
-    """Make one folder, but nothing in it, read-only; what belongs to another user is left as it is."""
+    """Make one folder, but not its content, read-only; a no-op for folders of another user."""
     _set_mode(folder, _mode(folder) & (_READ | _ENTER | stat.S_ISGID))
 
 
 def remove_tree(path: Path, removed: Callable[[], None] = lambda: None) -> None:
-    """Remove a file, a link, or a folder with everything below it, even if it is read-only; fine if it is missing.
+    """Remove a file, a link, or a folder tree, even if read-only; a no-op if it is missing.
 
     The parent folder is fsynced. Modes of files are not touched: a hard link may share them with a committed file.
 
@@ -326,7 +326,7 @@ def remove_tree(path: Path, removed: Callable[[], None] = lambda: None) -> None:
 
 
 def unlinked(folder: Path) -> Path:
-    """Return a folder of the vault; raises `TVFileError` if it is a link, which could lead anywhere."""
+    """Return a folder of the vault; raises `TVFileError` if it is a link, which could point anywhere."""
     if folder.is_symlink():
         raise TVFileError(
             f"'{folder}' is a symbolic link to '{folder.readlink()}'; put the folder itself in its place."
@@ -352,8 +352,7 @@ def read_text(path: Path) -> str:
 def read_source(path: Path) -> str:
     """Return the text of a Python file, in the encoding that it declares.
 
-    Bytes that are not text come back as surrogates, which no Python file can hold: it cannot be compiled, but it does
-    not stand in the way of the files that can.
+    Undecodable bytes become surrogates, which Python cannot compile; such a file does not block the others.
     """
     data = read_bytes(path)
     try:
@@ -364,7 +363,7 @@ def read_source(path: Path) -> str:
 
 @contextlib.contextmanager
 def plain_file_expected(path: Path) -> Iterator[None]:
-    """Raise `TVFileError` if something else is in the place of a file: a link, which could lead anywhere; a folder."""
+    """Raise `TVFileError` if the path is a link, a folder or a special file instead of a regular file."""
     with _misplaced_named(path):
         mode = _type_of(path)
         if stat.S_ISLNK(mode):
@@ -376,7 +375,7 @@ def plain_file_expected(path: Path) -> Iterator[None]:
 
 
 def check_is_file(path: Path) -> None:
-    """Raise `TVFileError` for a pipe, socket or device, which a reader might wait for forever."""
+    """Raise `TVFileError` for a pipe, socket or device, on which a reader might block forever."""
     with contextlib.suppress(FileNotFoundError):
         _check_is_file(path, path.stat().st_mode)
 
@@ -387,7 +386,7 @@ def _check_is_file(path: Path, mode: int) -> None:
 
 
 def _type_of(path: Path) -> int:
-    """Return the type and permissions of a path itself; 0 if there is nothing."""
+    """Return the mode of a path without following links; 0 if it is missing."""
     try:
         return path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -396,7 +395,7 @@ def _type_of(path: Path) -> int:
 
 @contextlib.contextmanager
 def missing_named() -> Iterator[None]:
-    """Raise `TVFileError` for a file that is not there, though the catalog has been read anew."""
+    """Raise `TVFileError` for a file that is missing even after the catalog was reread."""
     try:
         yield
     except FileNotFoundError as error:

@@ -19,14 +19,14 @@ class RowFingerprints:
     """The fingerprint of each row of a builder, and the version of builder and code that computed it."""
 
     fingerprints: pa.ChunkedArray
-    """Null for none."""
+    """Null for rows without a fingerprint."""
     codes: np.ndarray[Any, np.dtype[np.int64]]
     """Index into `versions`, for each row."""
     versions: tuple[str, ...]
 
 
 class Fingerprints:
-    """Fingerprints of the rows from 0 on, one after the other without an object for each; a row may have none.
+    """Fingerprints of consecutive rows from 0 in one buffer; a row may lack one.
 
     Parameters
     ----------
@@ -65,14 +65,14 @@ class Fingerprints:
         self._content[start : start + FINGERPRINT_BYTES] = fingerprint or _NONE
 
     def rows(self, start: int, stop: int | None = None) -> Self:
-        """Return those of a range of rows."""
+        """Return the fingerprints of a range of rows."""
         end = None if stop is None else stop * FINGERPRINT_BYTES
         found = type(self)()
         found._content = self._content[start * FINGERPRINT_BYTES : end]
         return found
 
     def put(self, start: int, others: Fingerprints) -> None:
-        """Replace those of as many rows as `others` has, or append them."""
+        """Overwrite the fingerprints from `start` on with `others`, or append them."""
         first = start * FINGERPRINT_BYTES
         self._content[first : first + len(others._content)] = others._content
 
@@ -85,7 +85,7 @@ class Fingerprints:
             self._content.extend(bytes(missing))
 
     def column(self) -> pa.ChunkedArray:
-        """Return them as an Arrow column, null for none."""
+        """Return an Arrow column, with null for rows without a fingerprint."""
         starts = range(0, len(self), _MOST_IN_ONE_CHUNK)
         chunks = [
             (self.rows(start, start + _MOST_IN_ONE_CHUNK) if len(starts) > 1 else self)._array() for start in starts

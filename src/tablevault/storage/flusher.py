@@ -1,7 +1,7 @@
-"""A background thread that serves one owner: a periodic action, and requests in between.
+"""A background thread that runs a periodic action, and requests in between.
 
 It is built on `queue.SimpleQueue` alone. `threading.Event` and `threading.Condition` take their inner lock in Python
-code, where an interrupt in the main thread can leave it locked for ever; `SimpleQueue` has no such place.
+code, where an interrupt in the main thread can leave it locked for ever; `SimpleQueue` has no such window.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Flusher:
     every
         Called on the thread, once per interval; must not raise.
     interval
-        In seconds, from one call to the next (later if a call takes longer).
+        Seconds from one call to the next (more if a call takes longer).
     """
 
     def __init__(self, every: Callable[[], None], interval: float) -> None:
@@ -40,7 +40,7 @@ class Flusher:
 
     @property
     def is_running(self) -> bool:
-        """Whether the thread still serves."""
+        """Whether the thread accepts requests."""
         return not self._stopping and self._thread.is_alive()
 
     def tell(self, action: Callable[[], None]) -> Reply:
@@ -52,7 +52,7 @@ class Flusher:
     def do(self, action: Callable[[], None], timeout: float | None = None) -> None:
         """Have the thread call `action`, wait for it, and raise its exception.
 
-        Raises `TimeoutError` if it has not ended in time; it is not called off then.
+        Raises `TimeoutError` if it has not ended in time; the action is not cancelled.
         """
         if threading.current_thread() is self._thread:
             action()
@@ -74,7 +74,7 @@ class Flusher:
                 return
 
     def stop_after(self, action: Callable[[], None]) -> None:
-        """Have the thread call `action` last of all, wait until it has ended, and raise what `action` raised.
+        """Have the thread call `action` last, wait for the thread to end, and raise the exception of `action`.
 
         If the thread is already stopping, only wait until it has ended.
         """
@@ -102,6 +102,6 @@ def _serve(action: Callable[[], None], reply: Reply) -> None:
     error: BaseException | None = None
     try:
         action()
-    except BaseException as raised:  # noqa: BLE001  (whatever it is, it belongs to the thread that waits for it)
+    except BaseException as raised:  # noqa: BLE001  (it is raised in the waiting thread)
         error = raised
     reply.put(error)

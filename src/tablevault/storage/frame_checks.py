@@ -1,4 +1,4 @@
-"""The content check: frame files are compared with their checksums before other readers get them."""
+"""Checksum verification of frame files before other libraries read them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _FileKey = tuple[int, int, int, int]
 
 
 class FrameChecks:
-    """Remembers which columns of frame files were compared with their checksums, so that each is read once."""
+    """Verifies columns of frame files against their checksums, and remembers them so that each is read once."""
 
     def __init__(self) -> None:
         self._checked: dict[_FileKey, frozenset[str]] = {}
         self._lock = threading.Lock()
 
     def check(self, path: Path, columns: Sequence[str] | None = None, content: bool = True) -> None:
-        """Check seal and footer of a file, and the columns that were not checked before.
+        """Check the seal and footer of a file, and its unchecked columns.
 
         Parameters
         ----------
@@ -27,14 +27,14 @@ class FrameChecks:
         columns
             The columns that will be read; `None` for all.
         content
-            Whether columns are checked at all.
+            Whether to check columns.
 
         Raises
         ------
         TVFileError
             If the file is damaged.
         """
-        from tablevault.storage.frame_files import check_columns, read_schema  # With Arrow, which listings do without.
+        from tablevault.storage.frame_files import check_columns, read_schema  # Imports Arrow, which listings avoid.
 
         types, _ = read_schema(path)
         if not content:

@@ -1,4 +1,4 @@
-"""Frames in memory: from whatever library the user has, and to whatever library the user asks for."""
+"""Frames in memory, converted from and to pandas, polars and Arrow."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 _LEADS_OUT = r"^/|(?:^|/)\.\.(?:/|$)"
-"""Prefix that paths of artifacts do not have."""
+"""Pattern of artifact paths that leave their folder."""
 
 _Labelled = TypeVar("_Labelled", pd.DataFrame, "pd.Series[Any]")
 _MOST_POLARS_DIGITS = 38
 
 ROW_NUMBER = "index"
-"""The pseudo-column of every frame, which therefore no column can be called."""
+"""Pseudo-column of every frame; reserved, so it cannot name a column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +50,16 @@ class FrameData:
 
 
 def table_from_frame(frame: object, dtypes: Mapping[str, ColumnType]) -> FrameData:
-    """Return a frame of pandas, polars, pyarrow or any library with Arrow's PyCapsule interface.
+    """Convert a frame of pandas, polars, pyarrow or any library with Arrow's PyCapsule interface.
 
-    Columns named in `dtypes` get that type, if every value fits it as `cell_checker` says; the others keep their own,
-    exactly. The frame itself is never modified. A row index of whole numbers without a name is dropped.
+    Columns named in `dtypes` get that type if `cell_checker` accepts every value; the others keep their exact type. The
+    frame itself is not modified. An unnamed integer row index is dropped.
 
     Raises
     ------
     TVTableError
-        If it is not a frame; if a column's name is empty, not text, `index` or used twice; if the row index has a
-        name, or other labels than whole numbers, since then it is data; if a value does not fit its column. The message
+        If it is not a frame; if a column's name is empty, not text, `index` or used twice; if the row index has a name
+        or labels other than integers, since it then holds data; if a value does not fit its column. The message
         names column and row.
     """
     read = _columns_of_pandas if isinstance(frame, pd.DataFrame) else _columns_of_arrow
@@ -73,20 +73,20 @@ def table_from_frame(frame: object, dtypes: Mapping[str, ColumnType]) -> FrameDa
 
 
 def frame_of_columns(columns: Mapping[str, tuple[Column, ColumnType]]) -> FrameData:
-    """Return the frame of columns as `build_column` makes them."""
+    """Return a frame of columns that `build_column` returned."""
     types = {name: column_type for name, (_, column_type) in columns.items()}
     return FrameData(pa.table([_chunked(column) for column, _ in columns.values()], schema=_schema(types)), types)
 
 
 def with_nullable_types(data: FrameData) -> FrameData:
-    """Return a frame whose columns come back to pandas in its nullable types, whatever they had been."""
+    """Return a frame whose columns convert to pandas' nullable types."""
     return FrameData(data.table, {name: _nullable(column_type) for name, column_type in data.types.items()})
 
 
 def with_artifact_folder(data: FrameData, folder: Path) -> FrameData:
-    """Return a frame in which the paths of artifacts, which are stored relative to `folder`, are full paths.
+    """Return a frame whose artifact paths, stored relative to `folder`, are full paths.
 
-    Raises `TVFileError` if one of them would lead out of the folder.
+    Raises `TVFileError` if a path leaves the folder.
     """
     table = data.table
     for position, (name, column_type) in enumerate(data.types.items()):
@@ -101,7 +101,7 @@ def with_artifact_folder(data: FrameData, folder: Path) -> FrameData:
 
 
 def to_pandas(data: FrameData) -> pd.DataFrame:
-    """Return a frame for pandas, with exactly the dtypes that it was written with; the caller owns it.
+    """Convert to pandas, with exactly the dtypes as written; the caller owns the result.
 
     Raises `ValueError` if the types do not fit the columns.
     """
@@ -117,7 +117,7 @@ def to_pandas(data: FrameData) -> pd.DataFrame:
 
 
 def to_arrow(data: FrameData) -> pa.Table:
-    """Return a frame for Arrow: each column in its stored type, so `json` as text; tensors as Arrow's extension."""
+    """Convert to Arrow in the stored types, so `json` is text; tensors are Arrow's extension type."""
     if not any(known.kind is Kind.TENSOR for known in data.types.values()):
         return data.table
     columns = [_presented(column, known) for column, known in zip(data.table.columns, data.types.values(), strict=True)]
@@ -125,15 +125,15 @@ def to_arrow(data: FrameData) -> pa.Table:
 
 
 def _presented(column: pa.ChunkedArray, column_type: ColumnType) -> pa.ChunkedArray:
-    """Return a column as callers get it: tensors in the extension type of Arrow."""
+    """Return a column for callers, with tensors in Arrow's extension type."""
     form = array_form(column_type) if column_type.kind is Kind.TENSOR else None
     return column if form is None else as_extension(column, form)
 
 
 def to_polars(data: FrameData) -> pl.DataFrame:
-    """Return a frame for polars: each column in its stored type, so `json` as text, or in the nearest that polars has.
+    """Convert to polars in the stored types, so `json` is text, or in the nearest that polars has.
 
-    Times with an offset that polars has no name for are in UTC; decimals of more than 38 digits are text.
+    Times with an offset unknown to polars are in UTC; decimals of more than 38 digits are text.
     """
     import polars as pl
 
@@ -154,7 +154,7 @@ def _polars_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _polars_type(arrow: pa.DataType, decimal: Callable[[int, int], pa.DataType]) -> pa.DataType:
-    """Return the type in which polars takes a column; `decimal` makes the type of one with many digits."""
+    """Return the type that polars accepts for a column; `decimal` creates the type of wide decimals."""
     types = pa.types
     if types.is_decimal256(arrow):
         return decimal(_MOST_POLARS_DIGITS, arrow.scale) if arrow.scale <= _MOST_POLARS_DIGITS else pa.string()
@@ -177,7 +177,7 @@ def _polars_type(arrow: pa.DataType, decimal: Callable[[int, int], pa.DataType])
 
 
 def polars_lacks(arrow: pa.DataType) -> bool:
-    """Return whether polars cannot read a column of this type from a file itself."""
+    """Return whether polars itself cannot read a column of this type from a file."""
     if pa.types.is_decimal256(arrow):
         return True
     if pa.types.is_timestamp(arrow) and arrow.tz:
@@ -186,7 +186,7 @@ def polars_lacks(arrow: pa.DataType) -> bool:
 
 
 def _is_broken_offset(zone: str) -> bool:
-    """Return whether a time zone is an offset that is not one of the whole hours, which polars has names for."""
+    """Return whether a time zone is an offset other than the whole hours that polars has names for."""
     return zone[0] in "+-" and not (zone.endswith(":00") and -12 <= int(zone[:3]) <= 14)
 
 
@@ -211,7 +211,7 @@ def _columns_of_pandas(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str
 
 
 def _check_row_index(index: pd.Index[Any]) -> None:
-    """Raise `TVTableError` if a row index says more than in which order the rows stand."""
+    """Raise `TVTableError` if a row index holds data besides the order of rows."""
     names = [name for name in index.names if name is not None]
     if names:
         what = f"is named {shown(names[0])}"
@@ -226,14 +226,14 @@ def _check_row_index(index: pd.Index[Any]) -> None:
 
 
 def is_plain_row_index(index: pd.Index[Any]) -> bool:
-    """Return whether the labels of rows are whole numbers, such as pandas gives them by itself."""
+    """Return whether the row labels are integers, like pandas' default labels."""
     return isinstance(index, pd.RangeIndex) or not len(index) or index.inferred_type == "integer"
 
 
 def in_order_of_positions(frame: _Labelled, count: int | None) -> _Labelled:
-    """Return a frame or series whose row labels are the positions up to `count` in another order in that order.
+    """Sort a frame or series whose row labels are a permutation of the positions below `count`.
 
-    So pandas does when such a frame is assigned to columns of the one that it was made from; others are as they are.
+    Pandas aligns labels likewise when columns are assigned. Other frames are returned unchanged.
     """
     labels = frame.index
     if count is None or len(labels) != count or not is_plain_row_index(labels):
@@ -268,7 +268,7 @@ def _columns_of_arrow(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str,
 
 
 def _columns_of_polars(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str, tuple[Column, ColumnType]]:
-    """Return the columns of a frame of polars, which hands over the addresses of Python objects instead of these."""
+    """Return the columns of a polars frame, which exports addresses of Python objects instead of the objects."""
     objects = [name for name, dtype in zip(frame.columns, frame.dtypes, strict=True) if dtype.is_object()]
     columns = _columns_of_table(_arrow_table(frame.drop(objects)), dtypes)
     _check_names(objects)
@@ -304,7 +304,7 @@ def _plain_column(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, ColumnType]
 def _check_field(name: str, field: pa.Field) -> None:
     """Raise `TVTableError` if a column, or a part of it, is of an extension type that pyarrow does not know.
 
-    It arrives as its storage type, with the name of the extension in its metadata.
+    Such a column arrives as its storage type, with the name of the extension in its metadata.
     """
     extension = (field.metadata or {}).get(b"ARROW:extension:name")
     if extension is not None:
@@ -332,9 +332,9 @@ def _arrow_table(frame: object) -> pa.Table:
 
 
 def _without_views(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column in plain layouts: polars makes texts views, which pandas does not know nor Arrow compares.
+    """Return a column without the view layouts of polars, which pandas cannot read and Arrow cannot compare.
 
-    Times of a zone that not every reader knows are in UTC.
+    Times in a zone unknown to some readers are converted to UTC.
     """
     plain = _plain_layout(column.type)
     if plain == column.type:
@@ -367,19 +367,19 @@ def _plain_layout(arrow: pa.DataType) -> pa.DataType:
 
 
 def _fitted(column: Column, own_type: ColumnType, column_type: ColumnType) -> tuple[Column, ColumnType]:
-    """Return a column as one of another type, as if each of its values had been checked; fast where that is sure."""
+    """Convert a column to another type as if checked cell by cell, with a fast path for safe casts."""
     if column_type.kind is Kind.CATEGORY and own_type.kind is Kind.CATEGORY:
         return column, own_type
     if column_type.kind is Kind.PLAIN and own_type.kind is Kind.PLAIN and _castable(column.type, column_type.arrow):
         try:
             return _without_nan(column).cast(column_type.arrow), column_type
         except pa.ArrowInvalid:
-            pass  # Some value does not fit; the slow way finds out which.
+            pass  # Some value does not fit; the slow path finds out which.
     return _checked_column(_cells_to_check(column, own_type, column_type), column_type)
 
 
 def _cells_to_check(column: Column, own_type: ColumnType, column_type: ColumnType) -> Sequence[object]:
-    """Return the cells of a column to be checked against another type: arrays where that needs no look at items."""
+    """Return the cells to check against another type, as arrays if items need no individual check."""
     form = array_form(own_type)
     if form is None or array_form(column_type) is None or has_null_items(_chunked(column)):
         return plain_values(column, own_type)
@@ -387,7 +387,7 @@ def _cells_to_check(column: Column, own_type: ColumnType, column_type: ColumnTyp
 
 
 def _castable(source: pa.DataType, target: pa.DataType) -> bool:
-    """Return whether Arrow's checked cast loses nothing that `cell_checker` would not, once NaN is null."""
+    """Return whether Arrow's checked cast loses no more than `cell_checker`, once NaN is null."""
     if pa.types.is_integer(source):
         return bool(pa.types.is_integer(target) or pa.types.is_float64(target))
     if pa.types.is_floating(source) and pa.types.is_integer(target):

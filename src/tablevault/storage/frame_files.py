@@ -1,8 +1,7 @@
-"""Frames on disk: one frame is one Parquet file, written once, readable by any Parquet tool.
+"""Storage of frames in one Parquet file each, written once and readable by any Parquet tool.
 
-What Parquet cannot say about the columns (JSON, artifacts, pandas' dtypes, the order of categories) stands in the
-file's metadata under one key, as JSON; other readers pass over it and get natural types. The file is guarded by
-`checksums`.
+Column properties that Parquet cannot express (JSON, artifacts, pandas' dtypes, the order of categories) are stored in
+the file's metadata under one key, as JSON; other readers ignore it and get natural types. `checksums` guards the file.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _MOST_ROWS_PER_GROUP = 2**20
 _BYTES_PER_GROUP = 2**28
 _MOST_ROWS_PER_BATCH = 2**16
 _DISTANT = 2**16
-"""Rows of a row group that are decoded faster than they are looked for."""
+"""Number of rows of a row group up to which decoding is faster than seeking."""
 _COMPRESSION = "zstd"
 _LARGEST_FOOTER = 2**31 - 1
 _BYTES_PER_CHECK = 2**26
@@ -54,7 +53,7 @@ _ALL_ROWS = Page()
 
 @dataclass(frozen=True, slots=True)
 class FrameRecord:
-    """A frame's file as it was written."""
+    """A frame file at the time of writing."""
 
     size: int
     """In bytes."""
@@ -75,23 +74,23 @@ class _Metadata(msgspec.Struct, frozen=True):
     """The exact Arrow types of the columns, as an Arrow IPC message: Parquet has no seconds, for example."""
     types: list[_StoredType]
     categories: dict[str, str]
-    """All categories of the columns of categories, in their order, as an Arrow IPC stream."""
+    """All categories of each categorical column, in their order, as an Arrow IPC stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredColumn:
-    """How a column is stored. Columns that are stored alike have equal cells; others may have."""
+    """How a column is stored. Equal storage implies equal cells, but not vice versa."""
 
     type: ColumnType
     categories: str | None
     groups: tuple[tuple[int, tuple[bytes, ...]], ...]
-    """Of each row group: its rows, and the digests of the column's bytes in the file."""
+    """For each row group, its row count and the digests of the column's bytes in the file."""
 
 
 def write_frame(path: Path, data: FrameData, plain: Collection[str] = ()) -> FrameRecord:
-    """Write a frame as a new file; raises `FileExistsError` if there is one. The caller makes it durable.
+    """Write a frame to a new file; raises `FileExistsError` if it exists. The caller makes it durable.
 
-    A file that could not be written whole is removed.
+    A partial file is removed.
 
     Parameters
     ----------
@@ -100,7 +99,7 @@ def write_frame(path: Path, data: FrameData, plain: Collection[str] = ()) -> Fra
     data
         The frame.
     plain
-        Columns to be written as they are: making them smaller would take more time than it is worth.
+        Columns to write uncompressed, because compression would take more time than it is worth.
     """
     created = False
     try:
@@ -119,7 +118,7 @@ def write_frame(path: Path, data: FrameData, plain: Collection[str] = ()) -> Fra
 
 
 def whole_frame(path: Path) -> FrameRecord | None:
-    """Return the record of a frame that may not have been written to its end; `None` if it was not."""
+    """Return the record of a frame file; `None` if the file is missing or incomplete."""
     try:
         data = read_frame(path)
     except (FileNotFoundError, TVFileError):
@@ -128,16 +127,16 @@ def whole_frame(path: Path) -> FrameRecord | None:
 
 
 def read_frame(path: Path, columns: Sequence[str] | None = None, page: Page = _ALL_ROWS) -> FrameData:
-    """Return the frame in a file: the named columns (`None`: all) in that order, and the rows of a page.
+    """Read the named columns (`None`: all), in that order, and the rows of a page from a frame file.
 
     Only the requested columns are read and checked.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     KeyError
-        If there is no such column.
+        If a column does not exist.
     TVFileError
         If the file is damaged, or was not written by TableVault.
     """
@@ -152,14 +151,14 @@ def read_frame(path: Path, columns: Sequence[str] | None = None, page: Page = _A
             table = _read_distant(file, parquet, guard, groups, stored, names, page)
             if table is None:
                 table = _read(parquet, groups, None if columns is None else names, page)
-        # Arrow takes `a` to mean also a column called `a.b`; surplus columns are dropped by name.
+        # Given `a`, Arrow also selects a column named `a.b`; surplus columns are dropped by name.
         return _restored(table.select(names), stored, metadata)
 
 
 def column_blocks(path: Path, columns: Sequence[str], size: int) -> list[list[str]]:
-    """Return all columns of a file, in blocks of about a given size in the file, or of a single column.
+    """Return all columns of a file in blocks of about a given size in the file, at least one column each.
 
-    The footer describes all columns, so that one read for each column takes time with the square of their number.
+    The footer describes all columns, so that reading them one by one takes time quadratic in their number.
     """
     average = path.stat().st_size // max(len(columns), 1) + 1
     count = max(size // average, 1)
@@ -177,7 +176,7 @@ def check_columns(path: Path, columns: Sequence[str]) -> None:
 
 
 def check_frame(path: Path) -> None:
-    """Read everything in a file, a block of columns at a time; raises as `read_frame` does."""
+    """Read a whole file, a block of columns at a time; raises as `read_frame` does."""
     types, _ = read_schema(path)
     for block in column_blocks(path, list(types), _BYTES_PER_CHECK):
         read_frame(path, block)
@@ -239,7 +238,7 @@ def _rows_per_group(table: pa.Table) -> int:
 
 
 def _encoding(data: FrameData, schema: pa.Schema, plain: Collection[str]) -> dict[str, Any]:
-    """Return how the columns are made smaller: numbers in lists hardly are, and take long to read afterwards."""
+    """Return the compression of the columns; floats in lists compress poorly and then read slowly."""
     forms = {name: array_form(known) for name, known in data.types.items()}
     if not plain and not any(forms.values()):
         return {"compression": _COMPRESSION}
@@ -255,7 +254,7 @@ def _encoding(data: FrameData, schema: pa.Schema, plain: Collection[str]) -> dic
 
 
 def _leaf_paths(stored: pa.Schema, written: pa.Schema) -> dict[str, list[str]]:
-    """Return by which names Parquet knows the leaves of each column."""
+    """Return the names of each column's leaves in Parquet."""
     empty = io.BytesIO()
     pq.ParquetWriter(empty, written).close()
     leaves = pq.ParquetFile(empty).schema
@@ -307,7 +306,7 @@ def _base64(data: Any) -> str:
 
 
 def _open_parquet(file: Any) -> pq.ParquetFile:
-    # Footers with many categories are larger than Arrow expects of strangers.
+    # Footers with many categories exceed Arrow's default limit for untrusted files.
     return pq.ParquetFile(file, thrift_string_size_limit=_LARGEST_FOOTER)
 
 
@@ -327,7 +326,7 @@ def _span(chunk: pq.ColumnChunkMetaData) -> Span:
 
 @contextlib.contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """Turn what Arrow and the checks here say about a file that is not right into one error that names it."""
+    """Translate errors of Arrow and of the checks here into one error that names the damaged file."""
     try:
         yield
     except KeyError:
@@ -377,13 +376,13 @@ def _known(columns: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def _leaves(schema: pa.Schema, names: Sequence[str]) -> list[int]:
-    """Return the numbers of Parquet's columns in which the named columns are stored."""
+    """Return the Parquet column indices of the named columns."""
     leaves = _leaves_of_columns(schema)
     return [leaf for name in names for leaf in leaves[name]]
 
 
 def _leaves_of_columns(schema: pa.Schema) -> dict[str, list[int]]:
-    """Return the numbers of Parquet's columns in which each column is stored: nested ones have several."""
+    """Return the Parquet column indices of each column; nested columns have several."""
     leaves: dict[str, list[int]] = {}
     first = 0
     for field in schema:
@@ -400,7 +399,7 @@ def _leaf_count(arrow: pa.DataType) -> int:
 
 
 def _groups_needed(parquet: pq.ParquetFile, page: Page) -> tuple[list[int], Page]:
-    """Return the row groups that hold the rows of a page, and the page as these groups count."""
+    """Return the row groups that hold the rows of a page, and the page relative to these groups."""
     total = parquet.metadata.num_row_groups
     if page == _ALL_ROWS:
         return list(range(total)), page
@@ -448,7 +447,7 @@ def _read_distant(
     names: Sequence[str],
     page: Page,
 ) -> pa.Table | None:
-    """Return the rows of a page far from the beginning of its row group; `None` if there is no shorter way to them."""
+    """Read a page far from the beginning of its row group; returns `None` if there is no shortcut."""
     if page.offset < _DISTANT or not page.rows or len(groups) != 1:
         return None
     (group,) = groups
@@ -505,6 +504,6 @@ def _restored_column(
     codes = pc.index_in(plain, value_set=values, skip_nulls=True).cast(arrow.index_type)
     if codes.null_count != plain.null_count:
         raise DamagedFileError("a value is none of its column's categories")
-    empty = pa.array([], type=arrow.index_type)  # Holds the categories where there is no row.
+    empty = pa.array([], type=arrow.index_type)  # Keeps the categories of a column without rows.
     chunks = [pa.DictionaryArray.from_arrays(chunk, values, ordered=arrow.ordered) for chunk in codes.chunks or [empty]]
     return pa.chunked_array(chunks, type=arrow)

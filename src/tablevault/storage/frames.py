@@ -1,4 +1,4 @@
-"""Frames in memory, on disk, and as references see them: the interface for the layers above."""
+"""Interface of the layers above to frames in memory, on disk and in references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frame files as lazy frames of other libraries, with the exact types that the files record."""
+"""Lazy frames of other libraries over frame files, with the exact recorded types."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def lazy_polars(path: Path, columns: Sequence[str] | None, folder: Path | None) 
     path
         The file.
     columns
-        Only these, in this order; `None` for all.
+        Names of the columns to return, in this order; `None` for all.
     folder
-        The folder that paths of artifacts begin with; `None` to leave them relative.
+        Folder to prefix to artifact paths; `None` to leave them relative.
     """
     pl = imported("polars", "A lazy frame of polars", "polars")
     types, _ = read_schema(path)
@@ -50,9 +50,9 @@ def lazy_polars(path: Path, columns: Sequence[str] | None, folder: Path | None) 
 
 
 def arrow_dataset(path: Path, columns: Sequence[str] | None) -> pd.Dataset:
-    """Return the dataset of a file, with artifacts as they are stored.
+    """Return the dataset of a file, with artifact paths as stored.
 
-    Categories of other values than text have the type of their values.
+    Non-text categories have the type of their values.
     """
     import pyarrow.dataset as pd
 
@@ -74,7 +74,7 @@ def _in_dataset(column_type: ColumnType) -> pa.DataType:
 
 
 def _read_by_arrow(path: Path, names: list[str]) -> pl.LazyFrame:
-    """Return the lazy frame of a file some of whose columns polars cannot read itself."""
+    """Return the lazy frame of a file with columns that polars itself cannot read."""
     from polars.io.plugins import register_io_source
 
     def read(
@@ -84,6 +84,6 @@ def _read_by_arrow(path: Path, names: list[str]) -> pl.LazyFrame:
         frame = to_polars(read_frame(path, names if with_columns is None else with_columns, Page(rows=n_rows)))
         yield frame if predicate is None else frame.filter(predicate)
 
-    # Decimals that are too long for polars are text: only their values tell.
+    # Decimals too long for polars become text, which only their values reveal.
     schema: Any = to_polars(read_frame(path, names)).schema
     return register_io_source(read, schema=schema)

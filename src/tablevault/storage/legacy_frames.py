@@ -1,4 +1,4 @@
-"""Frames of TableVault 0.1.x: a CSV file, and the dtypes that its columns had."""
+"""Frames of TableVault 0.1.x, stored as a CSV file and the dtypes of its columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tablevault.storage.frame_data import ROW_NUMBER, FrameData, table_from_fram
 
 _TEXTS = frozenset({"string", "str", "object"})
 
-# How version 0.1.x read a missing value in a column that is not text: the defaults of pandas.
+# Texts that version 0.1.x read as missing in non-text columns: the defaults of pandas.
 _MISSING = pa.array(
     [
         *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
@@ -26,10 +26,9 @@ _MISSING = pa.array(
 
 
 def read_legacy_frame(path: Path, dtypes: Mapping[str, str]) -> tuple[FrameData, list[str]]:
-    """Return a frame that version 0.1.x wrote, and what could not be brought over as it was.
+    """Read a frame of version 0.1.x; return it with descriptions of the changes that were necessary.
 
-    Text is taken as it stands in the file; only an empty cell is null. A column whose values do not fit its dtype comes
-    as text.
+    Text is kept verbatim; only an empty cell is null. A column whose values do not fit its dtype becomes text.
 
     Parameters
     ----------
@@ -41,7 +40,7 @@ def read_legacy_frame(path: Path, dtypes: Mapping[str, str]) -> tuple[FrameData,
     Raises
     ------
     TVFileError
-        If it is not a CSV file that can be read.
+        If the file cannot be read as CSV.
     """
     columns: dict[str, pa.ChunkedArray] = {}
     types: dict[str, ColumnType] = {}
@@ -62,7 +61,7 @@ def read_legacy_frame(path: Path, dtypes: Mapping[str, str]) -> tuple[FrameData,
 
 
 def _texts(path: Path) -> dict[str, pa.ChunkedArray]:
-    """Return the cells as they stand in the file, by column."""
+    """Return the verbatim cells of the file, by column."""
     try:
         frame = pd.read_csv(path, dtype=str, na_filter=False, low_memory=False, encoding="utf-8")
     except pd.errors.EmptyDataError:
@@ -75,7 +74,7 @@ def _texts(path: Path) -> dict[str, pa.ChunkedArray]:
 
 
 def _converted(texts: pa.ChunkedArray, dtype: str) -> tuple[pa.ChunkedArray, ColumnType]:
-    """Return a column in the dtype that it had; raises `ValueError` or `ArrowException` if a value does not fit."""
+    """Convert a column to its recorded dtype; raises `ValueError` or `ArrowException` if a value does not fit."""
     if dtype in _TEXTS:
         return _text(texts), _known("string")
     if dtype == "category":
@@ -92,7 +91,7 @@ def _converted(texts: pa.ChunkedArray, dtype: str) -> tuple[pa.ChunkedArray, Col
 
 
 def _inferred(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, ColumnType]:
-    """Return a column whose dtype was not recorded as version 0.1.x read it: as the first type that fits."""
+    """Convert a column without a recorded dtype to the first type that fits, as version 0.1.x did."""
     values = _without_missing(texts)
     if values.null_count < len(values):
         for name in ("Int64", "Float64", "boolean"):

@@ -1,4 +1,4 @@
-"""The log: one JSON line per ended process, derived from the catalog."""
+"""The log file, with one JSON line per ended process, derived from the catalog."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def append_ended(path: Path, ended_after: Callable[[int], Sequence[Entry]]) -> N
     Parameters
     ----------
     path
-        The log file; made if missing.
+        The log file, created if missing.
     ended_after
-        Returns the entries behind a place in the order of the ends; each has that place as `"end"`.
+        Returns the entries after a position, in order of their end; each has its position as `"end"`.
     """
     with KernelLock.take(path.with_suffix(".lock")), path.open("a+b") as log:
         entries = ended_after(_last_end(log))
@@ -31,11 +31,11 @@ def append_ended(path: Path, ended_after: Callable[[int], Sequence[Entry]]) -> N
 
 
 def _last_end(log: Any) -> int:
-    """Return the place of the last whole line, and drop a torn one behind it."""
+    """Return the position of the last complete line, and truncate a torn line after it."""
     size = log.seek(0, os.SEEK_END)
     start, tail = size, b""
     while start > 0 and tail.count(b"\n") < 2:
-        # Twice as much each time: the line of an operation on all tables is long.
+        # Doubles each time, since the line of an operation on all tables is long.
         start = max(0, size - max(4096, 2 * len(tail)))
         log.seek(start)
         tail = log.read(size - start)
@@ -47,5 +47,5 @@ def _last_end(log: Any) -> int:
     try:
         return int(json.loads(whole.rpartition(b"\n")[2])["end"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        # The log was edited. It is written anew, so that no line is lost.
+        # The log was edited. Write all entries again, so that no line is lost.
         return 0

@@ -1,7 +1,7 @@
-"""The manifest of an instance: size and hash of every file in its folder, written once, when nothing changes any more.
+"""The manifest of an instance, with size and hash of every file in its folder, written once it is final.
 
-Artifacts are not part of it: they have records of their own, because a superseded set of them goes before the rest.
-The manifest's own hash stands in the catalog, so that a flipped bit is found wherever it is.
+Artifacts are excluded and have their own records, because superseded ones are removed before the rest. The catalog
+stores the hash of the manifest itself, so that a flipped bit is found wherever it is.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from tablevault.storage import files
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """One file as it was when the manifest was written."""
+    """One file at the time of writing the manifest."""
 
     path: str
-    """Relative to the instance's folder, with `/` between parts."""
+    """Relative to the instance's folder, with `/` as separator."""
     size: int
     """In bytes."""
     sha256: str
@@ -37,9 +37,9 @@ def write_manifest(path: Path, excluded: Path, known: Mapping[str, FileRecord]) 
     Parameters
     ----------
     path
-        The manifest; it lies in the folder that it describes.
+        The manifest, inside the folder that it describes.
     excluded
-        A folder inside, which it does not describe.
+        A subfolder to leave out.
     known
         Records that need not be computed again, by path.
     """
@@ -50,7 +50,7 @@ def write_manifest(path: Path, excluded: Path, known: Mapping[str, FileRecord]) 
 
 
 def read_manifest(path: Path, sha256: str) -> dict[str, FileRecord]:
-    """Read a manifest whose hash is known; raises `TVFileError` if it is not the one that was written."""
+    """Read a manifest with a known hash; raises `TVFileError` if it has changed."""
     data = files.read_bytes(path)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise TVFileError(f"The manifest {path} is damaged: its hash is not the one in the catalog.")
@@ -70,9 +70,9 @@ def check_listed(manifest: Path, sha256: str | None, path: Path) -> None:
     Parameters
     ----------
     manifest
-        In the folder.
+        The manifest of the folder.
     sha256
-        Its hash; `None` where none was ever recorded, and nothing can be checked.
+        Its hash; `None` if it was never recorded, in which case nothing is checked.
     path
         A file in the folder or below.
     """
@@ -84,7 +84,7 @@ def check_listed(manifest: Path, sha256: str | None, path: Path) -> None:
 
 
 def listing(folder: Path, excluded: Path) -> Iterator[str]:
-    """Yield the relative path of everything below a folder that is not a folder itself; links are not followed."""
+    """Yield the relative paths of all non-folders below a folder; links are not followed."""
     waiting = [folder]
     while waiting:
         with os.scandir(waiting.pop()) as entries:

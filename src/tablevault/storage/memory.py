@@ -1,17 +1,17 @@
-"""Memory that Arrow has freed goes back to the system."""
+"""Return of memory freed by Arrow to the system."""
 
 from __future__ import annotations
 
 import sys
 
 _WORTHWHILE = 2**26
-"""Bytes that Arrow must have had at once: below it, taking memory anew would cost more than it is worth."""
+"""Minimum peak of Arrow's memory in bytes; below it, allocating anew would cost more than it saves."""
 
 
 def release_memory() -> None:
     """Return freed memory that Arrow's allocator retains to the system.
 
-    Without it a notebook that once read a large frame would hold on to the memory of that frame for good.
+    Without this, a notebook that once read a large frame would retain its memory indefinitely.
     """
     arrow = sys.modules.get("pyarrow")
     if arrow is None:

@@ -1,4 +1,4 @@
-"""Values without a declared type as they come: whether each can stand in one column with those before it."""
+"""Incremental check of whether values without a declared type can share a column."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from tablevault.storage.plain import shown
 from tablevault.storage.vectors import EXACT_INTEGERS
 
 EXACT_IN_FLOAT = 2**53
-"""Whole numbers up to this one can stand among fractions."""
+"""Largest whole number that can share a column with fractions."""
 
 _EXACT = tuple(EXACT_INTEGERS.values())
 _ALIKE = frozenset({str, bool, bytes, dict, datetime.date, datetime.time})
-"""Types of which any value stands beside the same as any other."""
+"""Types whose values do not differ in traits."""
 _NANOSECONDS = (datetime.datetime(1677, 9, 21), datetime.datetime(2262, 4, 12))
-"""Between the days that these begin moments have nanoseconds, in any time zone; at the edges only some have."""
+"""Datetimes between these days fit nanoseconds in any time zone; at the edges only some do."""
 _EDGE = datetime.timedelta(days=2)
 _LONGEST_IN_NANOSECONDS = datetime.timedelta(microseconds=(2**63 - 1) // 1000)
 
 
 class Mixture:
-    """The values of a column whose type is not declared, of which each is looked at when it comes.
+    """The values of a column without a declared type, each checked on arrival.
 
-    Whether values can stand in one column depends on few of their traits. Of each trait one value is kept, and only a
-    value with a new trait is tried together with these.
+    Whether values can share a column depends on a few of their traits. One value of each trait is kept as an example,
+    and only values with a new trait are tested together with the examples.
 
     Parameters
     ----------
     column_type
-        The type that was declared: `None`, or a category of any values.
+        The declared type: `None`, or a category of any values.
     """
 
     def __init__(self, column_type: ColumnType | None = None) -> None:
@@ -48,10 +48,10 @@ class Mixture:
         self._examples: list[object] = []
         self._adding = threading.Lock()
         self.unchanged: frozenset[type] = frozenset()
-        """The types whose values, as `unchanged_kinds` says, are cells as they are and can stand here."""
+        """The `unchanged_kinds` whose values can be cells of this column."""
 
     def add(self, value: object) -> None:
-        """Take a plain value in; raises `ValueError` if it cannot stand in one column with those before it."""
+        """Add a plain value; raises `ValueError` if it cannot share a column with those before it."""
         if type(value) is list:
             traits = set(_traits(value, 0))
             if not traits <= self._traits:
@@ -62,7 +62,7 @@ class Mixture:
                 self._add(value, {trait})
 
     def add_kept(self, values: Sequence[object]) -> None:
-        """Take values in that have been kept before, and so are not to be refused."""
+        """Add values that were accepted earlier and so must not be refused."""
         for value in _examples(values):
             try:
                 self.add(value)
@@ -86,7 +86,7 @@ class Mixture:
 
 
 def _examples(values: Sequence[Any]) -> Iterable[object]:
-    """Return values of which all others share the traits, at the speed of C for those of simple types."""
+    """Return examples that cover the traits of all values, at C speed for simple types."""
     types = set(map(type, values))
     kinds = types - {NoneType}
     if kinds <= _ALIKE:
@@ -101,7 +101,7 @@ def _examples(values: Sequence[Any]) -> Iterable[object]:
 
 
 def _trait(value: Any) -> Hashable:
-    """Return the traits of a value that is not a list; they decide whether it can share a column with others."""
+    """Return the traits of a non-list value that decide whether it can share a column with others."""
     kind: type[Any] = type(value)
     if kind is np.ndarray:
         exact = value.dtype.kind not in "iu" or not value.size or max(-int(value.min()), int(value.max()))
@@ -124,7 +124,7 @@ def _trait(value: Any) -> Hashable:
 
 
 def _has_nanoseconds(value: datetime.datetime) -> Hashable:
-    """Return whether a moment could have nanoseconds; return the moment itself where that has to be tried."""
+    """Return whether a datetime fits nanoseconds; return the datetime itself if that must be tested."""
     local = value.replace(tzinfo=None)
     first, last = _NANOSECONDS
     if abs(local - first) < _EDGE or abs(local - last) < _EDGE:
@@ -133,7 +133,7 @@ def _has_nanoseconds(value: datetime.datetime) -> Hashable:
 
 
 def _traits(value: Sequence[Any], depth: int) -> Iterable[Hashable]:
-    """Yield the traits of a list and of all that is in it, each with how deep it lies."""
+    """Yield the traits of a list and of its items at all levels, each with its depth."""
     yield depth, list
     kinds = set(map(type, value)) - {NoneType}
     if list in kinds:

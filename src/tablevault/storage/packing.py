@@ -1,7 +1,7 @@
-"""Plain values as bytes: exactly and back for checkpoints, deterministically for fingerprints.
+"""Serialization of plain values, reversible for checkpoints and deterministic for fingerprints.
 
-Both are MessagePack. What MessagePack has no type of its own for travels in an extension type, so that nothing that is
-packed can be mistaken for anything else. Lists of simple values take a fast path without a step of Python per value.
+Both use MessagePack. Values without a MessagePack type use extension types, so that packed values are unambiguous.
+Lists of simple values take a fast path without a Python step per value.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ATOMS = frozenset({NoneType, bool, int, float, str, bytes})
 _SIMPLE = _ATOMS | {list, dict}
 _FEW = 16
 _LARGEST_INTEGER_BITS = 14_000
-"""Python makes texts, and so JSON, of whole numbers of up to 4,300 digits."""
+"""Python converts whole numbers of at most 4,300 digits to text, and so to JSON."""
 _PACKED_DIRECTLY = _SIMPLE | {tuple}
 
 _INTEGER, _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _TIMESTAMP, _LONG_TIMEDELTA = range(1, 9)
@@ -34,17 +34,17 @@ _ARRAYS, _ARRAY = 12, 13
 _PLAIN_TYPES: tuple[type[Any], ...] = (str, bytes, int, float, dict, list)
 
 _LONG_HEADER, _EXTENSION_HEADER = struct.Struct(">BI"), struct.Struct(">BIB")
-"""Of MessagePack: its sign for a kind, the length, and the number of an extension type."""
+"""MessagePack headers: type byte, length, and number of an extension type."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _encode_sorted = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 def pack(value: object) -> bytes:
-    """Return a plain value (as `cell_checker` returns them), or lists and dicts of such, as bytes.
+    """Serialize a plain value (as `cell_checker` returns it), or lists and dicts of them.
 
-    `unpack` gives the same back, type for type; only tuples come back as lists. Raises `TypeError` for what is not
-    plain and `ValueError` for text that UTF-8 cannot express.
+    `unpack` restores the value with exact types, except that tuples become lists. Raises `TypeError` for values that
+    are not plain and `ValueError` for text that UTF-8 cannot express.
     """
     if _consists_of(value, _PACKED_DIRECTLY):
         try:
@@ -55,7 +55,7 @@ def pack(value: object) -> bytes:
 
 
 def pack_columns(columns: Sequence[Sequence[Any]]) -> list[Any]:
-    """Return what `pack` returns for columns, as parts to be joined: the bytes of arrays are not copied yet."""
+    """Return the result of `pack` for columns in parts to join, which avoids copying the bytes of arrays."""
     if not any(map(_are_arrays, columns)):
         return [pack(columns)]
     parts: list[Any] = [list_header(len(columns))]
@@ -69,22 +69,22 @@ def pack_columns(columns: Sequence[Sequence[Any]]) -> list[Any]:
 
 
 def list_header(count: int) -> bytes:
-    """Return the bytes that stand before the packed items of a list."""
+    """Return the header of a packed list."""
     return _LONG_HEADER.pack(0xDD, count)
 
 
 def bytes_header(size: int) -> bytes:
-    """Return the bytes that stand before packed bytes."""
+    """Return the header of packed bytes."""
     return _LONG_HEADER.pack(0xC6, size)
 
 
 def size_of(parts: Iterable[Any]) -> int:
-    """Return how many bytes parts have together."""
+    """Return the total size of parts in bytes."""
     return sum(memoryview(part).nbytes for part in parts)
 
 
 def unpack(data: bytes | memoryview) -> Any:
-    """Return the value that `pack` was given; raises `ValueError` for bytes that `pack` does not produce."""
+    """Return the value passed to `pack`; raises `ValueError` for bytes that `pack` does not produce."""
     try:
         return _decode(data)
     except (msgspec.MsgspecError, TypeError, LookupError, ArithmeticError) as error:
@@ -92,11 +92,11 @@ def unpack(data: bytes | memoryview) -> Any:
 
 
 def canonical(value: object) -> bytes:
-    """Return the bytes that stand for a value in fingerprints: equal for equal values, whatever the order of keys.
+    """Return the bytes of a value for fingerprints, which do not depend on the order of keys.
 
-    `1`, `1.0`, `True` and `"1"` differ, a list and a tuple differ. NumPy scalars count as their Python values, arrays
-    by type, shape and content; frames (pandas without the row index, polars, Arrow) by names, types and content.
-    Raises `TypeError` for objects without comparable content, such as an open file.
+    Equal values have equal bytes. `1`, `1.0`, `True` and `"1"` differ, as do a list and a tuple. NumPy scalars count as
+    their Python values, arrays by type, shape and content; frames (pandas without the row index, polars, Arrow) by
+    names, types and content. Raises `TypeError` for objects without comparable content, such as an open file.
     """
     if _is_simple(value):
         try:
@@ -107,7 +107,7 @@ def canonical(value: object) -> bytes:
 
 
 def canonical_rows(columns: Sequence[Sequence[object]]) -> Iterable[bytes]:
-    """Return what `canonical` returns for the list of each row's values, given column by column."""
+    """Return `canonical` of each row's list of values, given the columns."""
     if all(map(_are_atoms, columns)):
         try:
             return list(map(_encode_sorted, zip(*columns, strict=True)))
@@ -122,7 +122,7 @@ def _are_atoms(values: Iterable[object]) -> bool:
 
 
 def _is_simple(value: Any) -> bool:
-    """Return whether a value consists of simple ones; what arguments usually are, a few items, takes few steps."""
+    """Return whether a value consists of simple ones; fast for a few items, like most arguments."""
     kind = type(value)
     if kind in _ATOMS:
         return True
@@ -137,7 +137,7 @@ def _is_simple(value: Any) -> bool:
 
 
 def _consists_of(value: object, simple: frozenset[type]) -> bool:
-    """Return whether a value and all that is in it is of exactly these types; level by level, at the speed of C."""
+    """Return whether a value and its nested items have exactly these types; level by level, at C speed."""
     level: list[Any] = [value]
     while level:
         kinds = set(map(type, level))
@@ -158,7 +158,7 @@ def _consists_of(value: object, simple: frozenset[type]) -> bool:
 
 
 def _wrapped(value: Any) -> Any:
-    """Return a value in which everything that is not simple is wrapped in an extension type."""
+    """Return a value with every non-simple part wrapped in an extension type."""
     kind = type(value)
     if kind in _ATOMS:
         return _wrapped_integer(value) if kind is int else value
@@ -183,7 +183,7 @@ def _are_arrays(values: Sequence[Any]) -> bool:
 
 
 def _wrapped_arrays(values: Sequence[Any]) -> msgspec.msgpack.Ext:
-    """Return arrays of one type as their shapes and one blob of bytes."""
+    """Pack arrays of one type as their shapes and one blob of bytes."""
     return msgspec.msgpack.Ext(_ARRAYS, b"".join(_array_parts(values)))
 
 
@@ -368,7 +368,7 @@ def _canonical_form(value: Any) -> Any:
 
 
 def _canonical_foreign(value: Any) -> Any:
-    """Return the canonical form of an object that is not built in: dates, paths, NumPy, frames."""
+    """Return the canonical form of dates, paths, NumPy objects, frames and subclasses."""
     if isinstance(value, (decimal.Decimal, datetime.date, datetime.time, datetime.timedelta)):
         return _wrapped_scalar(value)
     for plain in _PLAIN_TYPES:

@@ -1,6 +1,6 @@
-"""Columns of pandas: to Arrow, and back with exactly the dtype that they had.
+"""Conversion of pandas columns to Arrow, and back with exactly the same dtype.
 
-The *form* of a column is a text that says with which dtype pandas gets it back::
+The *form* of a column is a text that names its dtype in pandas::
 
     form = "arrow"                                            pandas.ArrowDtype of the Arrow type
          | "Int8" … "Float64" | "boolean"                     pandas' masked types
@@ -10,8 +10,8 @@ The *form* of a column is a text that says with which dtype pandas gets it back:
          | "category:" form                                   the form is that of the categories
          | "object" [ ":" null [ ":" cells ] ]                Python objects
 
-where `null` is the object that stands for null, and `cells` is `tuple` or `array[…]` if the lists of the column had
-been tuples or NumPy arrays. Forms are looked up only here, so that a file cannot make them run code.
+where `null` is the object that stands for null, and `cells` is `tuple` or `array[…]` if the lists of the column were
+tuples or NumPy arrays. Forms are looked up only here, so that a file cannot run code.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ _DATETIME = re.compile(r"datetime64\[(s|ms|us|ns)(?:, ([^\[\]]+))?\]")
 _TIMEDELTA = re.compile(r"timedelta64\[(?:s|ms|us|ns)\]")
 _ARRAY = re.compile(r"array\[([<>|]?[biufMmU]\d{1,4}(?:\[(?:s|ms|us|ns)\])?)\]")
 _VECTORS = re.compile(r":array\[[<>|]?(?:(b)1|(f)[248]|i[1248]|u[124])\]$")
-"""Arrays whose items all fit the type of the lists that they become."""
+"""Arrays whose items always fit the item type of their list column."""
 _NULLS: dict[str, Any] = {"None": None, "nan": np.nan, "NaT": pd.NaT, "NA": pd.NA}
 
 
 def column_of_series(series: pd.Series[Any]) -> tuple[Column, ColumnType]:
-    """Return a column of pandas as Arrow, and the type with which it comes back exactly.
+    """Convert a pandas column to Arrow; return it with the type that restores it exactly.
 
-    In columns of NumPy's floats and of Python objects NaN is null. Objects come back equal, but tuples inside of cells
-    (and cells that are arrays, if not all of them have the same type) come back as lists. Raises `CellError` if a
+    In columns of NumPy floats and of Python objects, NaN is null. Objects are restored equal, except that tuples inside
+    cells (and cells that are arrays, unless all have the same type) become lists. Raises `CellError` if a
     value, and `TypeError` if the dtype, cannot be stored.
     """
     dtype: Any = series.dtype
@@ -86,9 +86,9 @@ def column_of_series(series: pd.Series[Any]) -> tuple[Column, ColumnType]:
 
 
 def pandas_array(column: Column, column_type: ColumnType) -> Any:
-    """Return an Arrow column as an array for pandas, of which the caller may change every element.
+    """Convert an Arrow column to an array for pandas, which the caller may modify.
 
-    Raises `ValueError` if the form of the type is unknown, or does not fit the column.
+    Raises `ValueError` if the form of the type is unknown or does not fit the column.
     """
     form = column_type.pandas
     if form == "arrow":
@@ -154,9 +154,9 @@ def _column_of_arrow(array: Any) -> tuple[Column, ColumnType]:
 
 
 def tensor_column(column: Column) -> tuple[pa.ChunkedArray, ColumnType] | None:
-    """Return a column of Arrow's tensors of a fixed shape as it is stored; `None` for any other column.
+    """Return the stored form of a column of Arrow's fixed-shape tensors; `None` for other columns.
 
-    Raises `CellError` for a missing item, and `TypeError` for items that tensors cannot have.
+    Raises `TypeError` for missing items, and for items that tensors cannot have.
     """
     if not isinstance(column.type, pa.FixedShapeTensorType):
         return None
@@ -236,7 +236,7 @@ def _cells_form(values: Sequence[Any]) -> str:
 
 
 def _item_of_lists(values: Sequence[Any], form: str) -> np.dtype[Any] | None:
-    """Return the type of items with which vectors are stored as lists, as a whole; `None` if they cannot be."""
+    """Return the item type for storing vectors as lists without per-item checks; `None` if that is impossible."""
     match = _VECTORS.search(form)
     if match is None:
         return None
@@ -258,7 +258,7 @@ def _cells(column: Column, column_type: ColumnType, form: str) -> Sequence[Any]:
 def _categories(column: Column, values_form: str) -> Any:
     chunk = column
     if isinstance(column, pa.ChunkedArray):
-        # Combining no chunks would lose the categories together with the rows.
+        # Combining zero chunks would lose the categories.
         chunk = column.chunk(0) if column.num_chunks == 1 else column.unify_dictionaries().combine_chunks()
     if not pa.types.is_dictionary(chunk.type):
         raise ValueError(f"a category needs a dictionary, not {chunk.type}")
@@ -279,7 +279,7 @@ def _objects(values: Sequence[Any], form: str) -> Any:
     array = np.empty(len(values), dtype=object)
     for position, value in enumerate(values):
         array[position] = missing if value is None else convert(value)
-    return pd.Series(array, dtype=object, copy=False)  # Of a bare array pandas would infer another dtype.
+    return pd.Series(array, dtype=object, copy=False)  # From a bare array, pandas would infer another dtype.
 
 
 def _cell_converter(cells: str) -> Callable[[Any], Any]:
@@ -296,7 +296,7 @@ def _cell_converter(cells: str) -> Callable[[Any], Any]:
 
 
 def _numpy_times(value: Any) -> Any:
-    # NumPy would take a Timestamp for a datetime, and lose its nanoseconds.
+    # NumPy would treat a Timestamp as a datetime and lose its nanoseconds.
     if isinstance(value, list):
         return [_numpy_times(item) for item in value]
     if isinstance(value, (pd.Timestamp, pd.Timedelta)):

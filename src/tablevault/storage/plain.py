@@ -1,8 +1,9 @@
-"""Plain values: the form of cells in memory, independent of the library that made them.
+"""Plain values, the form of cells in memory, independent of the library that made them.
 
-A plain value is `None`, a bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, a list of such, or a
-dict that JSON can express, of exactly these classes. A pandas Timestamp or Timedelta is one only where it is finer than
-a microsecond, which Python has no type for. What is here can be packed into a checkpoint and stored in some column.
+A plain value is `None`, a bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, a list of these, or a
+dict that JSON can express, of exactly these classes. A pandas Timestamp or Timedelta is a plain value only if it is
+finer than a microsecond, which Python's types cannot express. Every plain value can be packed into a checkpoint and
+stored in some column.
 """
 
 from __future__ import annotations
@@ -25,24 +26,23 @@ from tablevault.storage.zones import stored_zone
 
 MAXIMUM_SHOWN = 60
 NOT_THE_VALUES = (OSError, MemoryError)
-"""What reading a value may raise without the value being wrong."""
+"""Errors of reading a value that do not mean that the value is invalid."""
 _AS_THEY_ARE = frozenset({bool, bytes, datetime.date})
 _UNCHECKED_ITEMS = frozenset({bool, float, bytes, NoneType})
 _JSON_UNCHECKED = frozenset({bool, NoneType})
 _PLAIN_ARRAYS = frozenset({np.ndarray, np.ma.MaskedArray, np.recarray, np.memmap, np.matrix})
-"""Arrays of other classes have something that their items do not say, such as a unit."""
+"""Arrays of other classes carry information beyond their items, such as a unit."""
 _LARGEST_INTEGER_BITS = 14_000
-"""Python makes texts, and so JSON, of whole numbers of up to 4,300 digits."""
+"""Python converts whole numbers of at most 4,300 digits to text, and so to JSON."""
 _MOST_DECIMAL_DIGITS = 76
 _LONGEST_TIMEDELTA = datetime.timedelta(microseconds=2**63 - 1)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
 
 def natural_value(value: Any) -> Any:
-    """Return the plain value that a value stands for; a missing value of any library, also NaN, is `None`.
+    """Convert a value to a plain value; missing values of any library, including NaN, become `None`.
 
-    Raises `TypeError` for a type that no column can hold, and `ValueError` for a text, number, time or dict that
-    none can.
+    Raises `TypeError` for a type, and `ValueError` for a text, number, time or dict, that no column can hold.
     """
     kind = type(value)
     if kind is str:
@@ -66,9 +66,9 @@ def natural_value(value: Any) -> Any:
 
 
 def json_value(value: Any) -> Any:
-    """Return the plain value that a part of a JSON document stands for.
+    """Convert a part of a JSON document to a plain value.
 
-    Raises `TypeError` for what JSON has no notation for, and `ValueError` for NaN and infinities.
+    Raises `TypeError` for values that JSON cannot express, and `ValueError` for NaN and infinities.
     """
     kind = type(value)
     if kind is str:
@@ -91,7 +91,7 @@ def json_value(value: Any) -> Any:
 
 
 def checked_text(value: str) -> str:
-    """Return a text that UTF-8 can express; raises `ValueError` for lone surrogates."""
+    """Return the text if UTF-8 can express it; raises `ValueError` for lone surrogates."""
     if value.isascii():
         return value
     try:
@@ -104,7 +104,7 @@ def checked_text(value: str) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Return whether a value is one of the ways to say that there is none: `None`, `NA`, `NaT`, `masked`, NaN."""
+    """Return whether a value is a missing value: `None`, `NA`, `NaT`, `masked` or NaN."""
     if value is None or value is pd.NA or value is pd.NaT or value is np.ma.masked:
         return True
     if isinstance(value, (float, np.floating)):
@@ -113,9 +113,9 @@ def is_missing(value: object) -> bool:
 
 
 def unwrapped(value: Any) -> Any:
-    """Return the value of a built-in class that a scalar of NumPy or pandas, or of a subclass, equals; others as is.
+    """Convert a scalar of NumPy, pandas or a subclass to the equal built-in value; others are unchanged.
 
-    Of a subclass its content counts, whatever it prints. A number or time that is finer than Python's stays unchanged.
+    The content of a subclass counts, not its text form. A number or time finer than Python's types stays unchanged.
     Raises `ValueError` for a time that Python cannot express.
     """
     if isinstance(value, np.generic):
@@ -131,20 +131,20 @@ def unwrapped(value: Any) -> Any:
 
 
 def array_items(array: np.ndarray[Any, Any]) -> list[Any]:
-    """Return the items of an array with at least one dimension; raises `TypeError` where they would not say it all."""
+    """Return the items of an array with dimensions; raises `TypeError` if they do not fully describe it."""
     if type(array) not in _PLAIN_ARRAYS:
         raise TypeError(
             f"{shown(array)} is of type {type_name(array)}, of which a cell would keep only the numbers; take them out "
             "with numpy.asarray()"
         )
-    # `tolist` would make plain numbers of nanoseconds, and lose the names of fields.
+    # `tolist` would turn nanoseconds into plain numbers and lose field names.
     return list(array) if array.dtype.kind in "mMV" else array.tolist()
 
 
 def in_stored_zone(value: datetime.datetime, zone: datetime.tzinfo | None = None) -> datetime.datetime:
-    """Return the same moment in a time zone: without one in its own, if every reader knows that by name, or in UTC.
+    """Convert a datetime to a zone; without one, to its own zone if all readers know its name, else to UTC.
 
-    Raises `ValueError` if the moment is out of range there, or ambiguous in its own zone.
+    Raises `ValueError` if the result is out of range, or the datetime is ambiguous in its own zone.
     """
     own = value.tzinfo
     if own is None:
@@ -152,14 +152,14 @@ def in_stored_zone(value: datetime.datetime, zone: datetime.tzinfo | None = None
     if value.utcoffset() is None:
         raise ValueError(f"{shown(value)} has a time zone that does not say how far from UTC it is; use another zone")
     try:
-        # By way of UTC, so that an hour that clocks pass over, or go through twice, is what a reader will make of it.
+        # Convert via UTC, so that skipped and repeated hours are read back the same.
         return value.astimezone(datetime.UTC).astimezone(zone or stored_zone(own))
     except (OverflowError, pd.errors.OutOfBoundsDatetime) as error:
         raise ValueError(f"{shown(value)} is before the year 1 or after the year 9999 in UTC, or as stored") from error
 
 
 def shown(value: object) -> str:
-    """Return a value as an error message shows it."""
+    """Return the text of a value for error messages."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - the class is the user's; and of the largest whole numbers Python makes no text
@@ -170,14 +170,14 @@ def shown(value: object) -> str:
 
 
 def type_name(value: object) -> str:
-    """Return the name of a value's type as an error message shows it."""
+    """Return the name of a value's type for error messages."""
     kind = type(value)
     module = without_namespaces(f"{kind.__module__}.").removesuffix(".")
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
 def refusal(value: object, error: Exception) -> TypeError | ValueError:
-    """Return the error that says why a value is not a cell, from the exception raised when it was read."""
+    """Return the error for a value that cannot be a cell, from the exception raised when reading it."""
     if isinstance(error, RecursionError):
         return ValueError(f"{shown(value)} contains itself, or is nested too deeply")
     if isinstance(error, (TypeError, ValueError)):
@@ -193,7 +193,7 @@ def _natural_list(value: list[Any]) -> list[Any]:
 
 
 def _natural_item(item: Any) -> Any:
-    # In a list NaN is a number like any other: an embedding with a NaN comes back as it was.
+    # In a list, NaN is an ordinary number, so that an embedding with a NaN is preserved.
     if type(item) is float:
         return item
     if isinstance(item, (float, np.floating)) and item != item:
@@ -243,7 +243,7 @@ _SCALARS: dict[type, Callable[[Any], Any]] = {
 
 
 def _converted(value: Any, convert: Callable[[Any], Any]) -> Any:
-    """Return the plain value of an object that is not built in; `convert` takes its parts."""
+    """Return the plain value of an object that is not of a built-in class; `convert` converts its parts."""
     if isinstance(value, np.ndarray):
         return _array_items(value, convert)
     if isinstance(value, np.void):
@@ -281,7 +281,7 @@ def _array_items(array: np.ndarray[Any, Any], convert: Callable[[Any], Any]) -> 
 
 
 def _record(record: Any, convert: Callable[[Any], Any]) -> Any:
-    """Return the items of a NumPy record by the names of its fields; its bytes if it has no fields."""
+    """Return the items of a NumPy record by field name; its bytes if it has no fields."""
     if record.dtype.names is None:
         return record.tobytes()
     return json_value({name: record[name] for name in record.dtype.names})
@@ -343,7 +343,7 @@ _CONTENTS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
     (datetime.timedelta, _content_of(datetime.timedelta, "days", "seconds", "microseconds")),
     (decimal.Decimal, _content_of_decimal),
 )
-"""How to get at the content of a subclass, past whatever it overrides."""
+"""Accessors to the content of a subclass that bypass its overrides."""
 
 
 def _finite(value: float) -> float:

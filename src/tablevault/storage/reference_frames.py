@@ -1,4 +1,4 @@
-"""Frames that references look into: a frame on disk, read column by column, and the one being built, in memory."""
+"""Frames read by references, either on disk, column by column, or in memory while being built."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _BYTES_PER_READ = 2**18
 
 
 class StoredFrame:
-    """A frame in a file, as references see it (`interfaces.Frame`): each column is read when it is first asked for.
+    """A frame file for references (`interfaces.Frame`), whose columns are read on first access.
 
     Parameters
     ----------
     path
-        The file. It is opened at once, so that its errors are raised before any function runs.
+        The file. It is opened immediately, so that errors are raised before any function runs.
     artifact_folder
-        Where the instance's artifacts are: then paths of artifacts come back as full paths.
+        Folder of the instance's artifacts; if given, artifact paths are returned as full paths.
     """
 
     def __init__(self, path: Path, artifact_folder: Path | None = None) -> None:
@@ -49,7 +49,7 @@ class StoredFrame:
         self._values: dict[str, Sequence[object]] = {}
         self._data: dict[str, FrameData] = {}
         self._unread: dict[str, FrameData] = {}
-        """Columns that were read along with others, until they are asked for."""
+        """Columns read ahead together with others, until first access."""
         self._blocks: dict[str, list[str]] = {}
         """Columns that are read along with each column of a wide frame, since every read scans all column metadata."""
         if len(self._names) > _FEW_COLUMNS:
@@ -88,7 +88,7 @@ class StoredFrame:
         return to_pandas(with_nullable_types(data))
 
     def stored(self, columns: Sequence[str]) -> FrameData:
-        """Return columns as they are stored, and keep them; raises `KeyError` for an unknown column."""
+        """Return columns in their stored form, and cache them; raises `KeyError` for an unknown column."""
         with self._reading:
             parts = {name: self._column(name) for name in columns}
         return frame_of_columns({name: (part.table.column(0), part.types[name]) for name, part in parts.items()})
@@ -99,14 +99,14 @@ class StoredFrame:
         return self._data[column]
 
     def _taken(self, column: str) -> FrameData:
-        """Return a column that was read before, or read it."""
+        """Return a column from the cache, or read it."""
         known = self._data.get(column)
         if known is None:
             known = self._unread.pop(column, None)
         return self._read(column) if known is None else known
 
     def _read(self, column: str) -> FrameData:
-        """Read a column, and of a wide frame its neighbours along with it."""
+        """Read a column, together with its neighbours in a wide frame."""
         if column not in self._types:
             raise KeyError(column)
         block = self._blocks.get(column, [column])
@@ -117,7 +117,7 @@ class StoredFrame:
         except TVFileError:
             if len(block) == 1:
                 raise
-            data = read_frame(self._path, [column])  # Other columns are checked when they are asked for.
+            data = read_frame(self._path, [column])  # Other columns are checked on access.
         if self._artifact_folder is not None:
             data = with_artifact_folder(data, self._artifact_folder)
         for name in data.types:
@@ -126,14 +126,14 @@ class StoredFrame:
 
 
 class MemoryFrame:
-    """The columns of an instance that is being built, as references see them (`interfaces.Frame`).
+    """The columns of an instance under construction, for references (`interfaces.Frame`).
 
     Parameters
     ----------
     columns
-        Plain values by name. A list that a running builder still fills is seen in its current state.
+        Plain values by name. A list that a running builder still fills is read in its current state.
     types
-        The types of the columns, where they are known; the others have the natural type of their values.
+        The known types of columns; the others have the natural type of their values.
     """
 
     def __init__(self, columns: Mapping[str, Sequence[object]], types: Mapping[str, ColumnType | None]) -> None:
@@ -171,7 +171,7 @@ class MemoryFrame:
 
 
 def _value_type(column_type: ColumnType) -> pa.DataType:
-    """Return the Arrow type of the values, which for JSON is not the one in which they are stored.
+    """Return the Arrow type of the values, which for JSON differs from the stored type.
 
     Items of vectors are not nullable; those of lists are.
     """

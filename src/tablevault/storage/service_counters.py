@@ -1,11 +1,10 @@
-"""Counters of services: limits on the usage of all processes of a vault in any window of time.
+"""Counters of services, which limit the usage of all processes of a vault per window of time.
 
-A window is counted in parts of a hundredth of its length. Usage within a part counts until the whole part lies
-more than the window back, so that the limit holds for every window, wherever it begins, and at most a hundredth of the
-time is lost.
+A window is divided into a hundred parts. Usage in a part counts until the whole part is older than the window, so that
+the limit holds for every sliding window, at the cost of at most a hundredth of the time.
 
-Times are those of the monotonic clock, which all processes of a machine share and which cannot be set. After a restart
-of the machine they are moved by the time that the wall clock says has passed, or by none if it was set back.
+Times are from the monotonic clock, which all processes of a machine share and which cannot be set. After a reboot they
+are shifted by the time elapsed on the wall clock, or not at all if it was set back.
 """
 
 from __future__ import annotations
@@ -24,15 +23,15 @@ from tablevault.system import clock
 from tablevault.values.services import CALLS, MAX_CONCURRENCY, Limits, Rate, read_limits
 
 PARTS = 100
-"""Parts that a window is counted in."""
+"""Number of parts of a window."""
 _LOOK_SECONDS = 1.0
-"""Seconds between two looks whether limits have changed."""
+"""Seconds between two polls for changed limits."""
 _SLOT_SECONDS = 0.02
-"""Seconds between two looks whether another process has freed a slot."""
+"""Seconds between two polls for a slot freed by another process."""
 _MOST_EARLY = 1.0
-"""Seconds by which the clock may be behind the counters without being that of another run of the machine."""
+"""Seconds by which the clock may lag behind the counters without implying a reboot."""
 _STOPPED_SECONDS = 1.0
-"""Seconds between two looks at a limit of zero, which only another limit changes."""
+"""Seconds between two polls of a limit of zero, which only a new limit lifts."""
 
 
 class _Service(msgspec.Struct, array_like=True):
@@ -40,7 +39,7 @@ class _Service(msgspec.Struct, array_like=True):
 
     hold_until: float = 0.0
     uses: dict[str, dict[int, float]] = {}
-    """By limit, the usage in each part of the window."""
+    """Usage in each part of the window, by limit."""
     slots: dict[str, int] = {}
     """Calls in flight of each attempt, by the name of its lock file."""
 
@@ -49,9 +48,9 @@ class Counters(msgspec.Struct, array_like=True):
     """The counters of all services."""
 
     boot: str = ""
-    """Names the run of the machine that the times are of."""
+    """Identifies the boot of the machine to which the times belong."""
     monotonic: float = 0.0
-    """When the counters were changed last, on the monotonic clock and in seconds since 1970."""
+    """Time of the last change on the monotonic clock; `wall` is the same in seconds since 1970."""
     wall: float = 0.0
     services: dict[str, _Service] = {}
 
@@ -64,13 +63,13 @@ class ServiceCounters:
     path
         The file of the counters.
     owner
-        Name of the lock file that shows the attempt as alive.
+        Name of the lock file that proves that the attempt is alive.
     limits
         Returns the recorded limits of each service.
     is_alive
         Returns whether the attempt that holds a lock file is alive.
     monotonic, wall, boot
-        The clocks, and the run of the machine.
+        The clocks, and the id of the machine's current boot.
     """
 
     def __init__(
@@ -95,17 +94,17 @@ class ServiceCounters:
         self._held: dict[str, int] = {}
         """Calls in flight of this attempt, by service."""
         self._waiting: list[Callable[[Counters, float], None]] = []
-        """Changes to be written with the next one."""
+        """Pending changes, written with the next one."""
 
     def take(self, services: Sequence[str], amounts: Mapping[str, float]) -> Permit | Refused:
-        """Reserve the expected usage of one call: of all services, or of none.
+        """Reserve the expected usage of one call, of all services or of none.
 
         Parameters
         ----------
         services
-            The services that it calls.
+            The services to call.
         amounts
-            The expected amounts, beside one call.
+            The expected amounts, besides the one call.
 
         Raises
         ------
@@ -142,7 +141,7 @@ class ServiceCounters:
             for name in permit.services:
                 self._show_held(_of(counters, name), self._held.get(name, 0))
             for name, limit, amount, part, taken in permit.uses:
-                # A call was made, unless it is said that none was.
+                # A call was made unless `used` says otherwise.
                 difference = used.get(amount, taken if amount == CALLS else 0.0) - taken
                 if difference:
                     parts = _of(counters, name).uses.setdefault(limit, {})
@@ -153,7 +152,7 @@ class ServiceCounters:
         self._waiting.append(change)
 
     def postpone(self, permits: Sequence[Permit]) -> None:
-        """Count calls from now on that were taken and have not begun; at the latest with `flush`."""
+        """Count reserved calls that have not begun from now on; takes effect with `flush` at the latest."""
 
         def change(counters: Counters, now: float) -> None:
             for permit in permits:
@@ -162,7 +161,7 @@ class ServiceCounters:
         self._waiting.append(change)
 
     def hold_back(self, services: Sequence[str], seconds: float) -> None:
-        """Let no process call the services for `seconds`; takes effect with `flush` at the latest."""
+        """Stop all calls to the services for `seconds`; takes effect with `flush` at the latest."""
         until = self._monotonic() + seconds
 
         def change(counters: Counters, now: float) -> None:
@@ -188,8 +187,8 @@ class ServiceCounters:
     # --- inside a change ------------------------------------------------------------------------------------------
 
     def _settle_into(self, counters: Counters) -> float:
-        """Bring the counters up to this moment, which is returned, and apply the changes that wait."""
-        # Read under the lock: no other process has written a later moment.
+        """Advance the counters to the current time, apply pending changes, and return that time."""
+        # Read under the lock, so that no other process has written a later time.
         now, wall = self._monotonic(), self._wall()
         if counters.boot != self._boot or counters.monotonic > now + _MOST_EARLY:
             _move_to_this_boot(counters, self._boot, now, wall)
@@ -203,7 +202,7 @@ class ServiceCounters:
         return now
 
     def _refused(self, counters: Counters, name: str, wanted: Mapping[str, float], now: float) -> Refused | None:
-        """Return the limit of a service that a call would exceed now; the one with the longest wait."""
+        """Return the limit of a service that a call would exceed now, with the longest wait."""
         service, limits = _of(counters, name), self._limits.get(name, Limits())
         found = []
         if service.hold_until > now:
@@ -236,7 +235,7 @@ class ServiceCounters:
         self._show_held(service, self._held.get(name, 0) + 1)
 
     def _show_held(self, service: _Service, held: int) -> None:
-        """Show how many slots this attempt holds: the whole number, also in counters that are new."""
+        """Record the total number of slots of this attempt, so that new counters get it, too."""
         if held:
             service.slots[self._owner] = held
         else:
@@ -248,7 +247,7 @@ def _of(counters: Counters, name: str) -> _Service:
 
 
 def _part(seconds: float, now: float) -> int:
-    """Return the part of time that a moment lies in, for windows of a length."""
+    """Return the number of the part that contains a time, for windows of a given length."""
     return math.floor(now * PARTS / seconds)
 
 
@@ -260,9 +259,9 @@ def _seconds_of(limit: str) -> float:
 
 
 def _seconds_until_free(parts: Mapping[int, float], rate: Rate, wanted: float, now: float) -> float:
-    """Return when an amount may be taken; 0 if now.
+    """Return the seconds until an amount may be taken; 0 if now.
 
-    A call that needs more than a whole window waits for an empty one, and goes.
+    A call that needs more than a whole window waits for an empty one and then proceeds.
     """
     used = sum(parts.values())
     if rate.most <= 0:
@@ -284,7 +283,7 @@ def _forget_expired(service: _Service, now: float) -> None:
         seconds = _seconds_of(limit)
         newest = _part(seconds, now)
         for part in list(parts):
-            # A part that is yet to come is damage.
+            # A part in the future is corrupt.
             if (part + 1) * seconds / PARTS + seconds <= now or part > newest:
                 del parts[part]
         if not parts:
@@ -292,7 +291,7 @@ def _forget_expired(service: _Service, now: float) -> None:
 
 
 def _move(counters: Counters, permit: Permit, now: float) -> None:
-    """Let a call count from now on."""
+    """Count a call from now on."""
     for place, (name, limit, amount, part, taken) in enumerate(permit.uses):
         newest = _part(_seconds_of(limit), now)
         parts = _of(counters, name).uses.setdefault(limit, {})
@@ -304,7 +303,7 @@ def _move(counters: Counters, permit: Permit, now: float) -> None:
 
 
 def _move_to_this_boot(counters: Counters, boot: str, now: float, wall: float) -> None:
-    """Move times of an earlier run of the machine onto the clock of this one."""
+    """Convert times of an earlier boot to the clock of this one."""
     moved = now - counters.monotonic - max(0.0, wall - counters.wall)
     for service in counters.services.values():
         service.hold_until += moved
@@ -322,7 +321,7 @@ def _move_to_this_boot(counters: Counters, boot: str, now: float, wall: float) -
 
 
 def _boot_id() -> str:
-    """Return a text that differs from one run of the machine to the next; empty where there is none."""
+    """Return an id that changes with every boot; empty if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

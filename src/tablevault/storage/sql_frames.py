@@ -1,4 +1,4 @@
-"""Frames as SQL sees them, and rows of a statement as frames."""
+"""Conversion of frames to SQL tables, and of result rows to frames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_DIGITS = 38
 _DAY = 86_400_000_000
 """In microseconds."""
 _MOST_DAYS = 100_000_000
-"""Of an interval; with hours of as many years as an interval can have, this many fit into a duration."""
+"""Maximum days of an interval, so that they fit a duration together with the largest time part."""
 _INTERVAL = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
 
 
@@ -34,7 +34,7 @@ def frame_file(path: Path, artifacts: Path | None) -> FrameFile:
     path
         The file.
     artifacts
-        The folder that paths of artifacts begin with; `None` to leave them relative.
+        Folder to prefix to artifact paths; `None` to leave them relative.
     """
     types, _ = read_schema(path)
     named = [name for name, column_type in types.items() if column_type.kind is Kind.ARTIFACT]
@@ -47,7 +47,7 @@ def frame_file(path: Path, artifacts: Path | None) -> FrameFile:
 
 
 def memory_table(data: FrameData) -> MemoryTable:
-    """Return a frame as SQL sees it in memory."""
+    """Return a frame as an in-memory table for SQL."""
     table = data.table
     for position, field in enumerate(table.schema):
         if pa.types.is_decimal256(field.type):
@@ -59,7 +59,7 @@ def memory_table(data: FrameData) -> MemoryTable:
 
 
 def frame_of(result: Result) -> FrameData:
-    """Return the rows of a statement as a frame, whose columns have names of their own."""
+    """Return the rows of a statement as a frame with unique column names."""
     types: dict[str, ColumnType] = {}
     columns = []
     for position, field in enumerate(result.table.schema):
@@ -74,11 +74,11 @@ def frame_of(result: Result) -> FrameData:
 
 
 def _normal(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Return a column of a result in the types of frames: durations, times in UTC."""
+    """Convert a column of a result to the types of frames, such as durations and times in UTC."""
     if _holds(column.type, pa.types.is_union):
         raise TVTableError(f"Column {name!r} of the result has values of type UNION, which no frame has; cast it.")
     target = _normal_type(column.type)
-    # Types are equal whatever the names of their items.
+    # Arrow's `==` ignores the names of list items.
     if str(target) == str(column.type):
         return column
     if pa.types.is_interval(column.type):
@@ -122,7 +122,7 @@ def _durations(chunk: pa.Array, name: str) -> pa.Array:
 
 
 def _plain(value: Any, name: str) -> Any:
-    """Return a nested value with durations in the place of intervals."""
+    """Return a nested value with intervals replaced by durations."""
     if isinstance(value, pa.MonthDayNano):
         if value.months:
             raise _months(name)

@@ -1,4 +1,4 @@
-"""Hidden folders beside the place where something is to appear whole; leftovers of crashes are removed."""
+"""Hidden staging folders beside a target that must appear atomically; removes leftovers of crashes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tablevault.system.kernel_locks import KernelLock
 
 @contextmanager
 def staged_beside(target: Path, activity: str) -> Iterator[Path]:
-    """Offer an empty folder beside `target`, for one at a time; it is removed afterwards.
+    """Provide an exclusive empty folder beside `target`, which is removed afterwards.
 
     Parameters
     ----------
     target
-        Where something is to appear.
+        Path of the result.
     activity
-        What is done, as a part of the hidden folder's name.
+        Name of the activity, part of the hidden folder's name.
 
     Raises
     ------
     BlockingIOError
-        If another process is doing it already.
+        If another process holds the folder.
     """
     folder = target.with_name(f".{target.name}.{activity}")
     files.make_folder(folder)

@@ -1,7 +1,7 @@
-"""Arrays as cells: vector and tensor columns, and the arrays of numeric lists; no step of Python per element.
+"""Arrays as cells of vector, tensor and numeric list columns, without Python steps per element.
 
-A cell is a read-only, native NumPy array. The cells of a column lie one after the other in a few large chunks of
-memory, which become chunks of the Arrow column without a copy.
+A cell is a read-only, native NumPy array. The cells of a column are contiguous in a few large chunks of memory, which
+become chunks of the Arrow column without a copy.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ Array: TypeAlias = np.ndarray[Any, Any]
 CHUNK_BYTES = 2**24
 _LARGEST_OFFSET = 2**31 - 1
 _FEWEST_SHARED_BYTES = 2**16
-"""Cells that lie together become a chunk of their own from this size on; smaller runs are copied together."""
+"""Minimum size of contiguous cells that become a chunk of their own; smaller runs are copied together."""
 EXACT_INTEGERS = {"float16": 2**11, "float32": 2**24, "float64": 2**53}
-"""Up to these all whole numbers are exact."""
+"""Bounds up to which all whole numbers are exact."""
 _SHAPE = re.compile(r"tensor<\w+, ([0-9, ]+)>")
 _KNOWN_ARRAYS = frozenset({np.ndarray, np.memmap})
 
@@ -43,7 +43,7 @@ class ArrayForm:
     name: str
     item: pa.DataType
     shape: tuple[int, ...] | None
-    """`None` for arrays of one dimension and any length."""
+    """`None` for one-dimensional arrays of any length."""
 
     @cached_property
     def dtype(self) -> np.dtype[Any]:
@@ -52,7 +52,7 @@ class ArrayForm:
 
     @property
     def size(self) -> int:
-        """Items of a cell of a fixed shape."""
+        """Number of items of a cell of a fixed shape."""
         return math.prod(self.shape or (0,))
 
     @cached_property
@@ -69,7 +69,7 @@ def _dtype_of(item: pa.DataType) -> np.dtype[Any]:
 def array_form(column_type: ColumnType) -> ArrayForm | None:
     """Return the form of the arrays of a vector, tensor or numeric list column; `None` for any other column.
 
-    Raises `ValueError` if the shape in the name of a tensor is not that of its Arrow type.
+    Raises `ValueError` if the shape in a tensor's name does not match its Arrow type.
     """
     arrow = column_type.arrow
     if column_type.kind not in (Kind.PLAIN, Kind.VECTOR, Kind.TENSOR) or not _is_any_list(arrow):
@@ -125,14 +125,14 @@ class ArrayChecker:
         return self._buffer.add(_fitting(_as_array(value, self._form), self._form))
 
     def rows(self, values: object) -> list[Array] | None:
-        """Return the cells for the rows of an array that needs no conversion, copied together; `None` for others."""
+        """Copy the rows of an array into cells at once; returns `None` if the array needs conversion."""
         if type(values) is not np.ndarray or self._shape is None or values.dtype is not self._dtype:
             return None
         return self._buffer.add_rows(values) if len(values) and values.shape[1:] == self._shape else None
 
 
 def reused_array(column_type: ColumnType) -> Callable[[Any], Any]:
-    """Return a function that returns the cell for one of an earlier column, which may hold lists; raises as others."""
+    """Return a converter of cells of an earlier column, which may hold lists; raises like `ArrayChecker`."""
     form = array_form(column_type)
     assert form is not None  # Every vector and tensor type has one.
     check = ArrayChecker(column_type)
@@ -147,7 +147,7 @@ def reused_array(column_type: ColumnType) -> Callable[[Any], Any]:
 
 
 def list_array(value: Array, column_type: ColumnType) -> Array | None:
-    """Return the cell for an array in a numeric list column; `None` if its items have to be looked at one by one."""
+    """Return the cell for an array in a numeric list column; `None` if its items need individual checks."""
     form = array_form(column_type)
     if form is None or type(value) not in _KNOWN_ARRAYS or value.ndim != 1:
         return None
@@ -158,7 +158,7 @@ def list_array(value: Array, column_type: ColumnType) -> Array | None:
 
 
 def natural_array(value: object) -> Array | None:
-    """Return the cell for a value of a column without a dtype if that is a vector of a type that has a name."""
+    """Return the cell for a vector of a named item type in a column without a dtype; `None` for other values."""
     if type(value) not in _KNOWN_ARRAYS or not isinstance(value, np.ndarray) or value.ndim != 1:
         return None
     dtype = value.dtype.newbyteorder("=")
@@ -166,7 +166,7 @@ def natural_array(value: object) -> Array | None:
 
 
 def owned(value: Array, dtype: np.dtype[Any]) -> Array:
-    """Return a copy of an array that cannot be written to."""
+    """Return a read-only copy of an array."""
     copy = np.array(value, dtype=dtype, order="C")
     copy.setflags(write=False)
     return copy
@@ -207,14 +207,14 @@ def _copied(value: Any) -> Any:
 
 
 def _as_array(value: Any, form: ArrayForm) -> Array:
-    """Return a value as an array, in the first form that applies."""
+    """Convert a value to an array by the first protocol that applies."""
     if isinstance(value, np.ndarray):
         if type(value) not in _KNOWN_ARRAYS:
             if isinstance(value, np.ma.MaskedArray) and not np.ma.is_masked(value):
                 return np.ma.getdata(value)
             if isinstance(value, np.ma.MaskedArray):
                 raise ValueError(f"an array with masked items does not fit {form.name}")
-            array_items(value)  # Raises for classes whose items would not say it all.
+            array_items(value)  # Raises for classes that their items do not fully describe.
             return np.asarray(value)
         return value
     kind = type(value)
@@ -273,7 +273,7 @@ def _of_items(value: Sequence[Any], form: ArrayForm) -> Array:
 
 
 def _of_objects(value: Sequence[Any], found: Array, form: ArrayForm) -> Array:
-    """Return a list of objects as an array; raises for missing items."""
+    """Raise the error for a list of objects: items that are not numbers, missing, or too large."""
     flat = found.reshape(-1)
     if any(item is not None and not isinstance(item, float) and not isinstance(item, int) for item in flat):
         raise TypeError(f"{shown(value)} has items that are not numbers, which do not fit {form.name}")
@@ -290,7 +290,7 @@ def _holds_truth(value: Sequence[Any]) -> bool:
 
 
 def _fitting(value: Array, form: ArrayForm) -> Array:
-    """Return an array with the items' type of a form, in any memory layout; raises if it would not be the same."""
+    """Cast an array to the item type of a form, in any memory layout; raises if that would change it."""
     if form.shape is None:
         if value.ndim != 1:
             raise ValueError(f"{_described(value)} does not fit {form.name}")
@@ -321,7 +321,7 @@ def _rounded(value: Array, form: ArrayForm) -> Array:
 
 
 def _exact(value: Array, form: ArrayForm) -> Array:
-    """Return whole numbers as fractions, fractions as whole numbers, or whole numbers of another size, all exact."""
+    """Cast exactly between whole numbers and floats, or whole numbers of another size; raises otherwise."""
     if not value.size:
         return value.astype(form.dtype)
     if value.dtype.kind == "f":
@@ -360,7 +360,7 @@ def _described(value: Array) -> str:
 
 
 class ColumnBuffer:
-    """Takes the cells of a column, one after the other, into chunks of memory that are never reallocated.
+    """Copies the cells of a column into contiguous chunks of memory that are never reallocated.
 
     Parameters
     ----------
@@ -372,13 +372,13 @@ class ColumnBuffer:
         self._form = form
         self._chunk: Array = np.empty(0, form.dtype)
         self._shown = self._chunk.view()
-        """The chunk, as it cannot be written to."""
+        """A read-only view of the chunk."""
         self._used = self._room = 0
         self._is_fixed = form.shape is not None
         self._shown.setflags(write=False)
 
     def add(self, value: Array) -> Array:
-        """Return a copy of an array of the right shape, which cannot be written to."""
+        """Return a read-only copy of an array of the right shape."""
         used, count = self._used, 1 if self._is_fixed else len(value)
         if count > self._room - used:
             self._grow(count)
@@ -391,7 +391,7 @@ class ColumnBuffer:
         return self._shown[used : used + count]
 
     def add_rows(self, values: Array) -> list[Array]:
-        """Return copies of the rows of an array of rows of the fixed shape."""
+        """Return read-only copies of the rows of an array, each of the fixed shape."""
         cells: list[Array] = []
         done = 0
         while done < len(values):
@@ -418,7 +418,7 @@ class ColumnBuffer:
 
 
 def column_of_arrays(cells: Sequence[Any], arrow: pa.DataType, dtype: np.dtype[Any]) -> pa.ChunkedArray:
-    """Return cells, arrays of one type and `None`, as a column of lists; those that lie together are not copied."""
+    """Build a column of lists from arrays of one type and `None`; contiguous cells are not copied."""
     chunks = [_list_chunk(arrow, dtype, part, flat) for part, flat in _parts(cells, arrow, dtype)]
     return pa.chunked_array(chunks, type=arrow)
 
@@ -426,7 +426,7 @@ def column_of_arrays(cells: Sequence[Any], arrow: pa.DataType, dtype: np.dtype[A
 def _parts(
     cells: Sequence[Any], arrow: pa.DataType, dtype: np.dtype[Any]
 ) -> Iterator[tuple[Sequence[Any], Array | None]]:
-    """Yield cells in chunks, with their items where these lie one after the other in memory."""
+    """Yield cells in chunks, with a flat view of their items if they are contiguous in memory."""
     size = arrow.list_size if pa.types.is_fixed_size_list(arrow) else None
     small: list[Any] = []
     room = CHUNK_BYTES
@@ -455,7 +455,7 @@ def _size_of(cell: Any) -> int:
 
 
 def _runs(cells: Sequence[Any]) -> Iterator[list[Any]]:
-    """Yield cells that follow one another in one chunk of memory together; missing ones by themselves."""
+    """Yield runs of cells that are contiguous in one chunk of memory; missing cells form runs of their own."""
     for _, group in groupby(cells, key=lambda cell: 0 if cell is None else id(cell.base)):
         run = list(group)
         if run[0] is None or len(run) == 1:
@@ -530,9 +530,9 @@ def _cells_of_chunk(chunk: pa.Array, form: ArrayForm) -> list[Array | None]:
 
 
 def rows_of_chunk(chunk: pa.Array, shape: tuple[int, ...]) -> Array:
-    """Return a chunk of lists of a fixed size as one read-only array; what stands in null rows has no meaning."""
+    """Return a chunk of fixed-size lists as one read-only array; the content of null rows is undefined."""
     size = chunk.type.list_size
-    # The offset of a slice does not count in `values`; `flatten` would leave out null rows.
+    # `values` ignores the offset of a slice; `flatten` would omit null rows.
     return _flat(chunk.values, chunk.offset * size, len(chunk) * size).reshape(len(chunk), *shape)
 
 
@@ -554,19 +554,19 @@ def _flat(items: pa.Array, start: int, count: int) -> Array:
 
 
 def has_null_items(column: pa.ChunkedArray) -> bool:
-    """Return whether an item of a list that is not null is null."""
-    # Flattening leaves out what stands under null rows, and copies.
+    """Return whether a non-null list has a null item."""
+    # Flattening omits items under null rows, but copies.
     return any(chunk.values.null_count and chunk.flatten().null_count for chunk in column.chunks)
 
 
 def not_finite(column: pa.ChunkedArray) -> int:
-    """Return how many items of a column of lists without null items are NaN or infinite."""
+    """Return the number of NaN or infinite items in a column of lists without null items."""
     items = [_flat(flat, 0, len(flat)) for flat in (chunk.flatten() for chunk in column.chunks)]
     return sum(int(np.count_nonzero(~np.isfinite(flat))) for flat in items if flat.dtype.kind == "f")
 
 
 def with_required_items(arrow: pa.DataType, is_nullable: bool = False) -> pa.DataType:
-    """Return a type of lists with items that may not be null, or may."""
+    """Return a list type with required, or nullable, items."""
     field = pa.field("item", arrow.value_type, nullable=is_nullable)
     if pa.types.is_fixed_size_list(arrow):
         return pa.list_(field, arrow.list_size)
@@ -574,7 +574,7 @@ def with_required_items(arrow: pa.DataType, is_nullable: bool = False) -> pa.Dat
 
 
 def retyped(column: pa.ChunkedArray, is_nullable: bool) -> pa.ChunkedArray:
-    """Return a column of lists whose items may, or may not, be null, without a copy; no item that counts is null.
+    """Return a column of lists with required or nullable items, without a copy; no visible item may be null.
 
     Arrow's own cast fails where null rows have null items.
     """
@@ -591,18 +591,18 @@ def _retyped_chunk(chunk: pa.Array, target: pa.DataType) -> pa.Array:
 
 
 def tensor_type(form: ArrayForm) -> pa.DataType:
-    """Return the extension type of Arrow for tensors of a shape."""
+    """Return Arrow's extension type for tensors of a shape."""
     return pa.fixed_shape_tensor(form.item, form.shape)
 
 
 def as_extension(column: pa.ChunkedArray, form: ArrayForm) -> pa.ChunkedArray:
-    """Return a stored column of tensors in the extension type of Arrow."""
+    """Return a stored column of tensors in Arrow's extension type."""
     arrow = tensor_type(form)
     return pa.chunked_array([pa.ExtensionArray.from_storage(arrow, chunk) for chunk in column.chunks], type=arrow)
 
 
 def joined_arrays(cells: Sequence[Array], shape: tuple[int, ...]) -> Array:
-    """Return arrays of one shape as one array that cannot be written to: a view where they lie together."""
+    """Join arrays of one shape into one read-only array, which is a view if they are contiguous."""
     runs = list(_runs(cells))
     if len(runs) == 1 and cells[0].base is not None:
         first = cells[0]
@@ -614,10 +614,10 @@ def joined_arrays(cells: Sequence[Array], shape: tuple[int, ...]) -> Array:
 
 
 def batch_of_arrays(cells: Sequence[Any], arrow: pa.DataType) -> object:
-    """Return cells of consecutive rows as batch functions get them: one array where all have one shape.
+    """Return cells of consecutive rows for batch functions, as one array if all have one shape.
 
-    `None` for columns whose cells are given one by one. A missing cell is a row of NaN; among other numbers than
-    fractions the cells stay a list.
+    `None` for columns whose cells are passed individually. A missing cell is a row of NaN; with non-float items the
+    cells stay a list.
     """
     if isinstance(arrow, pa.FixedShapeTensorType):
         return _stacked(cells, tuple(arrow.shape), arrow.value_type)
@@ -648,14 +648,14 @@ def _stacked(cells: Sequence[Any], shape: tuple[int, ...], item: pa.DataType) ->
 
 
 def stacked_column(column: pa.ChunkedArray, copy: bool) -> Array:
-    """Return a column of lists or tensors of one shape as one array: a view if it is one chunk without nulls.
+    """Return a column of lists or tensors as one array, a view if it is one chunk without nulls.
 
     Raises
     ------
     TVArgumentError
-        If its type is another.
+        If the column has another type.
     ValueError
-        If rows differ in length, or a row is null and its items have no NaN.
+        If an item is null, rows differ in length, or a row is null and its items cannot be NaN.
     """
     shape: tuple[int, ...] | None = None
     if isinstance(column.type, pa.FixedShapeTensorType):

@@ -1,4 +1,4 @@
-"""Time zones: names that every reader of a column knows, and the replacements of others."""
+"""Names of time zones that all readers of a column know, and replacements for others."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tablevault.names import nearest
 
 _OFFSET = re.compile(r"[+-](?:[01]\d|2[0-3]):[0-5]\d")
 _WITHOUT_MEANING = frozenset({"Factory", "localtime", "posixrules"})
-"""Files beside those of zones, which mean something else on each machine."""
+"""Files beside those of zones whose meaning depends on the machine."""
 
 
 def check_zone(zone: str) -> str:
-    """Return the name of a time zone, or a fixed offset such as `+02:00`; raises `ValueError` if there is none such."""
+    """Return a zone name or fixed offset such as `+02:00`; raises `ValueError` if it is unknown."""
     if not is_known_zone(zone):
         raise ValueError(f"unknown time zone {zone!r}{nearest(zone, _names())}")
     return zone
@@ -27,7 +27,7 @@ def is_known_zone(zone: str) -> bool:
 
 
 def zone_name(zone: datetime.tzinfo) -> str:
-    """Return the name under which times of a zone are stored: its own, or that of UTC if it has none that is known."""
+    """Return the zone name for storing times of a zone: its own if known, else UTC."""
     key = getattr(zone, "key", None) or getattr(zone, "zone", None)
     if isinstance(key, str) and is_known_zone(key):
         return key
@@ -35,13 +35,13 @@ def zone_name(zone: datetime.tzinfo) -> str:
 
 
 def stored_zone(zone: datetime.tzinfo) -> datetime.tzinfo:
-    """Return the time zone in which times of a zone are stored, as it is read back."""
+    """Return the zone in which times of a zone are stored and read back."""
     return zone_of_name(zone_name(zone))
 
 
 @functools.lru_cache(maxsize=1024)
 def zone_of_name(name: str) -> datetime.tzinfo:
-    """Return the time zone of a name, or of a fixed offset such as `+02:00`."""
+    """Return the time zone for a name or a fixed offset such as `+02:00`."""
     if name[0] in "+-":
         return datetime.datetime.strptime(name, "%z").tzinfo or datetime.UTC
     return zoneinfo.ZoneInfo(name)
