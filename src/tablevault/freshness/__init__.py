@@ -1,1 +1,1 @@
-"""Whether tables are up to date: plans of executions, decided without calling functions or changing anything."""
+"""Freshness of tables and plans of executions, decided without calling functions or changing anything."""

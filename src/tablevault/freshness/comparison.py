@@ -1,4 +1,4 @@
-"""Whether a table has newer values: columns of two instances, compared one by one."""
+"""Column-wise comparison of instances, to find inputs with newer values."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Comparison:
     def newer_inputs(
         self, instance: InstanceRecord, builders: Iterable[BuilderSpec], pins: Sequence[PinnedInput]
     ) -> Iterator[str]:
-        """Yield which inputs of an instance have newer values, in words.
+        """Yield descriptions of the inputs of an instance that have newer values.
 
         Parameters
         ----------
         instance
-            The instance; its inputs are those that it was computed from, or last found unchanged against.
+            The instance; its inputs are those that it was computed from or last confirmed against.
         builders
             Its builders.
         pins
@@ -58,11 +58,11 @@ class Comparison:
                     yield f"input `{table}` is instance {current.instance_id}{was}"
 
     def read_by(self, instance: InstanceRecord) -> dict[int, InstanceRecord]:
-        """Return the instances that an instance was computed from, then those that it was found unchanged against."""
+        """Return the instances that an instance was computed from, then those that it was confirmed against."""
         contents = self._lookup.contents
         computed_from = sorted({read.input_row_id for read in contents.reads_of(instance.row_id)})
         confirmed = contents.confirmed_inputs(instance.row_id)
-        # The newest confirmation is the last one, also of an instance that was read before.
+        # Keep the last occurrence of each instance, since the newest confirmation comes last.
         rows = reversed(dict.fromkeys(reversed([*computed_from, *confirmed])))
         found = map(contents.instance_by_row, rows)
         return {record.row_id: record for record in found if record is not None}
@@ -74,7 +74,7 @@ class Comparison:
         if columns is None and before.columns != after.columns:
             return True
         if self._lookup.contents.instance(before.table_id, before.instance_id) is None:
-            # It was deleted, so its values are not known any more.
+            # It was deleted, so its values are unknown.
             return True
         names = [column.name for column in after.columns] if columns is None else sorted(columns)
         return any(self._differs(before.row_id, after.row_id, name) for name in names)
@@ -103,7 +103,7 @@ class Comparison:
 
 
 def _counterpart(current: InstanceRecord, read: Iterable[InstanceRecord]) -> InstanceRecord | None:
-    """Return the last instance that was read of the same table, if possible of the same version."""
+    """Return the last instance read of the same table, preferably of the same version."""
     of_table = [item for item in read if item.table_id == current.table_id]
     of_version = [item for item in of_table if item.version == current.version]
     return next(reversed(of_version or of_table), None)

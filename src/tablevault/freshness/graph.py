@@ -1,4 +1,4 @@
-"""The graph of tables: which tables the builders of each table read, once per version."""
+"""The graph of table versions and the inputs of their builders."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TableVersion:
     version: str
 
     def text(self, version: str) -> str:
-        """Return its name among tables of a version: `t`, or `t(v2)` in another one."""
+        """Return its name relative to a version: `t`, or `t(v2)` for another version."""
         return self.table_name if self.version == version else f"{self.table_name}({self.version})"
 
 
@@ -45,11 +45,11 @@ class Draft(Enum):
     MISSING = "missing"
     """It has no temporary instance."""
     EDITED = "edited"
-    """Its builders are to be executed: they are not those of the newest instance."""
+    """Its builders are new or edited and must be executed."""
     UNEDITED = "unedited"
-    """It has the builders of its origin, an instance of the same table version, and does not count."""
+    """Its builders equal those of its origin, an instance of the same table version; it is ignored."""
     NOT_EXECUTABLE = "not executable"
-    """It waits for `write_instance`, or has no builders, and does not count."""
+    """It waits for `write_instance` or has no builders; it is ignored."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,17 @@ class Node:
     edited: tuple[str, ...] = ()
     """The builders in which an edited temporary instance differs from its origin; empty without an origin."""
     documents: Mapping[str, BuilderDocument] = field(default_factory=dict)
-    """The builders that would be executed: of an edited temporary instance, else of the newest instance."""
+    """The builders to execute, from an edited temporary instance or else from the newest instance."""
     error: TableVaultError | None = None
-    """Why these cannot be read."""
+    """The error of reading these."""
     inputs: Mapping[TableVersion, tuple[BuilderDocument, FieldPath]] = field(default_factory=dict)
     """The table versions that they read, each with the first field that names it."""
     targets: Mapping[PinnedKey, TableVersion] = field(default_factory=dict)
-    """The same, by the text that names them in the builders."""
+    """The same table versions, by their names in the builders."""
 
     @property
     def is_edited(self) -> bool:
-        """Whether its temporary instance is to be executed as it is."""
+        """Whether its temporary instance is to be executed unchanged."""
         return self.draft is Draft.EDITED
 
     @property
@@ -104,33 +104,33 @@ class Graph:
                 self._readers[read].append(key)
 
     def of_version(self) -> list[TableVersion]:
-        """Return the tables that have an instance of the version, temporary or not, by name."""
+        """Return the tables with a temporary or materialized instance of the version, sorted by name."""
         nodes = self.nodes.values()
         has_instance = (node.key for node in nodes if node.newest is not None or node.temporary is not None)
         return sorted(key for key in has_instance if key.version == self.version)
 
     def inputs(self, key: TableVersion) -> tuple[TableVersion, ...]:
-        """Return the table versions that the builders of one read, by name."""
+        """Return the table versions that the builders of one read, sorted by name."""
         return tuple(sorted(self.nodes[key].inputs))
 
     def readers(self, key: TableVersion) -> tuple[TableVersion, ...]:
-        """Return the table versions whose builders read one, by name."""
+        """Return the table versions whose builders read one, sorted by name."""
         return tuple(self._readers[key])
 
     def upstream(self, keys: Iterable[TableVersion]) -> set[TableVersion]:
-        """Return table versions with all that they read, directly or through others."""
+        """Return table versions with all their direct and indirect inputs."""
         return _closure(keys, self.inputs)
 
     def downstream(self, keys: Iterable[TableVersion]) -> set[TableVersion]:
-        """Return table versions with all that read them, directly or through others."""
+        """Return table versions with all their direct and indirect readers."""
         return _closure(keys, self.readers)
 
     def text(self, key: TableVersion) -> str:
-        """Return a table version as statuses and plans name it."""
+        """Return the name of a table version in statuses and plans."""
         return key.text(self.version)
 
     def ordered(self, keys: Collection[TableVersion]) -> list[TableVersion]:
-        """Return table versions after those that they read; names decide where nothing else does.
+        """Return table versions in topological order, with ties broken by name.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class Graph:
         return ordered
 
     def _cycle_error(self, found: list[TableVersion]) -> TVBuilderError:
-        """Return the error that names a cycle, in which each table version is read by the next."""
+        """Return the error for a cycle in which each table version is read by the next."""
         cycle = found[:0:-1]
         first = cycle.index(min(cycle))
         cycle = [*cycle[first:], *cycle[:first]]
@@ -166,25 +166,25 @@ class Graph:
 def read_graph(
     lookup: Lookup, version: str, keys: Collection[TableVersion] | None, with_readers: bool, is_settled: bool
 ) -> Graph:
-    """Read the graph of tables, with all that they read.
+    """Read the graph of tables and all their inputs.
 
     Parameters
     ----------
     lookup
-        Finds tables and instances; all of its reads should see one state.
+        Finds tables and instances; all its reads should see one snapshot.
     version
-        The version that references mean where they name none.
+        The version of references that name none.
     keys
         The tables; `None` for all that have an instance of the version.
     with_readers
-        Whether to add all tables that have an instance of the version, some of which may read the given ones.
+        Whether to add all tables with an instance of the version, some of which may read the given ones.
     is_settled
         Whether a missing file is damage; otherwise it may have been moved or removed since the catalog was read.
 
     Raises
     ------
     FileNotFoundError
-        For a missing file that is not damage.
+        If a file is missing that is not damage.
     """
     reader = _Reader(lookup, version, is_settled)
     of_version = reader.of_version() if with_readers or keys is None else ()
@@ -192,18 +192,18 @@ def read_graph(
 
 
 def read_node(lookup: Lookup, version: str, key: TableVersion, is_settled: bool) -> Graph:
-    """Read the graph of one table without those that it reads; see `read_graph`.
+    """Read the graph of one table without its inputs; see `read_graph`.
 
     Raises
     ------
     TVArgumentError
-        If there is no such table.
+        If the table does not exist.
     """
     return Graph(version, {key: _Reader(lookup, version, is_settled).alone(key)})
 
 
 def missing_file(error: FileNotFoundError) -> TVFileError:
-    """Return the error that says which file of a vault is missing for good."""
+    """Return the error for a file that is permanently missing from a vault."""
     return TVFileError(f"The file {error.filename} is missing; verify() lists all problems.")
 
 
@@ -222,13 +222,13 @@ def _closure(
 
 @dataclass(frozen=True)
 class _CurrentInstances:
-    """The instances of all tables that can be executed or read without naming them."""
+    """The instances of all tables that are executed or read by default."""
 
     temporary: dict[TableVersion, InstanceRecord]
     newest: dict[TableVersion, InstanceRecord]
-    """The newest active one of each version."""
+    """Newest active instance of each table version."""
     newest_of_any: dict[str, InstanceRecord]
-    """The newest active one of all versions, by the name of the table."""
+    """Newest active instance of all versions, by table name."""
 
 
 class _Reader:
@@ -239,7 +239,7 @@ class _Reader:
     lookup
         Finds files.
     version
-        The version that references mean where they name none.
+        The version of references that name none.
     is_settled
         Whether a missing file is damage.
     """
@@ -257,7 +257,7 @@ class _Reader:
         yield from (key for key in present if key.version == self._version)
 
     def read(self, keys: Iterable[TableVersion]) -> dict[TableVersion, Node]:
-        """Return nodes with all that they read."""
+        """Return nodes with all their inputs."""
         nodes: dict[TableVersion, Node] = {}
         waiting = list(keys)
         while waiting:
@@ -268,7 +268,7 @@ class _Reader:
         return nodes
 
     def alone(self, key: TableVersion) -> Node:
-        """Return a node without its inputs; reads nothing of other tables."""
+        """Return a node without its inputs; does not read other tables."""
         table = self._lookup.table(key.table_name)
         contents = self._lookup.contents
         newest = contents.newest(table.table_id, key.version)
@@ -288,7 +288,7 @@ class _Reader:
         for instance in self._lookup.contents.current():
             name = by_id.get(instance.table_id)
             if name is None:
-                # Of a table that was deleted.
+                # The table was deleted.
                 continue
             key = TableVersion(name, instance.version)
             if instance.temporary:
@@ -316,7 +316,7 @@ class _Reader:
     # --- builders -------------------------------------------------------------------------------------------------
 
     def _with_builders(self, node: Node) -> Node:
-        """Return a node with its builders, and with the meaning of its temporary instance."""
+        """Return a node with its builders and the state of its temporary instance."""
         node, found = self._with_draft(node)
         if not node.is_edited:
             found = {} if node.newest is None or node.is_written else self._files(node, node.newest)
@@ -326,7 +326,7 @@ class _Reader:
             return replace(node, error=error)
 
     def _with_draft(self, node: Node) -> tuple[Node, dict[str, Path]]:
-        """Return a node with the meaning of its temporary instance, and the builder files of that."""
+        """Return a node with the state of its temporary instance, and that instance's builder files."""
         if node.temporary is None:
             return node, {}
         found = self._files(node, node.temporary)
@@ -339,7 +339,7 @@ class _Reader:
         return replace(node, draft=Draft.EDITED if edited else Draft.UNEDITED, edited=edited), found
 
     def _origin(self, node: Node, temporary: InstanceRecord) -> InstanceRecord | None:
-        """Return the instance of the same table version that a temporary one was copied from, if it is still there."""
+        """Return the instance of the same table version that a temporary one was copied from, if it still exists."""
         if temporary.origin is None or (node.newest is not None and node.newest.row_id == temporary.origin):
             return node.newest if temporary.origin is not None else None
         origin = self._lookup.contents.instance_by_row(temporary.origin)
@@ -348,7 +348,7 @@ class _Reader:
         return self._lookup.contents.instance(origin.table_id, origin.instance_id)
 
     def _edited(self, node: Node, found: Mapping[str, Path], others: Mapping[str, Path]) -> tuple[str, ...]:
-        """Return the builders in which two sets of files differ; comments and layout do not count."""
+        """Return the builders in which two sets of files differ, ignoring comments and layout."""
         texts, other_texts = _texts(found), _texts(others)
         if texts == other_texts:
             return ()
@@ -369,7 +369,7 @@ class _Reader:
         return found
 
     def _documents(self, node: Node, found: Mapping[str, Path]) -> dict[str, BuilderDocument]:
-        """Read builder files; the IndexBuilder has the name that the table asks for now, as in a copy."""
+        """Read builder files; the IndexBuilder is renamed after the table's current name, as in a copy."""
         index = index_builder_name(node.table.name)
         documents = {}
         for name, document in read_documents(found).items():
@@ -393,7 +393,7 @@ class _Reader:
         return replace(node, inputs=inputs, targets=targets)
 
     def _target(self, dependency: Dependency) -> TableVersion | None:
-        """Return the table version that a reference reads; `None` if it reads none, or one instance for good."""
+        """Return the table version that a reference reads; `None` if it reads none or a fixed instance."""
         table = self._tables.get(fold(dependency.table))
         if table is None:
             return None
@@ -412,7 +412,7 @@ def _texts(found: Mapping[str, Path]) -> dict[str, object]:
 
 
 def _contents(documents: Mapping[str, BuilderDocument]) -> dict[str, object]:
-    # As JSON, in which true is not 1.
+    # JSON distinguishes true from 1.
     return {name: json.dumps(json_form(document.fields), sort_keys=True) for name, document in documents.items()}
 
 

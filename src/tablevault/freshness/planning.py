@@ -1,4 +1,4 @@
-"""Plans of executions, decided by the code that executes, without calling functions or changing anything."""
+"""Plans of executions, made by the executing code itself without calling functions or changing anything."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index:
     operation
         The execution.
     run_index
-        Whether to run the IndexBuilder, with a folder of its own outside the vault, so that the rows are known.
+        Whether to run the IndexBuilder, in a folder outside the vault, to determine the rows.
 
     Raises
     ------
     TableVaultError
         As the execution would, before it calls a function.
     Exception
-        Whatever the IndexBuilder's function raises.
+        Any exception of the IndexBuilder's function.
     """
     lookup = Lookup(context)
     plan = operation.plan(Draft(lookup, names.new_process_id()))
@@ -85,7 +85,7 @@ def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index:
 
 
 def _with_usage(plan: InstancePlan, means: Mapping[str, Mapping[str, float]]) -> InstancePlan:
-    """Return a plan with the use that is to be expected of each builder, given the means of rows."""
+    """Return a plan with the expected usage of each builder, given mean usages per row."""
     planned = {
         name: replace(item, usage=rounded({amount: value * item.computed for amount, value in means[name].items()}))
         if item.computed and not item.usage and name in means
@@ -96,7 +96,7 @@ def _with_usage(plan: InstancePlan, means: Mapping[str, Mapping[str, float]]) ->
 
 
 def _with_earlier_usage(plan: InstancePlan, lookup: Lookup, origin: int | None) -> InstancePlan:
-    """Return a plan with the use of builders that the origin made no call for: by the last calls before it."""
+    """Return a plan with the expected usage of builders without calls in the origin, from earlier instances."""
     instance = lookup.contents.instance_by_row(origin) if origin is not None else None
     while instance is not None and any(item.computed and not item.usage for item in plan.builders.values()):
         plan = _with_usage(plan, mean_usage(read_usage(lookup.folder_of(instance).usage)))
@@ -105,11 +105,11 @@ def _with_earlier_usage(plan: InstancePlan, lookup: Lookup, origin: int | None) 
 
 
 class IndexRun(Enum):
-    """Whether an IndexBuilder is run to know the rows."""
+    """When to run an IndexBuilder to determine the rows."""
 
     NEVER = "never"
     IF_ARGUMENTS_CHANGED = "if arguments changed"
-    """Its function depends on its arguments only: as long as these are equal, the rows are those of the origin."""
+    """For a function that depends on its arguments only: while these are equal, the rows are those of the origin."""
     ALWAYS = "always"
 
 
@@ -119,9 +119,9 @@ class Decision:
 
     plan: InstancePlan
     changes: tuple[str, ...]
-    """Why it would make a new instance, as far as that is certain."""
+    """The certain reasons for making a new instance."""
     is_known: bool
-    """Whether it would make none if there are no `changes`; otherwise the IndexBuilder has to run first."""
+    """Whether empty `changes` mean no new instance; otherwise the IndexBuilder must run first to tell."""
 
 
 @contextmanager
@@ -139,7 +139,7 @@ class Planner:
     lookup
         Finds instances and their files.
     folder
-        Empty, for what IndexBuilders write.
+        An empty folder for the output of IndexBuilders.
     """
 
     def __init__(self, lookup: Lookup, folder: Path) -> None:
@@ -168,7 +168,7 @@ class Planner:
         TableVaultError
             As the execution would, before it calls a function.
         FunctionError
-            For whatever the IndexBuilder's function raises.
+            If the IndexBuilder's function raises.
         """
         with (
             tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder,
@@ -191,7 +191,7 @@ class Planner:
                 return planning.decide(planning.run_index(prepared.load(index, code)), others, committed)
 
     def _written(self, sources: Sources) -> Path:
-        """Return a folder with code modules; the same ones are written once."""
+        """Return a folder with code modules, which are written once for the same sources."""
         if self._modules is None or self._modules[0] is not sources:
             folder = Path(tempfile.mkdtemp(dir=self._folder))
             for name, text in sources.modules.items():
@@ -209,7 +209,7 @@ def _workplace(folder: Path, process_id: str, context: VaultContext) -> Iterator
         held.callback(checkpoints.abandon)
 
         def limits() -> ServiceLimits:
-            # Asked for only if an IndexBuilder is run that needs a service.
+            # Called only if an IndexBuilder that needs a service runs.
             lease = context.owners.claim()
             held.callback(lease.release)
             counters = context.service_counters(lease.name)
@@ -247,13 +247,13 @@ class _Gap:
 
 
 class _Rows(Enum):
-    """The rows, as they are known before the ColumnBuilders run."""
+    """Knowledge about the rows before the ColumnBuilders run."""
 
     UNKNOWN = "unknown"
     OF_ORIGIN = "of the origin"
-    """They are those of the instance that the execution starts from."""
+    """Those of the instance that the execution starts from."""
     MADE = "made"
-    """They are known, and may be others than those."""
+    """Known, and possibly different from those of the origin."""
 
 
 class _Planning:
@@ -270,7 +270,7 @@ class _Planning:
     def decide(
         self, index_plan: BuilderPlan, others: Sequence[PreparedBuilder], committed: MaterializedOrigin | None
     ) -> Decision:
-        """Decide about the ColumnBuilders.
+        """Plan the ColumnBuilders, and return the decision.
 
         Parameters
         ----------
@@ -295,7 +295,7 @@ class _Planning:
     def _has_rows_of(self, committed: MaterializedOrigin | None, index: BuilderSpec) -> bool:
         """Return whether the IndexBuilder's columns are those of an instance, row for row.
 
-        All other cells are reused.
+        The caller knows that all other cells are reused.
         """
         if committed is None or committed.row_count != self._execution.frame.row_count:
             return False
@@ -310,16 +310,16 @@ class _Planning:
     # --- the IndexBuilder -----------------------------------------------------------------------------------------
 
     def take_rows_over(self, builder: PreparedBuilder, committed: MaterializedOrigin | None) -> BuilderPlan | None:
-        """Take the rows of an instance that a function would make again, as it depends on its arguments only.
+        """Reuse the rows of an instance if the function, given its arguments, would make the same.
 
-        Returns `None` if it may make others.
+        Returns `None` if the function may make other rows.
         """
         spec = builder.spec
         may_differ = spec.untracked or spec.keep_old or has_placeholder(dict(spec.arguments))
         facts = committed.facts(spec.changed_columns, is_index=True) if committed is not None else None
         if committed is None or facts is None or may_differ or builder.version not in facts.versions:
             return None
-        # Before the rows, which are made of the same columns.
+        # Read before the rows, which use the same columns.
         stored = committed.stored(spec.changed_columns)
         rows = committed.rows(spec.changed_columns, is_index=True)
         if rows is None or set(rows.versions) != {builder.version}:
@@ -336,7 +336,7 @@ class _Planning:
         return BuilderPlan(total, 0, total, (_ALWAYS_RUNS,))
 
     def _has_arguments_of(self, fingerprint: bytes, builder: PreparedBuilder) -> bool:
-        """Return whether the arguments are those that the origin has a fingerprint of."""
+        """Return whether the arguments match the origin's fingerprint."""
         if self._reasons.has_equal_arguments(builder):
             return True
         return SingleCall.prepare(BuilderRun.start(self._execution, builder), {}).fingerprint == fingerprint
@@ -370,13 +370,13 @@ class _Planning:
         decision = decide_rows(run)
         missing = decision.table.missing()
         if not missing:
-            # It has nothing to compute, so its function is not called.
+            # There is nothing to compute, so the function is not called.
             return self.run_index(run.builder)
         total = len(decision.table)
         reasons = self._reasons.of_rows(run, decision)
         self._changes += reasons
         if self._execution.primary_key:
-            # Which of the origin's rows these will be is not known before their keys are.
+            # The matching rows of the origin are unknown until the keys are computed.
             keeps = run.spec.keep_old
             reused = None if keeps else total - len(missing)
             return BuilderPlan(None if keeps else total, reused, len(missing), reasons)
@@ -387,11 +387,11 @@ class _Planning:
         return BuilderPlan(total, total - len(missing), len(missing), reasons)
 
     def _plan_for_each(self, run: BuilderRun) -> BuilderPlan:
-        """Plan an IndexBuilder that is called for the rows of another table: its counts are of input rows."""
+        """Plan an IndexBuilder that is called for the rows of another table, with counts of input rows."""
         table = decide_input_rows(run)
         missing = len(table.missing())
         if not missing:
-            # It has nothing to compute, so its function is not called.
+            # There is nothing to compute, so the function is not called.
             return self.run_index(run.builder)
         reasons = (*self._reasons.of_spec(run.builder), f"{rows_text(missing)} of the input to compute")
         self._changes += reasons
@@ -438,7 +438,7 @@ class _Planning:
         return BuilderPlan(total, total - len(missing), len(missing), reasons)
 
     def _plan_unknown_rows(self, run: BuilderRun, gaps: Mapping[str, _Gap]) -> BuilderPlan:
-        """Plan for rows while the arguments of none of them are known."""
+        """Plan rows whose arguments are all unknown."""
         decision = decide_rows_without_arguments(run)
         self._leave_empty(run)
         total, reasons = len(decision.table), self._reasons.of_rows(run, decision)
@@ -476,7 +476,7 @@ class _Planning:
         return {name: self._gaps[name] for name in columns}
 
     def _leave(self, run: BuilderRun, decision: RowDecision) -> None:
-        """Put reused rows into the frame, and note the missing ones."""
+        """Put reused rows into the frame, and record the missing ones as gaps."""
         missing = frozenset(decision.table.missing())
         run.put_columns(decision.table)
         self._close_gaps(run)
@@ -484,7 +484,7 @@ class _Planning:
             self._gaps.update(dict.fromkeys(run.spec.changed_columns, _Gap(run.spec.name, missing)))
 
     def _leave_empty(self, run: BuilderRun) -> None:
-        """Note that no cell of a builder is known."""
+        """Record all cells of a builder as gaps."""
         count = self._execution.frame.row_count
         table = run.empty_table()
         table.resize(count)
@@ -520,7 +520,7 @@ def _is_named(operand: Literal | Reference, name: str) -> bool:
 
 
 def _waiting(gaps: Mapping[str, _Gap], rows: int | None) -> Iterator[str]:
-    """Yield which builders have to run before more is known."""
+    """Yield a reason for each builder that must run before more is known."""
     of_rows = "" if rows is None else f" for {rows_text(rows)}"
     for builder in dict.fromkeys(gap.builder for gap in gaps.values()):
         yield f"unknown{of_rows} until `{builder}` has run"

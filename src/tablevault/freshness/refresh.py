@@ -1,4 +1,4 @@
-"""Refreshing tables: an operation whose work is done by its children, one execution per table."""
+"""Refresh of tables, an operation whose children each execute one table."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from tablevault.values.processes import ProcessRecord, Status
 from tablevault.values.services import check_budget
 
 TablePolicies = Mapping[str, Mapping[str, Any]]
-"""Policies of a call: `builder`, `table.builder` or `*`, to policy fields and their values."""
+"""Policies of a call, from `builder`, `table.builder` or `*` to policy fields and their values."""
 
 _COPY, _DELETE = "copy", "delete"
-"""Last parts of the ids of children that make a temporary instance, and remove one that it replaces."""
+"""Suffixes of the ids of children that make a temporary instance and delete the one it replaces."""
 _LONGEST_SUFFIX = ".99"
-"""Room in an id for the number of a child whose id is taken."""
+"""Reserved length in an id for the number of a child whose id is taken."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Refresh(Operation[StepsPlan]):
         return self.budget
 
     def plan(self, draft: Draft) -> StepsPlan:
-        """Choose the steps, and check that each of them can begin; a refresh holds nothing itself."""
+        """Choose the steps, and check that each of them can begin; a refresh itself takes no locks."""
         check_budget(self.budget)
         context, version = draft.lookup.context, names.check_version(self.version)
         named = named_tables(context, self.table_names, version)
@@ -84,7 +84,7 @@ class Refresh(Operation[StepsPlan]):
         tables = None if plan.named is None else map(session.lookup.table_by_id, plan.named)
         named = None if tables is None else [TableVersion(table.name, self.version) for table in tables]
         if self.policies and session.resumed:
-            # A later call may have given others.
+            # A later call may have given other policies.
             check_policies(session.lookup.context, self.version, plan.steps, self.policies)
         steps = TableSteps(self, self._selection(named), session)
         steps.run(plan.steps)
@@ -118,7 +118,7 @@ class TableSteps:
     refresh
         The operation.
     selection
-        The tables that it is asked for.
+        The requested tables.
     session
         Its process.
     """
@@ -130,10 +130,10 @@ class TableSteps:
         self._lookup = session.lookup
         self._processes = session.lookup.context.catalog.processes
         self.confirmed: list[Change] = []
-        """Tables that would not change, with the inputs that they were compared with."""
+        """Unchanged tables, with the inputs against which they were confirmed."""
 
     def run(self, steps: Iterable[PlannedStep]) -> None:
-        """Run steps; one that fails ends the run, at once or after those that do not depend on it."""
+        """Run steps; a failed step ends the run, immediately or after all steps that do not depend on it."""
         failed: list[_Failed] = []
         left_out: list[PlannedStep] = []
         for step in steps:
@@ -159,7 +159,7 @@ class TableSteps:
     def _raise(self, failed: list[_Failed], left_out: list[PlannedStep]) -> None:
         """Raise the first error, with a note that names the other steps.
 
-        A paused child is resumed by its refresh: one that is left paused lets the refresh pause, too.
+        The error of a paused child takes precedence, so that the refresh pauses, too, and can resume it.
         """
         first = next((one for one in failed if one.is_paused), failed[0])
         others = [one for one in failed if one is not first]
@@ -175,7 +175,7 @@ class TableSteps:
 
     def _run_step(self, step: PlannedStep) -> None:
         process_id, child = self._child(step)
-        # A child continues with its own plan; one that has succeeded does no work.
+        # A child continues with its own plan; a succeeded child does no work.
         operation = self._prepare(step) if child is None else ExecuteInstance.restore(child.arguments)
         if operation is not None:
             operation = replace(operation, policies=self._policies(step))
@@ -197,7 +197,7 @@ class TableSteps:
             self.confirmed += newly_confirmed(self._lookup.contents, newest.row_id, following.inputs)
 
     def _make_temporary(self, step: PlannedStep, following: NextStep) -> None:
-        """Let the temporary instance be an edited one, or a copy of the newest instance."""
+        """Ensure that the temporary instance is an edited one or a copy of the newest instance."""
         node, table = following.node, following.node.table
         if node.draft is TemporaryState.EDITED:
             return
@@ -221,7 +221,7 @@ class TableSteps:
     # --- children -------------------------------------------------------------------------------------------------
 
     def _child(self, step: PlannedStep) -> tuple[str, ProcessRecord | None]:
-        """Return the id of the execution of a step, and its process if there is one that goes on or has succeeded.
+        """Return the id of a step's execution, and its process if it continues or has succeeded.
 
         A child is known by its parent and its id, which the catalog records in the transaction that begins it.
         """
@@ -233,7 +233,7 @@ class TableSteps:
         raise AssertionError("numbers do not end")
 
     def _unused(self, step: PlannedStep, purpose: str) -> str:
-        """Return the id of a child that prepares a step; one that did so before, and is over, keeps its own."""
+        """Return the id for a child that prepares a step; ended children keep theirs."""
         for process_id, record in self._ids(step, purpose):
             is_own = record is not None and record.parent_serial == self._session.serial
             if record is None or (is_own and not record.status.ended):
@@ -241,7 +241,7 @@ class TableSteps:
         raise AssertionError("numbers do not end")
 
     def _ids(self, step: PlannedStep, purpose: str = "") -> Iterator[tuple[str, ProcessRecord | None]]:
-        """Yield the ids that a child may have, each with the process that has it; `None` where it is free."""
+        """Yield the possible ids of a child, each with its current process; `None` if it is unused."""
         base = _child_id(self._session.process_id, self._refresh.version, step, purpose)
         for number in count(1):
             process_id = base if number == 1 else f"{base}.{number}"
@@ -280,7 +280,7 @@ def _in_short(error: BaseException) -> str:
 
 
 def _policies_of(table_name: str, builders: Collection[str], policies: TablePolicies) -> TablePolicies | None:
-    """Return the policies for the builders of one table; those for `table.builder` come before those for `builder`."""
+    """Return the policies for the builders of one table; `table.builder` takes precedence over `builder`."""
     found: dict[str, Mapping[str, Any]] = {}
     if EVERY_BUILDER in policies:
         found[EVERY_BUILDER] = policies[EVERY_BUILDER]
@@ -297,7 +297,7 @@ def check_policies(context: VaultContext, version: str, steps: Sequence[PlannedS
     Raises
     ------
     TVArgumentError
-        If a key matches no builder, or a field is wrong or has no meaning for its builder.
+        If a key matches no builder, or a field is invalid or meaningless for its builder.
     """
     present = {table.table_id: table.name for table in context.catalog.contents.tables()}
     keys = [TableVersion(present[step.table_id], step.version) for step in steps if step.table_id in present]

@@ -1,4 +1,4 @@
-"""Running a source: its definitions are applied, then its tables brought up to date, as one operation with children."""
+"""Run of a source, an operation that applies its definitions and executes its tables as children."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ from tablevault.values.processes import ProcessRecord, Status
 from tablevault.values.services import check_budget
 
 _APPLIED = "applied"
-"""Staged once the definitions are applied: the name of the reading that they are from."""
+"""Staged once the definitions are applied; holds the id of their reading."""
 _STEPS = "steps"
-"""Staged before the first step begins: all steps, so that each attempt has the same."""
+"""Staged before the first step begins; holds all steps, so that each attempt runs the same."""
 _LONGEST_STEM = 40
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 @dataclass(frozen=True)
 class Run(Operation[RunPlan]):
-    """Applies a source, and executes the tables that it defines where they are not up to date."""
+    """Applies a source, and executes the tables it defines that are not up to date."""
 
     name: ClassVar[str] = "run"
     runs_children: ClassVar[bool] = True
@@ -64,14 +64,14 @@ class Run(Operation[RunPlan]):
     source: str = ""
     """Absolute path of the file or folder, with links resolved; empty to continue a run by its id."""
     definitions: Any = field(default=None, metadata=LONG)
-    """The texts that the source was at the start, as plain data."""
+    """The texts of the source at the start, as plain data."""
     version: str = names.DEFAULT_VERSION
     policies: TablePolicies | None = field(default=None, metadata=REPLACEABLE)
     budget: Mapping[str, float] | None = field(default=None, metadata=REPLACEABLE)
     edited: Any = field(default=None, metadata=LONG)
-    """The texts that a later call has read, if any has."""
+    """The texts read by a later call, if any."""
     reading: str = field(default="", metadata={**REPLACEABLE, **LONG})
-    """Names the last reading of the source, which is applied once; empty for a call that does not read it."""
+    """Id of the last reading of the source, which is applied once; empty for a call that does not read it."""
 
     @property
     def budget_of_process(self) -> Mapping[str, float] | None:
@@ -123,7 +123,7 @@ class Run(Operation[RunPlan]):
         return run if read_again is None else replace(run, edited=read_again)
 
     def replaced(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of this call that take the place of recorded ones."""
+        """Return the arguments of this call that replace recorded ones."""
         changed = super().replaced(recorded)
         return changed if self.edited == recorded.get("edited") else {**changed, "edited": self.edited}
 
@@ -133,7 +133,7 @@ class Run(Operation[RunPlan]):
 
     @property
     def _now(self) -> SourceTexts:
-        """The builders of the start, with the code of the last call that has read the source."""
+        """The builders from the start, with the code from the last reading of the source."""
         return self._began_with if self.edited is None else with_modules(self._began_with, _texts(self.edited))
 
     @cached_property
@@ -153,7 +153,7 @@ class Run(Operation[RunPlan]):
         return Changes(tuple(steps.confirmed), warnings=tuple(failure_warnings_of(session)))
 
     def _refresh(self, keys: list[TableVersion]) -> Refresh:
-        """Return the refresh that the steps belong to, with the policies that hold now."""
+        """Return the refresh for the steps, with the current policies."""
         given = self.policies or {}
         edited = _without(self._edits.policies, given)
         policies = {key: {**edited.get(key, {}), **given.get(key, {})} for key in [*edited, *given]}
@@ -164,7 +164,7 @@ class Run(Operation[RunPlan]):
         return Apply(self.source, msgspec.to_builtins(texts), self.version)
 
     def _apply(self, plan: RunPlan, session: Session) -> None:
-        """Apply the definitions, unless this run has; files edited in the vault since the reading stay."""
+        """Apply the definitions unless this run already has; files edited in the vault since the reading stay."""
         processes, name = session.lookup.context.catalog.processes, Path(self.source).name
         for child in processes.begun_inside(session.serial):
             if child.operation == Apply.name and not child.status.ended:
@@ -190,7 +190,7 @@ class Run(Operation[RunPlan]):
         if session.is_staged(_STEPS):
             steps = msgspec.json.decode(session.staged_text(_STEPS), type=tuple[PlannedStep, ...])
             if self.policies and session.resumed:
-                # A later call may have given others.
+                # A later call may have given other policies.
                 check_policies(context, selection.version, steps, self.policies)
             return steps
         steps, read = plan_steps(context, selection)
@@ -203,7 +203,7 @@ class Run(Operation[RunPlan]):
 
 
 def _without(edited: TablePolicies, given: TablePolicies) -> TablePolicies:
-    """Return edited policies without the fields that a call gives for the same builder, under whatever key."""
+    """Return edited policies without the fields that a call gives for the same builder, under any key."""
     kept = {}
     for name, fields in edited.items():
         builder = name.partition(".")[2]
@@ -213,7 +213,7 @@ def _without(edited: TablePolicies, given: TablePolicies) -> TablePolicies:
 
 
 def _changed_functions(lookup: Lookup, texts: SourceTexts) -> dict[str, list[str]]:
-    """Return, for each code module that is there already, the functions and classes that have other code now."""
+    """Return the changed functions and classes of each existing code module."""
     current = lookup.code_texts()
     return {
         module.name: changed_functions(current[module.name], module.text)
@@ -227,7 +227,7 @@ def _texts(plain: Any) -> SourceTexts:
 
 
 def _read_as_they_are(context: VaultContext, selection: Selection, read: Collection[TableVersion]) -> Iterator[str]:
-    """Yield a warning about each table that is read, is not the source's, and is not up to date."""
+    """Yield a warning about each table that is read but not defined by the source, and is not up to date."""
     with open_freshness(context, selection.version, selection.named) as freshness:
         for key, looked in freshness.look(read).items():
             if looked.state in TO_BE_COMPUTED:
@@ -251,7 +251,7 @@ def runs_of(context: VaultContext, source: str, version: str) -> list[ProcessRec
 
 
 def check_not_running(context: VaultContext, source: str, version: str, without: str = "") -> None:
-    """Raise `TVProcessError` if a run of a source and version has a live owner, but for the process of an id."""
+    """Raise `TVProcessError` if a run of a source, other than process `without`, has a live owner."""
     liveness = Liveness(context)
     for record in runs_of(context, source, version):
         if record.process_id != without and liveness.is_running(record):
@@ -269,7 +269,7 @@ class RunCall:
     operation: Run
     process_id: str
     continues: ProcessRecord | None = None
-    """The paused run that is continued, although the call names no id."""
+    """The paused run that the call continues without naming its id."""
 
 
 def choose_run(
@@ -299,7 +299,7 @@ def choose_run(
     TVProcessError
         If another interpreter runs the source.
     TVArgumentError, TVBuilderError, TableReferenceError
-        If the source or a definition in it is wrong.
+        If the source or a definition in it is invalid.
     BaseException
         Any exception of the source.
     """
@@ -345,7 +345,7 @@ def _newest_paused(
 
 
 def _new_id(context: VaultContext, place: str) -> str:
-    """Return an unused id that is made of the source's name and the time."""
+    """Return an unused id made of the source's name and the time."""
     path = Path(place)
     stem = _NOT_IN_AN_ID.sub("-", path.name if path.is_dir() else path.stem)[:_LONGEST_STEM]
     first = f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"

@@ -1,4 +1,4 @@
-"""The states of tables: whether each is up to date with its builders, its code and its inputs."""
+"""States of tables, which depend on their builders, code and inputs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ UNDECIDED = frozenset({State.RUNNING, State.PAUSED, State.UNKNOWN})
 """States that make every table downstream unknown, unless it is stale."""
 
 _MOST_ATTEMPTS = 20
-"""How often a vault is read anew because a file was moved or removed meanwhile."""
+"""Maximum number of attempts to read a vault while files are moved or removed."""
 
 Result = TypeVar("Result")
 
@@ -61,27 +61,27 @@ _PURE = frozenset(
 
 @dataclass(frozen=True)
 class Looked:
-    """A table version that was looked at."""
+    """A table version with its state."""
 
     node: Node
     state: State
     own: tuple[str, ...] = ()
-    """Reasons for the state that are its own."""
+    """Its own reasons for the state."""
     upstream: tuple[str, ...] = ()
-    """Reasons for the state that are tables upstream."""
+    """Reasons for the state in upstream tables."""
     process: ProcessRecord | None = None
     """The process that makes an instance of it."""
     error: TableVaultError | None = None
-    """Why its execution cannot begin."""
+    """The error that prevents its execution."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it is in this state."""
+        """All reasons for the state."""
         return (*self.own, *self.upstream)
 
     @property
     def is_stale_by_itself(self) -> bool:
-        """Whether it would be stale also if all tables upstream were fresh."""
+        """Whether it would be stale even if all upstream tables were fresh."""
         return self.state is State.STALE and bool(self.own)
 
 
@@ -95,12 +95,12 @@ class Checked:
 
 @dataclass(frozen=True)
 class Decided:
-    """The plan of an execution of a table version now."""
+    """The plan of executing a table version now."""
 
     checked: Checked
     decision: Decision
     doubt: str
-    """Why it is not known whether it would do something, where that is so."""
+    """Why it is unknown whether the execution would do anything; empty if it is known."""
 
 
 @contextmanager
@@ -122,15 +122,15 @@ def open_freshness(
     version
         The version.
     keys
-        The table versions that are asked about; `None` for all tables that have an instance of the version.
+        The requested table versions; `None` for all tables that have an instance of the version.
     with_readers
-        Whether to know also the tables of the version that read these.
+        Whether to include the tables of the version that read these.
     run_index
-        Whether to run IndexBuilders that read outside the vault, into nowhere.
+        Whether to run IndexBuilders that read outside the vault, discarding their results.
     is_settled
         Whether a missing file is damage; see `read_settled`.
     looks_closely
-        Whether to look for reasons of its own where a table upstream is reason enough not to call one fresh.
+        Whether to look for a table's own reasons even if an upstream table already keeps it from being fresh.
     """
     lookup = Lookup(context)
     with context.catalog.snapshot(), open_planner(lookup) as planner:
@@ -139,14 +139,14 @@ def open_freshness(
 
 
 def read_settled(context: VaultContext, read: Callable[[bool], Result]) -> Result:
-    """Read a vault; again while files are moved or removed after their places were read from the catalog.
+    """Read a vault, with retries while files are moved or removed after the catalog was read.
 
     Parameters
     ----------
     context
         The open vault.
     read
-        Reads it. Is told whether a missing file is damage, and raises `FileNotFoundError` if it may not be.
+        Reads the vault, given whether a missing file is damage; raises `FileNotFoundError` if it may not be.
     """
     for _ in range(_MOST_ATTEMPTS):
         generation = context.catalog.contents.generation()
@@ -159,7 +159,7 @@ def read_settled(context: VaultContext, read: Callable[[bool], Result]) -> Resul
 
 
 def look_alone(context: VaultContext, version: str, key: TableVersion) -> tuple[Looked, tuple[int, ...]]:
-    """Look at one table version as if all tables upstream were fresh.
+    """Determine the state of one table version as if all upstream tables were fresh.
 
     Parameters
     ----------
@@ -173,8 +173,8 @@ def look_alone(context: VaultContext, version: str, key: TableVersion) -> tuple[
     Returns
     -------
     tuple[Looked, tuple[int, ...]]
-        What was found; and the row ids of the instances that it would read now, if that is known and the newest
-        instance was neither computed from them nor confirmed against them.
+        The state; and, if the table is fresh, the row ids of the instances that it would read now but was neither
+        computed from nor confirmed against.
     """
     lookup = Lookup(context)
 
@@ -196,7 +196,7 @@ def named_tables(
     Raises
     ------
     TVArgumentError
-        If there is no table of a name.
+        If a table does not exist.
     """
     if table_names is None:
         return None
@@ -208,7 +208,7 @@ def named_tables(
 def read_status(
     context: VaultContext, keys: Sequence[TableVersion] | None, version: str, run_index: bool
 ) -> dict[str, TableStatus]:
-    """Return the states of tables, those that others read first.
+    """Return the states of tables in topological order.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def read_status(
     version
         The version.
     run_index
-        Whether to run IndexBuilders that read outside the vault, into nowhere.
+        Whether to run IndexBuilders that read outside the vault, discarding their results.
 
     Raises
     ------
@@ -245,24 +245,24 @@ def read_status(
 
 
 class Freshness:
-    """The states of the tables of one version, each looked at once.
+    """The states of the tables of one version, each determined once.
 
     Parameters
     ----------
     lookup
-        Reads the vault; all of its reads see one state.
+        Reads the vault; all its reads see one snapshot.
     planner
         Decides what executions would do.
     graph
         The tables of the version, and those that they read in other versions.
     keys
-        The table versions that are asked about; `None` for all of the version.
+        The requested table versions; `None` for all of the version.
     run_index
         Whether to run IndexBuilders that read outside the vault.
     is_settled
         Whether a missing file is damage.
     looks_closely
-        Whether to look for reasons of its own where a table upstream is reason enough not to call one fresh.
+        Whether to look for a table's own reasons even if an upstream table already keeps it from being fresh.
     """
 
     def __init__(
@@ -288,12 +288,12 @@ class Freshness:
         self._decided: dict[TableVersion, Decided] = {}
 
     def look(self, keys: Collection[TableVersion]) -> dict[TableVersion, Looked]:
-        """Look at table versions, after all tables upstream of them; return them in that order.
+        """Determine the states of table versions and all upstream tables, in topological order.
 
         Raises
         ------
         TVBuilderError
-            If they, or tables upstream, read one another in a cycle.
+            If they or upstream tables read one another in a cycle.
         """
         for key in self.graph.ordered(self.graph.upstream(keys)):
             if key not in self._looked:
@@ -301,11 +301,11 @@ class Freshness:
         return {key: looked for key, looked in self._looked.items() if key in keys}
 
     def state(self, key: TableVersion) -> State:
-        """Return the state of a table version that was looked at."""
+        """Return the previously determined state of a table version."""
         return self._looked[key].state
 
     def checked(self, key: TableVersion) -> Checked:
-        """Return the builders of a table version, checked; raises `TableVaultError` if they are wrong."""
+        """Return the checked builders of a table version; raises `TableVaultError` if they are invalid."""
         if key not in self._checked:
             self._checked[key] = self._check(self.graph.nodes[key])
         return self._checked[key]
@@ -322,9 +322,9 @@ class Freshness:
         return self._decided[key]
 
     def unread_inputs(self, key: TableVersion) -> tuple[int, ...]:
-        """Return the row ids of the instances that the newest instance was neither computed nor confirmed against.
+        """Return the row ids of current inputs that the newest instance was not computed from.
 
-        Of those that its builders would read now.
+        These are instances that its builders would read now, and against which it was not confirmed either.
         """
         newest = self.graph.nodes[key].newest
         known = self._comparison.read_by(newest) if newest is not None else {}
@@ -373,7 +373,7 @@ class Freshness:
         return Looked(node, State.UNKNOWN if doubts or undecided else State.FRESH, doubts, undecided)
 
     def _changes(self, newest: InstanceRecord, key: TableVersion) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return why a table is stale for reasons of its own; and if it is not, why that is not certain."""
+        """Return a table's own reasons for being stale; without any, the doubts about that."""
         unfinished = () if newest.success else ("the execution of its newest instance was stopped",)
         try:
             decided = self.decided(key)
@@ -386,7 +386,7 @@ class Freshness:
         except TableVaultError as error:
             if isinstance(error.__cause__, FileNotFoundError) and not self._is_settled:
                 raise error.__cause__ from None
-            # The execution says it, of the row that it is about.
+            # The execution reports the error with its row.
             return unfinished, (_first_line(error),)
         return changes, (decided.doubt,) if decided.doubt and not changes else ()
 
@@ -444,7 +444,7 @@ class Freshness:
 
 
 def _first_line(error: TableVaultError) -> str:
-    """Return the first line of an error; with the next one if it says only where the fault is."""
+    """Return the first line of an error, with the next one if the first only locates the fault."""
     first, _, rest = str(error).partition("\n")
     return in_line(f"{first} {rest.partition(chr(10))[0]}" if first.endswith(":") else first)
 
@@ -454,7 +454,7 @@ def lock_nothing(table: TableRecord, instance: InstanceRecord) -> None:
 
 
 def _edited(node: Node) -> str:
-    """Return why a temporary instance is to be executed."""
+    """Return the reason for executing a temporary instance."""
     temporary = temporary_instance_id(node.key.version)
     if not node.edited:
         return f"{temporary} is not a copy of an instance of this table and version"
@@ -462,7 +462,7 @@ def _edited(node: Node) -> str:
 
 
 def _in_process(node: Node, process: ProcessRecord) -> Looked:
-    """Return a table version of which a process makes an instance."""
+    """Return a table version of which a process is making an instance."""
     named = f"process '{process.process_id}' ({process.operation})"
     if process.status is Status.RUNNING:
         return Looked(node, State.RUNNING, (f"{named} is running",), process=process)
@@ -472,6 +472,6 @@ def _in_process(node: Node, process: ProcessRecord) -> Looked:
 
 
 def _depends_on_arguments_only(index: BuilderSpec) -> bool:
-    """Return whether an IndexBuilder makes the same rows whenever it is given the same arguments."""
+    """Return whether the rows of an IndexBuilder depend on its arguments only."""
     is_random = index.arguments.get("random_sample", False) is not False
     return not index.is_custom and not is_random and (index.code_module, index.python_function) in _PURE

@@ -48,11 +48,11 @@ _SIDE_EFFECTS = "it has side effects and is not named"
 
 @dataclass(frozen=True)
 class Selection:
-    """The tables that a refresh is asked for."""
+    """The tables requested from a refresh."""
 
     version: str
     named: Sequence[TableVersion] | None
-    """`None` for all tables of the version; none of these counts as named where that matters."""
+    """`None` for all tables of the version, which then do not count as named."""
     upstream: bool = True
     """Whether the tables that they read are refreshed, too."""
     downstream: bool = False
@@ -71,13 +71,13 @@ class NextStep:
     """`LOOK` if there is nothing to execute: the newest instance is confirmed against `inputs`."""
     reasons: tuple[str, ...]
     node: Node
-    """Its table, with the meaning of its temporary instance."""
+    """Its table, with the state of its temporary instance."""
     inputs: tuple[int, ...]
-    """Row ids of the instances that it would read now, and against which it was not confirmed before."""
+    """Row ids of the instances that it would read now but was not yet confirmed against."""
 
 
 def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = False) -> RefreshPlan:
-    """Return the steps of a refresh, in the order of execution, having checked that it can begin.
+    """Return the steps of a refresh in order of execution, and check that it can begin.
 
     Parameters
     ----------
@@ -86,14 +86,14 @@ def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = 
     selection
         The tables.
     run_index
-        Whether to run IndexBuilders that read outside the vault, into nowhere.
+        Whether to run IndexBuilders that read outside the vault, discarding their results.
 
     Raises
     ------
     TVBuilderError, TableReferenceError
-        If tables read one another in a cycle, or the builders of a step are wrong.
+        If tables read one another in a cycle, or the builders of a step are invalid.
     TVLockError
-        If a paused process is in the way of a step.
+        If a paused process blocks a step.
     TVArgumentError
         If a table has neither an instance nor builders, or a step reads a table with side effects that is neither up
         to date nor named.
@@ -109,9 +109,9 @@ def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = 
 
 
 def plan_steps(context: VaultContext, selection: Selection) -> tuple[tuple[PlannedStep, ...], frozenset[TableVersion]]:
-    """Return the steps of a refresh that begins now, and the tables that they read and none of them executes.
+    """Return the steps of a refresh that begins now, and the tables read without a step of their own.
 
-    It looks less closely than `plan_refresh`, and raises the same: each step is planned again when it begins.
+    It is less thorough than `plan_refresh`, since each step is planned again when it begins; raises the same.
     """
 
     def plan(is_settled: bool) -> tuple[tuple[PlannedStep, ...], frozenset[TableVersion]]:
@@ -130,9 +130,9 @@ class _Steps:
     Parameters
     ----------
     freshness
-        Looks at tables.
+        Determines the states of tables.
     selection
-        The tables that are asked for.
+        The requested tables.
     """
 
     def __init__(self, freshness: Freshness, selection: Selection) -> None:
@@ -155,7 +155,7 @@ class _Steps:
 
     @property
     def recorded(self) -> tuple[PlannedStep, ...]:
-        """The steps, as the catalog keeps them."""
+        """The steps in the form of the catalog."""
         tables = {key: looked.node.table.table_id for key, looked in self._looked.items()}
         return tuple(
             PlannedStep(table_id, key.table_name, key.version, self._actions[key], self._after(key))
@@ -164,7 +164,7 @@ class _Steps:
 
     @property
     def others_read(self) -> frozenset[TableVersion]:
-        """The tables upstream that have no step."""
+        """The upstream tables without a step."""
         return frozenset(self._graph.upstream(self._freshness.keys)).difference(self._looked)
 
     def _action(self, looked: Looked) -> Action:
@@ -178,7 +178,7 @@ class _Steps:
         return node.table.has_side_effects and not self._selection.names(node.key)
 
     def _after(self, key: TableVersion) -> tuple[str, ...]:
-        """Return the steps that have to be over before a step begins."""
+        """Return the steps that must have ended before a step begins."""
         return tuple(self._graph.text(read) for read in self._graph.inputs(key) if read in self._looked)
 
     def _step(self, key: TableVersion, looked: Looked) -> RefreshStep:
@@ -197,7 +197,7 @@ class _Steps:
         )
 
     def _counted(self, key: TableVersion) -> list[BuilderPlan] | None:
-        """Return the plans of the builders that count, where they are known: not an IndexBuilder that always runs."""
+        """Return the plans of builders, except an IndexBuilder that always runs; `None` if they are unknown."""
         if self._actions[key] is Action.SKIP:
             return []
         if any(self._freshness.state(read) in TO_BE_COMPUTED | UNDECIDED for read in self._graph.inputs(key)):
@@ -240,7 +240,7 @@ class _Steps:
                 )
 
     def _check_builders(self, key: TableVersion) -> Prepared | None:
-        """Raise if the builders of a step are wrong; return them if they could be checked completely."""
+        """Check the builders of a step; return them if they could be checked completely."""
         node = self._graph.nodes[key]
         foreseen = {name: self._columns(read, node, name) for name, read in node.targets.items() if self._is_new(read)}
         if not foreseen:
@@ -248,7 +248,7 @@ class _Steps:
         if node.error is not None:
             raise node.error
         if _resolves_fields_from(node, foreseen):
-            # Which columns and functions these are is known only once the other table is there.
+            # The columns and functions are known only once the other table exists.
             return None
         lookup = self._freshness.lookup
         pins = pin_inputs(lookup, node.documents, lock_nothing, foreseen)
@@ -258,13 +258,13 @@ class _Steps:
         return prepared
 
     def _is_new(self, read: TableVersion) -> bool:
-        """Return whether a step before makes an instance of a table that may have other columns, or is the first."""
+        """Return whether an earlier step makes the first instance of a table, or one that may have other columns."""
         node = self._graph.nodes[read]
         is_executed = self._actions.get(read, Action.SKIP) is not Action.SKIP
         return is_executed and (node.is_edited or node.newest is None)
 
     def _columns(self, read: TableVersion, reader: Node, name: PinnedKey) -> list[str]:
-        """Return the columns that a table will have; where its builders do not say, those that are read of it."""
+        """Return the future columns of a table; those that are read of it if its builders do not tell."""
         made = [document.fields.get("changed_columns") for document in self._graph.nodes[read].documents.values()]
         if all(isinstance(columns, list) and not find_references(columns) for columns in made):
             return [str(column) for columns in made if isinstance(columns, list) for column in columns]
@@ -354,14 +354,14 @@ def plan_step(context: VaultContext, selection: Selection, key: TableVersion) ->
     context
         The open vault; nothing in it is changed, locked or recorded.
     selection
-        The tables that the refresh was asked for.
+        The tables requested from the refresh.
     key
         The table of the step.
 
     Raises
     ------
     TableVaultError
-        If its builders are wrong by now.
+        If its builders have become invalid.
     """
     looked, unread = look_alone(context, selection.version, key)
     node = looked.node

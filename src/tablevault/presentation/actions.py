@@ -1,4 +1,4 @@
-"""Actions as they are offered: the effect of each, and the calls and commands that do the same."""
+"""Actions offered to users, with their effects and equivalent calls and commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
 _KEEPING = ("execute_instance", "refresh", "run")
-"""Operations whose computed cells can become an instance, or be taken over by a later execution."""
+"""Operations whose computed cells can become an instance or be reused by a later execution."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Action:
-    """An action that waits to be confirmed."""
+    """An action to be confirmed by the user."""
 
     name: str
     """`execute`, `retry`, `stop` or `tag`."""
@@ -43,7 +43,7 @@ class Action:
     sentences: tuple[str, ...]
     choices: tuple[Choice, ...]
     commands: tuple[Remedy, ...]
-    """What does the same elsewhere; none where nothing can be done."""
+    """Equivalent calls and commands; empty if nothing can be done."""
     plan: InstancePlan | None = None
     table_name: str = ""
     instance_id: str = ""
@@ -59,7 +59,7 @@ def plan_stop(vault: TableVault, process_id: str, rates: Rates) -> Action:
     sentences = [f"It is {status}. Stopping it reverts it and releases its locks."]
     can_keep = process.line.operation in _KEEPING
     if process.line.waiting:
-        # Jobs at a service that may be charged all the same are told there.
+        # This includes jobs at a service that may still be charged.
         sentences.append(f"It is waiting for {process.line.waiting}.")
     if computed:
         unless = ", unless the next execution is called with reuse_partial" if can_keep else ""
@@ -67,7 +67,7 @@ def plan_stop(vault: TableVault, process_id: str, rates: Rates) -> Action:
     force = {"force": "1"} if status != "paused" else {}
     label = "Force it to stop" if force else "Stop it"
     choices = [Choice(label, force, loses_work=True)]
-    # Of a running process, cells may be there that are not counted yet.
+    # A running process may have cells that are not counted yet.
     if (computed or force) and can_keep:
         choices.append(Choice(f"{label}, and make it an instance", {**force, "materialize": "1"}))
         sentences.append("Made an instance, the computed cells stay; it is marked as not complete.")
@@ -122,7 +122,7 @@ def plan_retry(vault: TableVault, address: Address) -> Action:
 
 
 def _effects(vault: TableVault, facts: InstanceFacts) -> tuple[str, ...]:
-    """Return the consequences of an execution of a table with side effects; none of any other table."""
+    """Return the consequences of executing a table with side effects; empty for other tables."""
     if not vault.get_descriptions(table_name=facts.table_name)["has_side_effects"]:
         return ()
     return (
@@ -132,7 +132,7 @@ def _effects(vault: TableVault, facts: InstanceFacts) -> tuple[str, ...]:
 
 
 def plan_tag(vault: TableVault, address: Address) -> Action:
-    """Return how an instance is tagged."""
+    """Return the action of tagging an instance."""
     facts = vault._instance_details().facts(address)
     line = facts.line
     if line.temporary:

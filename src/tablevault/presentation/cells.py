@@ -1,4 +1,4 @@
-"""Cells as they are shown: their text, cut where it is long, and why they have no value where they have none."""
+"""Cells for display, with truncated text or the reason for a missing value."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _EXPONENTS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 MOST_CHARACTERS = 300
-"""Of a text in a cell of a page of rows."""
+"""Maximum number of characters of a cell in a page of rows."""
 MOST_IN_FULL = 1_000_000
-"""Characters of a text that is shown in full."""
+"""Maximum number of characters of a text shown in full."""
 _BYTES = 16
-"""That are shown of each value."""
+"""Number of bytes shown of each value."""
 _ITEM_CHARACTERS = 8
 """Approximate length of one item of a list."""
 
@@ -48,7 +48,7 @@ class Cell:
     state: State
     text: str = ""
     length: int | None = None
-    """Of a text or JSON that was cut, its characters; of a list, its items; of bytes, their number."""
+    """Characters of a truncated text or JSON, items of a list, or number of bytes."""
     artifact: ArtifactLink | None = None
     failure: FailedCell | None = None
 
@@ -86,14 +86,14 @@ def shown_frame(
     artifacts: Mapping[str, ArtifactLink] | None = None,
     most: int = MOST_CHARACTERS,
 ) -> ShownFrame:
-    """Return the rows of an Arrow table as they are shown.
+    """Return the rows of an Arrow table for display.
 
     Parameters
     ----------
     table
         The rows.
     type_names
-        Names of column types, by column; others are named as Arrow does.
+        Names of column types, by column; other columns have Arrow's names.
     offset
         Position of the first row.
     unset
@@ -126,7 +126,7 @@ def _is_number(arrow: pa.DataType) -> bool:
 
 
 def _marked(cell: Cell, position: int, column: str, unset: UnsetCells | None) -> Cell:
-    """Return a cell as it is, or marked as one without a value."""
+    """Return a cell unchanged, or marked as having no value."""
     if unset is None:
         return cell
     failure = unset.failed.get((position, column))
@@ -162,7 +162,7 @@ def _cells(
 
 
 def _python_values(values: pa.ChunkedArray) -> list[Any]:
-    """Return values as Python's, with texts in the place of nested times that Python does not have."""
+    """Convert values to Python, with text for nested times that Python cannot express."""
     try:
         found: list[Any] = values.to_pylist()
     except (OverflowError, ValueError):
@@ -171,7 +171,7 @@ def _python_values(values: pa.ChunkedArray) -> list[Any]:
 
 
 def _with_texts(arrow: pa.DataType) -> pa.DataType:
-    """Return a type with texts in the place of times."""
+    """Return a type with times replaced by text."""
     if pa.types.is_date(arrow) or pa.types.is_timestamp(arrow):
         return pa.string()
     if pa.types.is_struct(arrow):
@@ -192,7 +192,7 @@ def _duration(count: int, unit: str) -> str:
 def _text_cells(
     values: pa.ChunkedArray, column: ShownColumn, artifacts: Mapping[str, ArtifactLink], most: int
 ) -> list[Cell]:
-    # Cut before they become Python's: a page has bounded work however long its texts are.
+    # Truncate before conversion to Python, which bounds the work of a page however long its texts are.
     texts = pc.utf8_slice_codeunits(values, 0, most).to_pylist()
     lengths = pc.utf8_length(values).to_pylist()
     state: State = "json" if column.type_name == "json" else "text"
@@ -210,7 +210,7 @@ def _text_cells(
 def _list_cells(values: pa.ChunkedArray, most: int) -> list[Cell]:
     wanted = max(most // _ITEM_CHARACTERS, 1)
     if pa.types.is_fixed_size_list(values.type):
-        # A longer slice would be filled up with nulls.
+        # A longer slice would be padded with nulls.
         wanted = min(wanted, values.type.list_size)
     lengths = pc.list_value_length(values).to_pylist()
     heads = _python_values(pc.list_slice(values, 0, wanted) if wanted else values)
@@ -250,7 +250,7 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of Arrow as JSON has it."""
+    """Convert a value of Arrow to JSON data."""
     if isinstance(value, dict):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -263,7 +263,7 @@ def _plain(value: Any) -> Any:
 
 
 def indented(text: str) -> str:
-    """Return JSON on several lines, and any other text as it is."""
+    """Return JSON on several lines, and any other text unchanged."""
     try:
         return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
@@ -271,7 +271,7 @@ def indented(text: str) -> str:
 
 
 def artifact_names(table: pa.Table, type_names: Mapping[str, str]) -> Sequence[str]:
-    """Return the names of the artifacts that the cells of a table have."""
+    """Return the names of the artifacts in the cells of a table."""
     found: dict[str, None] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         if type_names.get(name) == "artifact_string":

@@ -1,4 +1,4 @@
-"""Types of artifact files that are safe to show: by suffix and first bytes, both of which must say the same."""
+"""Types of artifact files that are safe to show, whose suffix and first bytes must agree."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 _HEAD = 64 * 1024
-"""Bytes of a file that are looked at."""
+"""Number of bytes read from a file."""
 
 OTHER = "application/octet-stream"
-"""Of every file that is only offered for download."""
+"""Content type of files that are only offered for download."""
 PDF = "application/pdf"
 TEXT = "text/plain; charset=utf-8"
 
@@ -26,7 +26,7 @@ def content_type(path: Path) -> str:
 
 
 def shown_as(name: str) -> str:
-    """Return how a content type is shown: `picture`, `sound`, `video`, `document`, `text` or `file`."""
+    """Return the display kind of a content type: `picture`, `sound`, `video`, `document`, `text` or `file`."""
     if name == TEXT:
         return "text"
     if name == PDF:

@@ -1,4 +1,4 @@
-"""Differences of two instances as they are shown: counts, cells with their causes, and definitions side by side."""
+"""Differences of two instances for display, with counts, causes of cells, and definitions side by side."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _CELL_COLUMNS = ("column", "before", "after", "cause")
 
 @dataclass(frozen=True)
 class SideLine:
-    """One line of two texts side by side; `None` where a text has none in its place."""
+    """One line of two texts side by side; `None` if a text has no counterpart."""
 
     before: str | None
     after: str | None
     state: str
-    """`same`, `changed`, or `place` for a line that says where in the text the next ones are."""
+    """`same`, `changed`, or `place` for a line that locates the next ones in the text."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ChangedText:
 
 @dataclass(frozen=True)
 class ChangedInput:
-    """Another table, of which another instance was read."""
+    """An input table of which different instances were read."""
 
     table_name: str
     before_id: str
@@ -59,7 +59,7 @@ class DifferingCell:
 
 @dataclass(frozen=True)
 class Difference:
-    """Which rows and cells of two instances differ, and why."""
+    """The differing rows and cells of two instances, with causes."""
 
     table_name: str
     after_table: str
@@ -77,7 +77,7 @@ class Difference:
 
     @property
     def may_be_shifted(self) -> bool:
-        """Whether rows were matched by position though their numbers differ."""
+        """Whether rows were matched by position although their counts differ."""
         return not self.key and self.rows.added != self.rows.removed
 
 
@@ -89,7 +89,7 @@ def read_difference(vault: TableVault, before: Address | None, after: Address, m
     vault
         The vault.
     before
-        `None` for the origin of the other, else for the instance before it.
+        `None` for the origin of the other, or else the instance before it.
     after
         The other instance; it may be temporary.
     most
@@ -152,14 +152,14 @@ def _named(address: Address) -> str:
 def _cell(row: Mapping[str, Any]) -> DifferingCell:
     key = ", ".join(f"{name}={value}" for name, value in row.items() if name not in _CELL_COLUMNS)
     cause = row["cause"]
-    # Which of them failed or was skipped is known by the cause, never by the value.
+    # The cause, never the value, tells which of them failed or was skipped.
     before = Cell("failed") if cause == "failed: before" else _value(row["before"])
     after = Cell("failed") if cause == "failed: after" else _value(row["after"])
     return DifferingCell(key, row["column"], before, after, cause)
 
 
 def _value(text: str | None) -> Cell:
-    """Return a value that is given as JSON."""
+    """Return the cell for a value in JSON."""
     if text is None:
         return Cell("null")
     value = json.loads(text)

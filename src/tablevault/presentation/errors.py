@@ -1,4 +1,4 @@
-"""Failed and skipped rows as they are shown: kinds of error with their counts, then the rows."""
+"""Failed and skipped rows for display, with counts by kind of error."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def read_errors(vault: TableVault, address: Address, after: str, most: int) -> E
     address
         The instance.
     after
-        Builder and position of the last row of the page before, as `builder:17`; empty for the first page.
+        Builder and position of the last row of the previous page, as `builder:17`; empty for the first page.
     most
         Maximum number of rows.
     """
@@ -103,7 +103,7 @@ def _kinds(table: pa.Table) -> tuple[ErrorKind, ...]:
 
 
 def _place_after(table: pa.Table, after: str) -> int:
-    """Return the place in a table that follows a row."""
+    """Return the position after a row in a table."""
     builder, _, index = after.rpartition(":")
     if builder and index.isascii() and index.isdigit() and len(index) <= 18:
         is_it = pc.and_(pc.equal(table.column("builder"), builder), pc.equal(table.column("index"), int(index)))

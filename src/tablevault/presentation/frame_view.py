@@ -1,4 +1,4 @@
-"""A page of a frame with its artifacts, to be looked at in a notebook or on a terminal."""
+"""A page of a frame with its artifacts, for notebooks and terminals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
 _MOST_BYTES = {"picture": 256 * 1024, "sound": 1024 * 1024}
-"""Of files that are shown inside the page."""
+"""Maximum bytes of files embedded in the page."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,12 +35,12 @@ class FrameView:
     offset: int
     """Position of the first row."""
     total: int | None
-    """Rows of the frame; `None` while it is being built."""
+    """Number of rows of the frame; `None` while it is being built."""
     problem: str
-    """Why there are no rows; empty otherwise."""
+    """Reason for missing rows; empty otherwise."""
     frame: ShownFrame = field(repr=False)
     files: Mapping[str, Embedded] = field(repr=False)
-    """The artifacts that are shown inside the page, by name."""
+    """The artifacts embedded in the page, by name."""
 
     def __repr__(self) -> str:
         return frame_text(f"{self.table_name}({self.instance_id})", self._note, self._headers, self._rows)
@@ -98,7 +98,7 @@ def read_view(vault: TableVault, address: Address, rows: int, offset: int, colum
     Raises
     ------
     TVTableError
-        If a materialized instance does not have one of the columns.
+        If a materialized instance lacks one of the columns.
     """
     details = vault._instance_details()
     facts = details.facts(address)
@@ -114,7 +114,7 @@ def read_view(vault: TableVault, address: Address, rows: int, offset: int, colum
 
 
 def _embedded(name: str, path: Path, kind: str) -> Embedded | None:
-    """Return a file as a page has it inside, if it is small enough."""
+    """Return a file for embedding in a page, if it is small enough."""
     if path.stat().st_size > _MOST_BYTES[kind]:
         return None
     content = base64.b64encode(path.read_bytes()).decode()

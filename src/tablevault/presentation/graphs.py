@@ -1,4 +1,4 @@
-"""Graphs as they are shown: which instances and columns come from which, and which tables read which."""
+"""Graphs for display, of the lineage of instances and columns and of dependencies between tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
 MOST_NODES = 100
-"""Of a lineage."""
+"""Maximum number of nodes of a lineage."""
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,24 @@ class GraphNode:
     detail: str
     table_name: str
     instance_id: str
-    """Empty for a table, and for an instance that was deleted since."""
+    """Empty for a table and for a deleted instance."""
     column: str
     state: str
     """`asked for`, `deleted`, or the state of a table."""
     more_inputs: int = 0
-    """Further nodes that it comes from, which are not shown."""
+    """Number of inputs that are not shown."""
     more_users: int = 0
-    """Further nodes that come from it, which are not shown."""
+    """Number of users that are not shown."""
 
 
 @dataclass(frozen=True)
 class GraphEdge:
-    """One node comes from another."""
+    """An edge from a source to a node derived from it."""
 
     source: str
     target: str
     is_origin: bool = False
-    """Whether the target took cells over from the source."""
+    """Whether the target reused cells of the source."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class LineageGraph:
 
 @dataclass(frozen=True)
 class TableGraph:
-    """Which tables read which, with their states."""
+    """Dependencies between tables, with their states."""
 
     graph: Graph
     statuses: Mapping[str, TableStatus]
@@ -88,7 +88,7 @@ def read_lineage(vault: TableVault, table_name: str, instance_id: str, column: s
     table_name, instance_id
         The instance.
     column
-        Empty for the whole instance: then a node is an instance, else a column.
+        Empty for the whole instance, in which case nodes are instances rather than columns.
     up, down
         Number of steps to follow upstream, and downstream.
     """
@@ -106,7 +106,7 @@ def graph_of_lineage(lineage: Lineage, by_column: bool, up: int, down: int) -> G
 
 
 def graph_of_tables(statuses: Mapping[str, TableStatus], after: str) -> TableGraph:
-    """Return the graph of some tables, and of those that they read or are read by."""
+    """Return the graph of tables, their inputs and their readers."""
     edges: dict[tuple[str, str], None] = {}
     for name, status in statuses.items():
         edges.update(dict.fromkeys((source, name) for source in status.inputs))
@@ -128,12 +128,12 @@ def graph_of_tables(statuses: Mapping[str, TableStatus], after: str) -> TableGra
 
 
 class _Walk:
-    """Collects the nodes around the asked columns, nearest first.
+    """Collects the nodes around the requested columns, nearest first.
 
     Parameters
     ----------
     lineage
-        Where it begins.
+        The lineage to start from.
     by_column
         Whether a node is a column, or a whole instance.
     """
@@ -147,7 +147,7 @@ class _Walk:
         self._hidden: dict[tuple[str, bool], set[str]] = {}
 
     def graph(self, up: int, down: int) -> Graph:
-        """Return the nodes at a distance, with their edges."""
+        """Return the nodes within the given distances, with their edges."""
         self._follow(_above, up, is_up=True)
         self._follow(_below, down, is_up=False)
         nodes = tuple(self._node(key, step) for key, step in self._steps.items())
@@ -169,11 +169,11 @@ class _Walk:
                     continue
                 if id(other) not in seen:
                     seen.add(id(other))
-                    # Within an instance nothing is gone further.
+                    # A step within an instance does not add to the distance.
                     (waiting.appendleft if is_inside else waiting.append)((other, distance + (not is_inside)))
 
     def _connect(self, here: str, there: str, other: LineageStep, is_origin: bool, is_near: bool, is_up: bool) -> bool:
-        """Add an edge to a node that is shown; return whether it is."""
+        """Add an edge to another node if that is shown; return whether it is."""
         if there not in self._steps:
             if not is_near or len(self._steps) >= MOST_NODES:
                 self._hidden.setdefault((here, is_up), set()).add(there)
@@ -204,7 +204,7 @@ class _Walk:
         )
 
     def _hidden_beside(self, key: str, is_up: bool) -> int:
-        """Return how many neighbours of a node are not shown; another node may have led to some."""
+        """Return the number of hidden neighbours of a node, except those shown because of another node."""
         return len(self._hidden.get((key, is_up), set()) - self._steps.keys())
 
 

@@ -1,4 +1,4 @@
-"""Instances as they are shown: a page of a frame with all that is known of it, and one row."""
+"""Instances for display, as a page of the frame with its metadata or as one row."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
 _MOST_TRACED_AT_ONCE = 200_000
-"""Cells of a frame whose rows are traced without being asked to."""
+"""Maximum number of cells of a frame whose rows are traced by default."""
 _LONGEST_ARGUMENT = 2_000
-"""Characters of a text in the arguments of a call."""
+"""Maximum number of characters of a text in the arguments of a call."""
 _MOST_CODE = 200_000
-"""Characters of all code modules of an instance that are shown."""
+"""Maximum number of characters shown of all code modules of an instance."""
 
 
 @dataclass(frozen=True)
@@ -49,29 +49,29 @@ class BuilderText:
 
 @dataclass(frozen=True)
 class ColumnFacts:
-    """Where a column comes from."""
+    """The origin of a column."""
 
     name: str
     builder: str
-    """Empty for a column that was written from outside."""
+    """Empty for an externally written column."""
     function: str
     computed: int | None
     reused: int | None
     inputs: tuple[str, ...]
-    """The columns that it was computed from, as references write them."""
+    """The columns that it was computed from, in the notation of references."""
     code_versions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class ActiveInstance:
-    """An instance with the active processes that are about it."""
+    """An instance with its active processes."""
 
     facts: InstanceFacts
     processes: tuple[ProcessLine, ...]
 
     @property
     def is_running(self) -> bool:
-        """Whether it changes by itself."""
+        """Whether it changes without a user's action."""
         return any(process.status != "paused" for process in self.processes)
 
 
@@ -83,7 +83,7 @@ class InstanceDetail:
     address: str
     frame: ShownFrame
     problem: str
-    """Why there is no frame; empty if there is one."""
+    """Reason for a missing frame; empty otherwise."""
     offset: int
     next_offset: int | None
     total: int | None
@@ -91,30 +91,30 @@ class InstanceDetail:
     code: tuple[BuilderText, ...]
     provenance: tuple[ColumnFacts, ...]
     processes: tuple[ProcessLine, ...]
-    """The active processes that are about it."""
+    """Its active processes."""
     plan: InstancePlan | None = None
     """The plan of its execution, if it is temporary."""
     plan_problem: str = ""
-    """Why there is no plan."""
+    """Reason for a missing plan."""
 
     @property
     def is_running(self) -> bool:
-        """Whether it changes by itself."""
+        """Whether it changes without a user's action."""
         return any(process.status != "paused" for process in self.processes)
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Where a cell comes from."""
+    """The origin of a cell."""
 
     state: str
     builder: str
     function: str
     code_version: str
     source: str
-    """The function as it ran."""
+    """Source of the function as it ran."""
     arguments: str
-    """Those of the call, as JSON; empty where something that they read is gone."""
+    """Arguments of the call as JSON; empty if one of their inputs no longer exists."""
     instance_id: str
     """The instance in which the function ran for it; empty if it did not."""
     process_id: str
@@ -138,13 +138,13 @@ class RowDetail:
     columns: tuple[ShownColumn, ...]
     cells: tuple[Cell, ...]
     tracebacks: Mapping[str, str] = field(default_factory=dict)
-    """Of failed cells, by the name of the builder."""
+    """Tracebacks of failed cells, by builder name."""
     traces: Mapping[str, Trace] | None = None
-    """Where each cell comes from, by column; `None` if they are left out, since its frame is large."""
+    """The origin of each cell, by column; `None` if omitted because the frame is large."""
 
 
 def instance_address(table_name: str, instance: str) -> Address:
-    """Return the instance that a part of a path names: an id, `@tag`, `TEMP_version` or a version."""
+    """Parse an instance in a path: an id, `@tag`, `TEMP_version` or a version."""
     # A version has no underscore, and every id has one.
     if instance.startswith("@") or "_" in instance:
         return Address(table_name, instance)
@@ -183,7 +183,7 @@ def read_instance(vault: TableVault, address: Address, offset: int, most: int) -
     """Return an instance with a page of its frame."""
     details = vault._instance_details()
     facts = details.facts(address)
-    # Its id names the same instance in all that follows.
+    # From here on, use the id, which always names the same instance.
     instance_id, table_name = facts.line.instance_id, facts.table_name
     exact = Address(table_name, instance_id)
     frame, problem, has_more = read_page(vault, facts, offset, most)
@@ -219,12 +219,12 @@ def read_row(vault: TableVault, address: Address, position: int, traces: bool = 
     position
         The row.
     traces
-        Whether to trace its cells in a large frame, too, which may take seconds.
+        Whether to trace cells even in a large frame, which may take seconds.
 
     Raises
     ------
     TVTableError
-        If there is no such row.
+        If the row does not exist.
     """
     details = vault._instance_details()
     facts = details.facts(address)
@@ -261,7 +261,7 @@ def _is_traced_at_once(facts: InstanceFacts) -> bool:
 
 
 def _traces(vault: TableVault, facts: InstanceFacts, table: pa.Table, position: int) -> dict[str, Trace]:
-    """Return the traces of the cells of a row; none of a temporary instance."""
+    """Return the traces of the cells of a row; empty for a temporary instance."""
     if facts.line.temporary:
         return {}
     row: object = position
@@ -336,7 +336,7 @@ def _type_names(facts: InstanceFacts) -> dict[str, str]:
 def _artifacts(
     vault: TableVault, facts: InstanceFacts, table: pa.Table, types: Mapping[str, str]
 ) -> dict[str, ArtifactLink]:
-    """Return the artifacts that cells name, by their names."""
+    """Return the artifacts that cells name, by name."""
     wanted = artifact_names(table, types)
     if not wanted:
         return {}
@@ -378,7 +378,7 @@ def _provenance(vault: TableVault, table_name: str, instance_id: str) -> tuple[C
 
 
 def _input_name(step: LineageStep, table_name: str, instance_id: str) -> str:
-    """Return a column as a reference of an instance names it."""
+    """Return the name of a column in a reference of an instance."""
     is_own = (step.table_name, step.instance_id) == (table_name, instance_id)
     return f"self.{step.column}" if is_own else step.name
 
@@ -399,7 +399,7 @@ def _texts(texts: Mapping[str, str]) -> tuple[BuilderText, ...]:
 
 
 def _shortened(modules: Mapping[str, str]) -> dict[str, str]:
-    """Return modules as far as they are shown."""
+    """Return modules, truncated to the displayed length."""
     left, shown = _MOST_CODE, {}
     for name, text in modules.items():
         shown[name] = text[:left] if len(text) > left else text

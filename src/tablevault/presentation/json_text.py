@@ -1,4 +1,4 @@
-"""Values that are told about a vault, as JSON."""
+"""JSON form of values about a vault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a request cannot be answered."""
+"""Answers to failed requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """An answer that is not the one that was asked for."""
+    """The answer to a failed request."""
 
     status: int
     title: str

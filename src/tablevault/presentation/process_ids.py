@@ -1,4 +1,4 @@
-"""Ids of processes, and free ones for those that a server begins for a person or an agent."""
+"""Unused ids for processes that a server begins for a user or an agent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_REMEMBERED = 1_000
 
 
 class ProcessIds:
-    """Free ids that count as a user's own, so that errors pause; each is given once.
+    """Unused ids that count as given by the user, so that errors pause; each is issued once.
 
     Parameters
     ----------
@@ -33,20 +33,20 @@ class ProcessIds:
         self._giving = threading.Lock()
 
     def take(self) -> str:
-        """Return an id that neither a process nor another request of this server has."""
+        """Return an id that is unused by processes and by other requests of this server."""
         base = f"{self._door}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         ids = (base if number == 1 else f"{base}-{number}" for number in count(1))
         with self._giving:
             taken = next(name for name in ids if name not in self._given and not has_process(self._vault, name))
             self._given[taken] = None
-            # Processes of those that were given long ago have begun.
+            # The processes of ids issued long ago have begun.
             while len(self._given) > _MOST_REMEMBERED:
                 del self._given[next(iter(self._given))]
         return taken
 
 
 def has_process(vault: TableVault, process_id: str) -> bool:
-    """Return whether there is a process of this id."""
+    """Return whether a process has this id."""
     try:
         vault.get_process(process_id)
     except TVProcessError:

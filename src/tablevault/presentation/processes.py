@@ -1,4 +1,4 @@
-"""Processes as they are shown: progress, error, and the ways to go on."""
+"""Processes for display, with progress, errors and remedies."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
 _MOST_OF_LOG = 16 * 1024
-"""Bytes of a worker's output that are shown, the last ones."""
+"""Number of trailing bytes shown of a worker's output."""
 _ACTIVE = ("running", "paused", "committing")
 RESUMABLE = ("execute_instance", "retry_failed", "refresh", "run")
-"""Operations that a background worker can go on with: their calls hold everything that they need."""
+"""Operations that a background worker can resume, because their calls are self-contained."""
 _WITH_CHILDREN = ("refresh", "run")
 
 
 @dataclass(frozen=True)
 class BuilderLine:
-    """How far one builder of a process is."""
+    """Progress of one builder of a process."""
 
     name: str
     total: int | None
@@ -36,13 +36,13 @@ class BuilderLine:
     retrying: int
     done: bool
     per_second: float | None
-    """Rows computed per second; `None` while it is not known."""
+    """Rows computed per second; `None` if unknown."""
     seconds_left: float | None
     usage: Mapping[str, float]
 
     @property
     def settled(self) -> int:
-        """Rows that nothing is left to do for."""
+        """Number of rows that need no further work."""
         return self.computed + self.reused + self.failed + self.skipped
 
 
@@ -61,7 +61,7 @@ class ProcessLine:
     ended_at: datetime | None
     error_line: str
     rows_done: int
-    """Rows computed and reused by the builder that is at work, or was last."""
+    """Rows computed and reused by the current or last builder."""
     rows_total: int | None
     failed: int
     skipped: int
@@ -88,21 +88,21 @@ class ProcessDetail:
     log: str
     """The end of the output of its background worker."""
     remedies: tuple[Remedy, ...]
-    """How to resume and stop it."""
+    """Ways to resume and stop it."""
     resumable_id: str
-    """The process to resume: itself, or the one whose part it is; empty if only its command can."""
+    """The process to resume: itself or its ancestor; empty if only its command can."""
     failed_rows: int
     """Rows that failed or were skipped, in all builders."""
 
     @property
     def is_running(self) -> bool:
-        """Whether it changes by itself."""
+        """Whether it changes without a user's action."""
         return self.line.status in ("running", "committing")
 
 
 @dataclass(frozen=True)
 class ProcessFilters:
-    """The processes that a list has; empty fields stand for any."""
+    """Filters of a list of processes; empty fields match any."""
 
     table_name: str = ""
     author: str = ""
@@ -176,7 +176,7 @@ def read_process(vault: TableVault, process_id: str, rates: Rates) -> ProcessDet
     process_id
         The process.
     rates
-        Takes a sample of each builder, from which the growth per second follows.
+        Samples each builder to compute the rows per second.
     """
     info = vault.get_process(process_id)
     line = process_line(info)
@@ -224,7 +224,7 @@ def _rows(progress: Mapping[str, BuilderProgress]) -> tuple[int, int | None]:
 
 
 def _resumable(vault: TableVault, info: ProcessInfo) -> str:
-    """Return the paused process that has to be resumed for a paused one to go on, if a worker can run it."""
+    """Return the process to resume in order to continue a paused one, if a worker can run it."""
     if info.status != "paused":
         return ""
     whole = info

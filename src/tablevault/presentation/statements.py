@@ -1,4 +1,4 @@
-"""Statements of SQL as they are shown, with their rows and the instances that they read."""
+"""SQL statements for display, with their rows and the instances that they read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
 LONGEST = 8_000
-"""Characters of a statement."""
+"""Maximum number of characters of a statement."""
 _MOST_ROWS = 1_000
 _SECONDS = 10.0
 _MEMORY = "1GiB"
@@ -38,7 +38,7 @@ class QueryResult:
 
 
 def has_sql() -> bool:
-    """Return whether statements can be run: DuckDB is installed."""
+    """Return whether statements can run, which needs DuckDB."""
     return find_spec("duckdb") is not None
 
 
@@ -54,7 +54,7 @@ def run_statement(vault: TableVault, statement: str) -> QueryResult:
         problem = f"A statement here has at most {LONGEST:,} characters, and this one {len(statement):,}."
         return QueryResult(statement[:LONGEST], draft.is_possible, problem=problem)
     try:
-        # One more row tells whether any are left out.
+        # One extra row tells whether rows are omitted.
         table, instances = vault.query(
             statement, rows=_MOST_ROWS + 1, timeout=_SECONDS, memory_limit=_MEMORY, format="arrow"
         )

@@ -1,4 +1,4 @@
-"""Tables as they are shown: a vault at a glance, and a table with its instances."""
+"""Tables for display, as an overview of a vault or one table with its instances."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
 _ENDED = 20
-"""Ended processes of an overview."""
+"""Number of ended processes in an overview."""
 
 
 @dataclass(frozen=True)
 class Overview:
-    """A vault at a glance."""
+    """An overview of a vault."""
 
     root: str
     description: str
     tables: tuple[TableLine, ...]
     begins_after: str
-    """The table that this page of them begins after; empty for the first page."""
+    """The last table of the previous page; empty for the first page."""
     after: str
     """The last table of this page, if there are more."""
     active: tuple[ProcessLine, ...]
     ended: tuple[ProcessLine, ...]
     statuses: Mapping[str, TableStatus] = field(default_factory=dict)
-    """As far as they are known."""
+    """The known states of tables."""
 
     @property
     def has_statuses(self) -> bool:
@@ -42,7 +42,7 @@ class Overview:
 
     @property
     def is_running(self) -> bool:
-        """Whether it changes by itself."""
+        """Whether it changes without a user's action."""
         return any(process.status != "paused" for process in self.active)
 
 
@@ -67,11 +67,11 @@ class TableDetail:
     processes: tuple[ProcessLine, ...]
     """Its active processes."""
     status: TableStatus | None = None
-    """As far as it is known."""
+    """Its state, if known."""
 
     @property
     def is_running(self) -> bool:
-        """Whether it changes by itself."""
+        """Whether it changes without a user's action."""
         return any(process.status != "paused" for process in self.processes)
 
 

@@ -1,1 +1,1 @@
-"""The web page of a vault: served to this machine's browser, behind a token."""
+"""The web page of a vault, served to browsers on this machine and protected by a token."""

@@ -1,4 +1,4 @@
-"""Actions: forms that call methods of the vault, and lead to the page of the result."""
+"""Forms that call methods of the vault and redirect to the page of the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _links = Links()
 
 
 def ask_to_stop(site: Site, request: Request) -> Shown:
-    """Show the losses of stopping a process."""
+    """Show the consequences of stopping a process."""
     return Shown("action.html", plan_stop(site.vault, request.path_params["process_id"], site.rates))
 
 
@@ -35,13 +35,13 @@ def ask_to_execute(site: Site, request: Request) -> Shown:
 
 
 def ask_to_retry(site: Site, request: Request) -> Shown:
-    """Show how many rows a retry would compute."""
+    """Show the number of rows that a retry would compute."""
     address = instance_address(request.path_params["table"], request.path_params["instance"])
     return Shown("action.html", plan_retry(site.vault, address))
 
 
 def ask_to_tag(site: Site, request: Request) -> Shown:
-    """Show the form of a tag."""
+    """Show the form for a tag."""
     address = instance_address(request.path_params["table"], request.path_params["instance"])
     return Shown("action.html", plan_tag(site.vault, address))
 
@@ -50,7 +50,7 @@ def ask_to_tag(site: Site, request: Request) -> Shown:
 
 
 def resume(site: Site, request: Request, form: Mapping[str, str]) -> Response:
-    """Let a background worker go on with a paused process."""
+    """Resume a paused process in a background worker."""
     process = read_process(site.vault, request.path_params["process_id"], site.rates)
     if not process.resumable_id:
         raise TVProcessError(
@@ -63,7 +63,7 @@ def resume(site: Site, request: Request, form: Mapping[str, str]) -> Response:
     taken = inspect.signature(method).parameters
     given = {name: value for name, value in whole.arguments.items() if name in taken}
     if whole.operation == "run":
-        # Its source is not read: it is recorded, and reading it would run it here.
+        # Use the recorded source; reading the file would run its code here.
         given["source"] = ""
     method(**{**given, "process_id": whole.process_id, "background": True})
     return _to_process(whole.process_id)
@@ -113,7 +113,7 @@ def tag(site: Site, request: Request, form: Mapping[str, str]) -> Response:
 
 
 def read_form(body: bytes) -> dict[str, str]:
-    """Return the fields of a form; of several of one name the last."""
+    """Return the fields of a form; the last one of a name wins."""
     try:
         fields = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
     except ValueError as error:

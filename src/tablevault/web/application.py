@@ -1,4 +1,4 @@
-"""The paths of the page, with the function that answers each."""
+"""Routes of the web page and their handlers."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
 _MOST_SECONDS = 10.0
-"""Of one request."""
+"""Time limit of one request."""
 _MOST_WAITING = 10
-"""Requests that run a statement or wait for one; the threads of all others are left to the other pages."""
+"""Maximum number of requests that run or await a statement, which keeps threads free for other pages."""
 _JSON = ".json"
 _logger = logging.getLogger("tablevault")
 
@@ -61,18 +61,18 @@ _TITLES = {
 }
 
 _KNOWN = {404: "This page does not exist.", 405: "This page takes no forms."}
-"""Texts of errors that Starlette finds."""
+"""Texts for errors raised by Starlette."""
 
 
 def make_application(vault: TableVault, allow_writes: bool) -> ASGIApp:
-    """Return the application that shows a vault; it relies on the gate before it.
+    """Return the application for a vault, which relies on the gate for security.
 
     Parameters
     ----------
     vault
         The vault.
     allow_writes
-        Whether pages have the actions.
+        Whether pages offer actions.
     """
     site = Site(vault, allow_writes)
     rendering = Rendering(
@@ -92,7 +92,7 @@ def make_application(vault: TableVault, allow_writes: bool) -> ASGIApp:
 
 
 class _Answering:
-    """Makes endpoints of functions that return pages.
+    """Turns functions that return pages into endpoints.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class _Answering:
         return partial(self._answer, show, True)
 
     async def process(self, request: Request) -> Response:
-        """Answer with a process; its JSON has the suffix, unless a process is called so."""
+        """Answer with a process, as JSON if the path ends in `.json` and no process has that id."""
         process_id = request.path_params["process_id"]
         if process_id.endswith(_JSON) and not await anyio.to_thread.run_sync(has_process, self._site.vault, process_id):
             request.path_params["process_id"] = process_id.removesuffix(_JSON)
@@ -136,16 +136,16 @@ class _Answering:
         return answer
 
     def form(self, act: Act) -> Endpoint:
-        """Return an endpoint that acts, and leads to another page."""
+        """Return an endpoint that performs an action and redirects."""
         return partial(self._act, act)
 
     def refused(self, request: Request, error: Exception) -> Response:
-        """Answer a request that leads nowhere."""
+        """Answer a request rejected with an `HTTPException`."""
         assert isinstance(error, HTTPException)
         return self._problem(request, error.status_code, _KNOWN.get(error.status_code, error.detail))
 
     def failed(self, request: Request, error: Exception) -> Response:
-        """Answer a request that met an error of the program."""
+        """Answer a request that raised an unexpected error."""
         _logger.error("The page %s failed", request.url.path, exc_info=error)
         return self._problem(request, 500, f"{type(error).__name__}; the log of the server has more.")
 
@@ -194,7 +194,7 @@ class _Answering:
             return self.refused(request, error)
 
     def _problem(self, request: Request, status: int, text: str) -> Response:
-        # Something is in the way of an instance: the page of its table has the process.
+        # On a conflict about an instance, the page of its table shows the blocking process.
         beside = {"table_name": request.path_params.get("table", "") if status == 409 else ""}
         title = "Not done" if request.method == "POST" and status == 409 else _TITLES.get(status, "Problem")
         page = Shown("problem.html", Problem(status, title, text), status, beside)

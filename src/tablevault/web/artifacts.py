@@ -1,4 +1,4 @@
-"""Artifacts, which are treated as hostile: sent if their type is allowed, else offered for download."""
+"""Delivery of artifacts, which are untrusted and shown only if their type is allowed."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from tablevault.presentation.instances import instance_address
 from tablevault.web.site import Site
 
 _POLICY = "sandbox; default-src 'none'; frame-ancestors 'self'"
-# Viewers of PDF do not work in a sandbox.
+# PDF viewers do not work in a sandbox.
 _POLICY_OF_PDF = "default-src 'none'; frame-ancestors 'self'"
 
 
 def show_artifact(site: Site, request: Request) -> Response:
-    """Send one artifact: shown if its type is one of the allow list, else as a download."""
+    """Send one artifact, inline if its type is in the allow list, else as a download."""
     address = instance_address(request.path_params["table"], request.path_params["instance"])
     name = request.path_params["name"]
     try:
         path = site.vault._instance_details().artifacts(address, [name]).get(name)
     except TVFileError:
-        # A link, which may lead anywhere.
+        # A link, which may point anywhere.
         path = None
     if path is None:
         raise HTTPException(404)
     kind = content_type(path)
     headers = {"content-security-policy": _POLICY_OF_PDF if kind == PDF else _POLICY, "content-type": kind}
-    # With its type given, nothing looks for one by the suffix.
+    # An explicit type prevents guessing from the suffix.
     if kind == OTHER:
         return FileResponse(path, headers=headers, media_type=kind, filename=path.name)
     return FileResponse(path, headers=headers, media_type=kind)

@@ -1,4 +1,4 @@
-"""The checks that every request passes before anything else sees it. They cannot be disabled."""
+"""Security checks of every request before any other code sees it; they cannot be disabled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tablevault.web.tokens import Token
 MOST_BODY = 64 * 1024
 """Maximum size of a request body, in bytes."""
 _LONGEST_NUMBER = 20
-"""Digits of a number that is read."""
+"""Maximum number of digits of a number in a request, exclusive."""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _READING = ("GET", "HEAD")
 _METHODS = (*_READING, "POST")
@@ -34,19 +34,19 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cache-control": "private",
 }
-"""Of every response that does not set them itself."""
+"""Default headers of every response."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """The answer to a request that does not pass."""
+    """The answer to a rejected request."""
 
     status: int
     text: str
 
 
 class Gate:
-    """Lets requests pass to an application, or answers them.
+    """Passes requests to an application, or rejects them.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Gate:
     port
         The server's port.
     address
-        The address that the server listens on, where that is one of this machine alone; no name can stand for it.
+        The loopback address that the server listens on; empty if other machines can connect.
     hosts
         Further values of `Host` that are accepted, with or without a port.
     """
@@ -66,7 +66,7 @@ class Gate:
         self._application = application
         self._token = token
         own = {*_LOOPBACK, address} if address else {*_LOOPBACK}
-        # Browsers leave out the port that http has by default.
+        # Browsers omit the default port of HTTP.
         self._own = {f"{name}:{port}" for name in own} | (own if port == 80 else set())
         self._allowed = hosts
 
@@ -138,10 +138,10 @@ class Gate:
         name, colon, port = host.rpartition(":")
         return host in self._allowed or (bool(colon) and port.isascii() and port.isdigit() and name in self._allowed)
 
-    # --- what happens then ----------------------------------------------------------------------------------------
+    # --- forwarding -----------------------------------------------------------------------------------------------
 
     async def _continue(self, scope: Scope, headers: Headers, send: Send, sets_cookie: bool) -> None:
-        """Continue at the address without the token, which the cookie carries from then on."""
+        """Redirect to the address without the token, which the cookie carries from then on."""
         kept = [pair for pair in parse_qsl(scope["query_string"].decode("latin-1")) if pair[0] != "token"]
         # Two slashes at the beginning would name another host.
         path = "/" + quote(scope["path"].lstrip("/\\"), safe="/@()~")
@@ -155,9 +155,9 @@ class Gate:
         await _respond(send, scope["method"], 200, f"{body}<title>TableVault</title>", own, "text/html; charset=utf-8")
 
     async def _pass(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
-        """Let the application answer, with the body as far as it may go."""
+        """Let the application answer, with a body of limited size."""
         if "transfer-encoding" in headers and "content-length" in headers:
-            # A proxy may see another end of the body, and take the rest for a request of its own.
+            # A proxy may see another end of the body and treat the rest as a separate request.
             await _answer(send, scope["method"], _TWO_LENGTHS, [("connection", "close")])
             return
         declared = headers.get("content-length", "0")

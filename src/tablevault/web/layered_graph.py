@@ -1,4 +1,4 @@
-"""A layout of graphs in layers from left to right: the sources of a node stand left of it."""
+"""Layered layout of graphs from left to right, with sources left of their targets."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 
 WIDTH, HEIGHT = 190, 48
-"""Of a box."""
+"""Size of a box."""
 _GAP_X, _GAP_Y = 56, 18
 _MARGIN_X, _MARGIN_Y = 58, 12
-"""Around the graph; beside it stands how many nodes are not shown."""
+"""Margins of the graph, with room for the counts of hidden nodes."""
 _LANE = 10
-"""Height of a line that passes a layer."""
+"""Height reserved for a line that crosses a layer."""
 _SWEEPS = 6
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where a node is drawn."""
+    """Position of a node."""
 
     key: str
     x: int
@@ -28,17 +28,17 @@ class Box:
 
 @dataclass(frozen=True)
 class Line:
-    """How an edge is drawn."""
+    """Shape of an edge."""
 
     source: str
     target: str
     path: str
-    """As SVG writes it."""
+    """SVG path data."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A graph with places."""
+    """A graph with its layout."""
 
     width: int
     height: int
@@ -70,7 +70,7 @@ class _Spot:
 
 
 def lay_out(keys: Sequence[str], edges: Iterable[tuple[str, str]]) -> Drawing:
-    """Return places for nodes and edges; an edge that closes a cycle is drawn backwards.
+    """Lay out nodes and edges; an edge that closes a cycle is drawn backwards.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def _without_cycles(keys: Sequence[str], edges: Sequence[tuple[str, str]]) -> li
 
 
 def _layers(keys: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Return a layer for each node: as far left as its inputs allow, and inputs beside the first that needs them."""
+    """Return the leftmost possible layer of each node, but place pure sources next to their first user."""
     inputs: dict[str, list[str]] = {key: [] for key in keys}
     users: dict[str, list[str]] = {key: [] for key in keys}
     for source, target in edges:
@@ -133,7 +133,7 @@ def _chain(source: _Spot, target: _Spot) -> list[_Spot]:
 
 
 def _order(layers: Sequence[list[_Spot]], chains: Iterable[Sequence[_Spot]]) -> None:
-    """Order the spots of each layer by the mean place of their neighbours, to and fro."""
+    """Order the spots of each layer by the mean position of their neighbours, in alternating sweeps."""
     left: dict[int, list[_Spot]] = {}
     right: dict[int, list[_Spot]] = {}
     for chain in chains:
@@ -160,7 +160,7 @@ def _number(layer: Sequence[_Spot]) -> None:
 
 
 def _stack(layers: Sequence[Sequence[_Spot]]) -> int:
-    """Give the spots of each layer their heights, around one middle; return the height of all."""
+    """Assign vertical positions to spots, with all layers centred; return the total height."""
     heights = [sum(spot.height + _GAP_Y for spot in layer) - _GAP_Y for layer in layers]
     tallest = max(heights, default=0)
     for layer, height in zip(layers, heights, strict=True):

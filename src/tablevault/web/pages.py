@@ -1,4 +1,4 @@
-"""Pages that show: each reads its parameters, and returns a value with its template."""
+"""Read-only pages, each of which reads its parameters and returns a value with its template."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from tablevault.web.rendering import Links, Shown
 from tablevault.web.site import Site
 
 PAGE = 100
-"""Entries of a list, and rows of a frame."""
+"""Number of entries of a list, or rows of a frame, per page."""
 _STEPS, _MOST_STEPS = 2, 20
-"""Of a lineage, in each direction."""
+"""Default and maximum steps of a lineage in each direction."""
 _MOST_TABLES = 200
-"""Of a graph of tables."""
+"""Maximum number of tables in a graph."""
 TRACES_PART = "live_cells"
-"""The part of a page of a large frame that is fetched after it, because traces may take a while."""
+"""The part of a large frame's page that is fetched later, because traces may be slow."""
 _MOST_DIGITS = 18
 PROCESSES_PART = "live_processes"
-"""The part of a page of an instance that is about its active processes, for which its frame is not read."""
+"""The part of an instance's page with its active processes, which does not read the frame."""
 STATUS_PART = "live_status"
-"""The part of a page that is fetched after it, because the states of tables may take a while."""
+"""The part of a page that is fetched later, because the states of tables may be slow."""
 
 
 def show_overview(site: Site, request: Request) -> Shown:
@@ -55,7 +55,7 @@ def show_table(site: Site, request: Request) -> Shown:
 
 
 def _statuses(site: Site, request: Request, table_names: list[str]) -> dict[str, TableStatus]:
-    """Return the states of tables: those that are known for a page, all for JSON and the part that is fetched later."""
+    """Return the known states of tables for a page, but all for JSON and the part fetched later."""
     is_asked = request.query_params.get("part") == STATUS_PART or request.url.path.endswith(".json")
     return site.statuses.of(table_names) if is_asked else site.statuses.known(table_names)
 
@@ -99,7 +99,7 @@ def show_process(site: Site, request: Request) -> Shown:
 
 
 def _existing(site: Site, processes: Iterable[ProcessLine], *instances: tuple[str, str]) -> dict[str, object]:
-    """Return which tables of processes, and which instances, can be linked to; others were deleted since."""
+    """Return the tables of processes, and the instances, that still exist and can be linked."""
     named = [*((line.table_name, "") for line in processes), *instances]
     return {"existing": site.vault._listings().existing(named)}
 
@@ -111,7 +111,7 @@ def show_errors(site: Site, request: Request) -> Shown:
 
 
 def show_sql(site: Site, request: Request) -> Shown:
-    """Show a statement, with its result if it is to be run."""
+    """Show a statement, and its result if it is run."""
     statement = request.query_params.get("q", "")
     if not statement.strip():
         return Shown("sql.html", unrun(request.query_params.get("draft", "")[:LONGEST]))
@@ -136,7 +136,7 @@ def show_lineage(site: Site, request: Request) -> Shown:
 
 
 def show_graph(site: Site, request: Request) -> Shown:
-    """Show which tables read which."""
+    """Show the dependencies between tables."""
     after = request.query_params.get("after", "")
     listed = [table.table_name for table in site.vault._listings().tables(after, _MOST_TABLES + 1)]
     shown = listed[:_MOST_TABLES]
@@ -145,7 +145,7 @@ def show_graph(site: Site, request: Request) -> Shown:
 
 
 def show_difference(site: Site, request: Request) -> Shown:
-    """Show which rows and cells of two instances differ, and why."""
+    """Show the differing rows and cells of two instances, with causes."""
     before, after = request.query_params.get("before", ""), request.query_params.get("after", "")
     beside = {"asked_before": before, "asked_after": after}
     if not after:
@@ -156,7 +156,7 @@ def show_difference(site: Site, request: Request) -> Shown:
 
 
 def go_to_address(site: Site, request: Request) -> Response:
-    """Lead to the page of the instance that an address names, or to its JSON."""
+    """Redirect to the page, or JSON, of the instance at an address."""
     text = request.path_params["address"]
     is_data = text.endswith(".json")
     address = parse_address(text.removesuffix(".json"))
@@ -177,7 +177,7 @@ def _drawn(graph: Graph) -> Drawing:
 
 
 def _whole_number(request: Request, name: str, default: int) -> int:
-    """Return a parameter that is a whole number, not negative."""
+    """Return a parameter that is a non-negative integer."""
     text = request.query_params.get(name, "")
     number = _number_in(text) if text else default
     if number is None:
@@ -186,5 +186,5 @@ def _whole_number(request: Request, name: str, default: int) -> int:
 
 
 def _number_in(text: str) -> int | None:
-    """Return the number that a text is; `None` if it is none, or larger than any position."""
+    """Parse a non-negative integer; returns `None` if the text is invalid or too large for a position."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None

@@ -1,4 +1,4 @@
-"""Pages as HTML and as JSON: templates in which every text is escaped, and nothing in it is obeyed."""
+"""Rendering of pages as JSON, and as HTML with every text escaped and neutralised."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ STATIC = _FOLDER / "static"
 
 @dataclass(frozen=True)
 class Shown:
-    """A page: its value, and the template that shows it."""
+    """A page with its value and template."""
 
     template: str
     value: object
     status: int = 200
     beside: Mapping[str, object] = field(default_factory=dict)
-    """Values that only the template needs, such as the places of a drawing."""
+    """Values that only the template needs, such as the layout of a drawing."""
 
 
 class Rendering:
-    """Makes responses of pages.
+    """Renders pages into responses.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Rendering:
             compact=_compact,
             fit=_fit,
         )
-        # Blocks that are rendered alone see globals, and nothing that a template imports.
+        # Blocks rendered alone see globals, but not the imports of a template.
         environment.globals["parts"] = environment.get_template("parts.html").module
         environment.globals["drawings"] = environment.get_template("drawing.html").module
         self._environment = environment
@@ -80,11 +80,11 @@ class Rendering:
         page
             The page.
         etag
-            The tag of the answer that the browser has; if nothing has changed since, it is not sent again.
+            The tag of the browser's cached response, which is not sent again if it is unchanged.
         part
             The block; empty for the whole page.
         warnings
-            Those of the action that led to the page.
+            Warnings of the action that led to the page.
         """
         template = self._environment.get_template(page.template)
         values = {"page": page.value, "warnings": warnings, **page.beside}
@@ -101,7 +101,7 @@ class Rendering:
 
 
 def static_paths() -> dict[str, str]:
-    """Return the path of each static file; another content has another path, so that browsers may keep it."""
+    """Return a content-dependent path for each static file, so that browsers can cache it."""
     return {path.name: f"/static/{path.name}?{_digest(path.read_bytes())[:8]}" for path in STATIC.iterdir()}
 
 
@@ -122,7 +122,7 @@ def _tagged(body: bytes, content_type: str, status: int, etag: str | None) -> Re
 
 
 class Links:
-    """Paths of pages; every name in them is quoted."""
+    """Paths of pages, with every name quoted."""
 
     def table(self, table_name: str, **query: str) -> str:
         """Return the path of a table."""
@@ -149,7 +149,7 @@ class Links:
         return _path("lineage", table_name, instance, **query)
 
     def at(self, address: str) -> str:
-        """Return the path that leads to the page of an address."""
+        """Return the path that redirects to the page of an address."""
         return _path("at", address)
 
     def diff(self, before: str, after: str) -> str:
@@ -157,7 +157,7 @@ class Links:
         return _path("diff", before=before, after=after)
 
     def node(self, node: GraphNode) -> str:
-        """Return the path of a node; empty for an instance that was deleted since."""
+        """Return the path of a node; empty for a deleted instance."""
         if node.state == "deleted":
             return ""
         if not node.instance_id:
@@ -183,31 +183,31 @@ def _path(*parts: str, **query: object) -> str:
 
 @lru_cache(maxsize=4_096)
 def _segment(part: str) -> str:
-    """Return a name as a path has it."""
+    """Return a name quoted for a path."""
     return quote(part, safe="@()~")
 
 
 def _harmless(value: Any) -> Any:
-    """Return a text in which nothing is obeyed by a browser: controls and marks of direction are written out."""
+    """Return a text with control and direction characters escaped, which browsers would otherwise obey."""
     if type(value) is not str or (value.isascii() and value.isprintable()):
         return value
     return shown(value, max(len(value), 1))
 
 
 def _moment(when: datetime) -> Markup:
-    """Return a time in the server's time zone."""
+    """Return the markup of a time in the server's time zone."""
     local = when.astimezone()
     exact, text = when.astimezone(UTC).isoformat(timespec="seconds"), f"{local:%Y-%m-%d %H:%M:%S}"
     return Markup(f'<time datetime="{exact}" title="{text} {escape(local.tzname())}">{text}</time>')
 
 
 def _instant(text: str) -> Markup:
-    """Return a time that is given in ISO 8601."""
+    """Return the markup of a time in ISO 8601."""
     return _moment(datetime.fromisoformat(text))
 
 
 def _fit(text: str, most: int) -> str:
-    """Return a text as far as it fits into a box: ids say most at their end."""
+    """Shorten a text to fit a box; keeps its end, which is the most telling part of ids."""
     line = in_line(text)
     if len(line) <= most:
         return line

@@ -1,4 +1,4 @@
-"""The server: a socket, a thread, and the address with its token."""
+"""The web server, with its socket, thread, and address with token."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class Server:
     url
         The address, with its token.
     server
-        The server of HTTP.
+        The HTTP server.
     thread
-        Runs it.
+        The thread that runs it.
     """
 
     def __init__(self, url: str, server: uvicorn.Server, thread: threading.Thread) -> None:
@@ -54,14 +54,14 @@ class Server:
         self._server.should_exit = True
         self._thread.join(_SECONDS_TO_CLOSE)
         if self._thread.is_alive():
-            # A player may hold its connection.
+            # A media player may keep its connection open.
             self._server.force_exit = True
             self._thread.join(_SECONDS_TO_CLOSE)
 
     def wait(self) -> None:
         """Print the address; return when the server is closed, or on Ctrl-C, which closes it."""
         try:
-            # From here on a user knows of the server, and may end it.
+            # From here on, the user knows of the server and may end it.
             print(self.url, flush=True)
             while self._thread.is_alive():
                 self._thread.join(_LOOKS)
@@ -81,18 +81,18 @@ def start(
     host
         The address to listen on.
     port
-        The port; 0 for any that is free.
+        The port; 0 for any free one.
     allow_writes
-        Whether pages have the actions.
+        Whether pages offer actions.
     allow_hosts
         Further values of `Host` that are accepted.
     open_browser
-        Whether the address is opened.
+        Whether to open the address in a browser.
 
     Raises
     ------
     TVArgumentError
-        If other machines could connect and no host is allowed, or an allowed host cannot be one.
+        If other machines could connect and no host is allowed, or an allowed host is invalid.
     OSError
         If the port is taken, or the address is not one of this machine.
     """
@@ -113,7 +113,7 @@ def start(
         warn(f"The page of {vault.db_dir} is served to other machines, without encryption: the token can be read.")
     server = Server(f"http://{place}/?token={token.text}", *_serve(gate, listening))
     if open_browser:
-        # A browser that runs in the terminal comes back only when it is left.
+        # A browser in the terminal returns only when it is closed.
         threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
     return server
 

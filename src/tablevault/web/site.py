@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
 _PATIENCE = 10.0
-"""Seconds that a statement waits for another one."""
+"""Maximum seconds that a statement waits for another one."""
 _MOST_PLACES = 100
-"""Pages that warnings wait for; of one that is never looked at, they are forgotten."""
+"""Maximum number of pages with pending warnings, since some pages are never visited."""
 
 
 class Busy(Exception):
-    """Another request uses what only one may use at a time."""
+    """Another request holds an exclusive resource."""
 
 
 class Site:
-    """A vault as a server shows it.
+    """A vault with the state of its server.
 
     Parameters
     ----------
     vault
         The vault.
     allow_writes
-        Whether pages have the actions.
+        Whether pages offer actions.
     """
 
     def __init__(self, vault: TableVault, allow_writes: bool) -> None:
@@ -49,7 +49,7 @@ class Site:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Enter a block that only one request runs at a time; raise `Busy` if another one takes too long."""
+        """Run a block exclusively; raises `Busy` if another request takes too long."""
         if not self._heavy.acquire(timeout=_PATIENCE):
             raise Busy("Another statement is still running. Try again in a moment.")
         try:
@@ -58,7 +58,7 @@ class Site:
             self._heavy.release()
 
     def acting(self) -> TableVault:
-        """Return the vault for actions, whose author says that they come from the page."""
+        """Return the vault for actions, whose author marks them as coming from the page."""
         with self._opening:
             if self._acting is None:
                 self._acting = self.vault._for_author(f"{self.vault.author} via page")
@@ -72,6 +72,6 @@ class Site:
                 del self._warnings[next(iter(self._warnings))]
 
     def take_warnings(self, path: str) -> Sequence[str]:
-        """Return the warnings that were left for a page; they are told once."""
+        """Remove and return the pending warnings of a page."""
         with self._leaving:
             return self._warnings.pop(path, ())

@@ -1,4 +1,4 @@
-"""The states of tables, kept for as long as nothing changes in the vault."""
+"""Cache of the states of tables, valid until the vault changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Statuses:
-    """Finds out the states of tables, once for each generation of the catalog.
+    """Determines the states of tables once per generation of the catalog.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class Statuses:
         self._asking = threading.Lock()
 
     def known(self, table_names: Sequence[str]) -> dict[str, TableStatus]:
-        """Return the states that are known already, without waiting."""
+        """Return the cached states, without waiting."""
         generation = self._vault._listings().generation()
         with self._lock:
             if generation != self._generation:
@@ -53,7 +53,7 @@ class Statuses:
         try:
             read = self._vault.get_status(list(table_names))
         except TableVaultError as error:
-            # One table is wrong, such as one of a cycle; the others are told nothing of it.
+            # One table is invalid, for example part of a cycle; the others must not get its error.
             if len(table_names) > 1:
                 return {name: status for one in table_names for name, status in self._read([one]).items()}
             return {table_names[0]: TableStatus("unknown", (str(error),), "", (), ())}

@@ -1,4 +1,4 @@
-"""The token that every request needs: new at each start, and never stored."""
+"""The token that every request needs, created at each start and never stored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BYTES = 32
 
 
 class Token:
-    """256 random bits that a request has to show.
+    """256 random bits that authenticate requests.
 
     Parameters
     ----------
@@ -22,10 +22,10 @@ class Token:
         self.cookie_name = f"tablevault_{port}"
 
     def is_valid(self, given: str) -> bool:
-        """Return whether a text is the token; takes the same time whatever the text is."""
+        """Return whether a text is the token, in constant time."""
         return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self.text.encode())
 
     @property
     def cookie(self) -> str:
-        """The cookie that carries it, as a header sets it."""
+        """The `Set-Cookie` value that carries it."""
         return f"{self.cookie_name}={self.text}; HttpOnly; SameSite=Strict; Path=/"
