@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 __version__ = "1.0.0.dev0"
 
-# Imported when first used: a program that only wants the version does not wait for pandas.
+# Imported on first use, so that a program that only reads the version does not wait for pandas.
 _LAZY = {
     "TableVault": "tablevault.vault",
     **dict.fromkeys(("compress_vault", "decompress_vault", "delete_vault"), "tablevault.archiving.archives"),

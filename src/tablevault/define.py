@@ -11,7 +11,7 @@
     def ask(question, key): ...
 
 `TableVault.apply` reads such a file and writes its builders and its code module into a vault. Everything here is a
-plain value or a text; decorated functions and classes stay as they are, and can be called and tested anywhere.
+plain value or a text; decorated functions and classes are unchanged, and can be called and tested anywhere.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ARTIFACT_FOLDER: Final = "~ARTIFACT_FOLDER~"
 PROCESS_ID: Final = "~PROCESS_ID~"
 """The id of the process that executes the builder."""
 ATTEMPT: Final = "~ATTEMPT~"
-"""How often the call was made: 1, 2, …"""
+"""Number of the attempt of the call: 1, 2, …"""
 LAST_ERROR: Final = "~LAST_ERROR~"
 """The text of the previous error of the row; null at first."""
 CALL_ID: Final = "~CALL_ID~"
@@ -54,10 +54,10 @@ ErrorName = int | str | type[BaseException]
 
 
 class Decorator(Protocol):
-    """Makes a builder of a function or class, and returns it as it is."""
+    """Turns a function or class into a builder, and returns it unchanged."""
 
     def __call__(self, function: Defined, /) -> Defined:
-        """Note the function, and return it."""
+        """Record the function, and return it."""
         ...
 
 
@@ -118,7 +118,7 @@ class IndexFields(ColumnFields, total=False):
 
 @dataclass(eq=False)
 class Definition:
-    """One builder of a table, as its decorator was called."""
+    """One builder of a table, as given to its decorator."""
 
     kind: Literal["index", "column"]
     columns: tuple[str, ...]
@@ -179,7 +179,7 @@ class Table:
     def index(
         self, *columns: str, rows_of: str | Table | None = None, builder: str = "", **fields: Unpack[IndexFields]
     ) -> Decorator | None:
-        """Define the IndexBuilder: the function that makes the table's rows.
+        """Define the IndexBuilder, whose function makes the table's rows.
 
         Parameters
         ----------
@@ -197,17 +197,17 @@ class Table:
         return None if rows_of is not None else _Decorator(definition)
 
     def column(self, *columns: str, builder: str = "", **fields: Unpack[ColumnFields]) -> Decorator:
-        """Define a ColumnBuilder: a function that computes columns of rows that are there.
+        """Define a ColumnBuilder, whose function computes columns of existing rows.
 
         Parameters
         ----------
         columns
             The columns, in the order in which the function returns them; by default the function's name.
         builder
-            The builder's name; by default the first column, or the function's name where no builder can have that.
+            The builder's name; by default the first column, or the function's name if that is not a valid one.
         fields
-            Fields of the builder file. Arguments that are not given are bound by name: a parameter with the name of a
-            column gets this row's cell.
+            Fields of the builder file. Missing arguments are bound by name: a parameter named like a column gets this
+            row's cell.
         """
         return _Decorator(self._define("column", columns, builder, fields, None))
 
@@ -237,7 +237,7 @@ class _Decorator:
 class Service:
     """An external resource with limits, such as `calls_per_minute`, which all builders of a vault obey together.
 
-    It is set when the file is applied, if the vault has none of this name. An existing one keeps its limits.
+    It is created when the file is applied; an existing service of this name keeps its limits.
 
     Parameters
     ----------
@@ -279,9 +279,9 @@ def _token(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A column of this table: this row's cell, or the whole column where the function is called once.
+    """A column of this table, meaning this row's cell, or the whole column if the function is called once.
 
-    As a part of a text it is this row's cell.
+    Inside a text, it is this row's cell.
     """
 
     column: str
@@ -322,7 +322,7 @@ def ref(text: str) -> str:
     TableReferenceError
         If a reference is malformed; marks the place.
     """
-    from tablevault.references import parse  # only where it is needed: this module needs no other of the package
+    from tablevault.references import parse  # local, since nothing else here needs the package
 
     parse(text)
     return text

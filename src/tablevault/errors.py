@@ -1,4 +1,4 @@
-"""Everything that TableVault raises or warns about on its own account.
+"""Errors and warnings of TableVault itself.
 
 ::
 
@@ -65,7 +65,7 @@ class TVImplementationError(TableVaultError):
 
     def __str__(self) -> str:
         text = super().__str__()
-        # What another interpreter recorded has it already.
+        # An error recorded by another interpreter already has it.
         return text if text.endswith(_REPORT_IT) else f"{text} {_REPORT_IT}"
 
 
@@ -76,12 +76,12 @@ class TableReferenceError(TableVaultError):
 class RetryLater(Exception):
     """Raised by a function to ask for the same call again, later.
 
-    It is a transient error, and outside the tree of `TableVaultError`: it belongs to the function that raises it.
+    It is a transient error outside the hierarchy of `TableVaultError`, since it belongs to the function that raises it.
 
     Parameters
     ----------
     after
-        Seconds to wait at least; `None` waits as the builder's `retry` says.
+        Minimum seconds to wait; `None` waits according to the builder's `retry`.
 
     Examples
     --------
@@ -98,22 +98,22 @@ class RetryLater(Exception):
 class StopRun(Exception):
     """Raised by a function to end the run: it is never collected and never retried.
 
-    Like any exception of a function it pauses a process with an id of the user's, and reverts any other.
+    Like any exception of a function, it pauses a process with a user-given id and reverts any other.
     """
 
 
 class BudgetSpent(Exception):
     """The budget of a builder or process does not allow another call.
 
-    It pauses a process with an id of the user's, and reverts any other, whose cells are kept for `reuse_partial`. The
-    same call with a larger budget goes on.
+    It pauses a process with a user-given id and reverts any other, whose cells are kept for `reuse_partial`. The same
+    call with a larger budget continues.
     """
 
 
 class JobsPending(Exception):
-    """The jobs of a builder with `wait: false` are out, and not all of them are ready.
+    """The jobs of a builder with `wait: false` are submitted, and not all of them are ready.
 
-    It pauses the process. The same call looks at the jobs again, and takes the rows of those that are ready.
+    It pauses the process. The same call polls the jobs again and stores the rows of those that are ready.
     """
 
 

@@ -1,4 +1,4 @@
-"""Where each file of a vault lives: the only module that joins a vault's paths."""
+"""Paths of all files of a vault; no other module joins them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from tablevault.errors import TVFileError
 from tablevault.names import is_file_name, is_inner_path
 
 FORMAT = 2
-"""Of the vault as a whole: folder, catalog, frames and checkpoints. New vaults have it."""
+"""Format of new vaults, including folder, catalog, frames and checkpoints."""
 OLDEST_READABLE = 1
-"""Format of the oldest vaults that are read, and migrated by their next operation."""
+"""Oldest format that is read; the next operation migrates the vault."""
 MARKER = ".tablevault"
 DESCRIPTION = "description.yaml"
 FRAME = "table.parquet"
@@ -27,16 +27,16 @@ CODE = "code"
 PARTIAL = "partial"
 CHECKPOINTS = "checkpoints"
 EARLIER = "earlier"
-"""In `partial/`: the partial results of the run before it, if they were to be reused."""
+"""In `partial/`, the partial results of the previous run, if they were to be reused."""
 SET_ASIDE = ".set-aside-"
-"""In the name of a folder that an attempt of another user had filled, before its number."""
+"""Part of the name, before a number, of a folder filled by another user's attempt."""
 CODE_FUNCTIONS = "code_functions"
 METADATA = "metadata"
 TEMPORARY = "_temp"
 CREATING = ".tablevault-creating"
-"""Present from before the first until after the last step of a vault's creation."""
+"""Marker that exists throughout the creation of a vault."""
 DELETING = ".tablevault-deleting"
-"""Name of the marker from the first until the last step of a vault's deletion."""
+"""Name of the vault's marker throughout its deletion."""
 
 
 class VaultLayout:
@@ -65,18 +65,18 @@ class VaultLayout:
         self.temporary = root / TEMPORARY
 
     def relative(self, path: Path) -> str:
-        """Return a path inside the vault as the catalog records it."""
+        """Return a path inside the vault in the form of the catalog."""
         return path.relative_to(self.root).as_posix()
 
     def absolute(self, path: str) -> Path:
-        """Return the path that the catalog recorded as `path`; raise `TVFileError` if it would not be in the vault."""
+        """Return the absolute path for a path of the catalog; raises `TVFileError` if it lies outside the vault."""
         if not is_inner_path(path):
             raise TVFileError(f"The catalog of {self.root} names {path[:200]!r}, which is not a path in the vault.")
         return self.root / path
 
     @property
     def own_folders(self) -> tuple[Path, ...]:
-        """The folders that every vault has."""
+        """The folders of every vault."""
         return (self.metadata, self.code_functions, self.temporary, self.worker_logs, self.owners, self.trash)
 
     def process(self, serial: int) -> ProcessFolder:
@@ -103,12 +103,12 @@ class VaultLayout:
 
 
 class _Place:
-    """A path below a folder's `root`, joined when it is first asked for: few of them are, and joining takes time.
+    """A path below a folder's `root`, joined on first access, since most are never used and joining is slow.
 
     Parameters
     ----------
     names
-        Of the folders on the way, and of the file or folder.
+        Names of the folders on the path, and of the file or folder.
     """
 
     def __init__(self, *names: str) -> None:
@@ -128,16 +128,16 @@ class ProcessFolder:
 
     builders = _Place(BUILDERS)
     codes = _Place(CODE)
-    """The code of all attempts, a folder each."""
+    """The code of all attempts, in one folder each."""
     partial = _Place(PARTIAL)
     """The computed cells; after a revert they stay in the temporary instance's folder."""
     checkpoints = _Place(PARTIAL, CHECKPOINTS)
     earlier = _Place(PARTIAL, EARLIER)
     linking = _Place(EARLIER)
-    """Where `earlier` is while it is not complete."""
+    """`earlier` while it is incomplete."""
     staged = _Place("staged")
     unfinished_code = _Place("unfinished_code")
-    """Where a snapshot of the code is while it is not complete."""
+    """A snapshot of the code while it is incomplete."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -158,11 +158,11 @@ class InstanceFolder:
     provenance = _Place(PROVENANCE)
     fingerprints = _Place(FINGERPRINTS)
     errors = _Place(ERRORS)
-    """Failed and skipped rows; only there if there are any."""
+    """Failed and skipped rows; exists only if there are any."""
     usage = _Place(USAGE)
-    """What calls have used; only there if any was counted."""
+    """Usage of calls; exists only if any was counted."""
     input_rows = _Place(INPUT_ROWS)
-    """The rows of another table that an IndexBuilder was called for; only there if it was."""
+    """The rows of another table for which an IndexBuilder was called; exists only in that case."""
     artifact_hashes = _Place(ARTIFACT_HASHES)
     manifest = _Place(MANIFEST)
     partial = _Place(PARTIAL)
@@ -172,14 +172,14 @@ class InstanceFolder:
         self.root = root
 
     def set_aside(self) -> list[InstanceFolder]:
-        """Return the folders that attempts of other users had filled in this place, the newest first."""
+        """Return the folders filled by other users' attempts at this path, newest first."""
         found: list[InstanceFolder] = []
         while (path := self._set_aside(len(found) + 1)).exists():
             found.insert(0, InstanceFolder(path))
         return found
 
     def next_set_aside(self) -> Path:
-        """Return the path to which this folder is renamed if this user may not empty it."""
+        """Return the path for renaming this folder if this user may not empty it."""
         return self._set_aside(len(self.set_aside()) + 1)
 
     def _set_aside(self, number: int) -> Path:

@@ -1,4 +1,4 @@
-"""Magics of notebooks: `%load_ext tablevault` registers them. IPython calls them; nothing here imports it."""
+"""Magics of notebooks, registered by `%load_ext tablevault`, without importing IPython."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NotebookMagics:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._chosen = ""
-        """The variable that holds the vault; empty to look for the only one."""
+        """Name of the variable that holds the vault; empty to use the only vault."""
 
     def choose_vault(self, line: str) -> None:
         """Name the variable that holds the vault: `%vault NAME`. Needed where there are several."""
@@ -98,7 +98,7 @@ class NotebookMagics:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises the error of a wrong line instead of ending the interpreter."""
+    """Raises the error of an invalid line instead of ending the interpreter."""
 
     def error(self, message: str) -> NoReturn:
         raise TVArgumentError(f"{message}; write {self.usage}")

@@ -15,12 +15,12 @@ MAXIMUM_NAME_LENGTH = 128
 MAXIMUM_PROCESS_ID_LENGTH = 200
 _FILE_NAME = re.compile(r"[^/\\\0]+")
 _LONGEST_FILE_NAME = 255
-"""In bytes, as file systems have it."""
+"""In bytes, the limit of file systems."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _MATERIALIZED = re.compile(r"[A-Za-z0-9-]+_[0-9]+_[0-9a-f]{32}")
 _TAG_MARK = "@"
-"""Before a tag, where an id of an instance may stand as well."""
+"""Prefix of a tag in place of an instance id."""
 _RESERVED_TAGS = frozenset({"newest", "latest"})
 _PROCESS_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -38,7 +38,7 @@ _NAMESPACES = re.compile(r"\btablevault_(?:code|local)\.[0-9a-f]+\.")
 
 
 def fold(name: str) -> str:
-    """Return the form under which names are compared: they are unique regardless of case."""
+    """Return the form for comparing names, which are unique regardless of case."""
     return name.casefold()
 
 
@@ -62,7 +62,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def nearest_or(name: str, known: Iterable[str], advice: str) -> str:
-    """Return a clause with the nearest known names, if there are any, and with what else to do.
+    """Return a clause with the nearest known names, if any, and with advice.
 
     Examples
     --------
@@ -75,27 +75,27 @@ def nearest_or(name: str, known: Iterable[str], advice: str) -> str:
 
 
 def check_table_name(name: str) -> str:
-    """Return `name` if a table may have it; raise `TVArgumentError` otherwise."""
+    """Return `name` if it is valid for a table; raises `TVArgumentError` otherwise."""
     return _check("Table Name", name)
 
 
 def check_builder_name(name: str) -> str:
-    """Return `name` without a `.yaml` ending if a builder may have it; raise `TVArgumentError` otherwise."""
+    """Return `name` without a `.yaml` ending if it is valid for a builder; raises `TVArgumentError` otherwise."""
     return _check("Builder Name", name.removesuffix(".yaml") if isinstance(name, str) else name)
 
 
 def check_module_name(name: str) -> str:
-    """Return `name` without a `.py` ending if a code module may have it; raise `TVArgumentError` otherwise."""
+    """Return `name` without a `.py` ending if it is valid for a code module; raises `TVArgumentError` otherwise."""
     return _check("Code Module Name", name.removesuffix(".py") if isinstance(name, str) else name)
 
 
 def check_service_name(name: str) -> str:
-    """Return `name` if a service may have it; raise `TVArgumentError` otherwise."""
+    """Return `name` if it is valid for a service; raises `TVArgumentError` otherwise."""
     return _check("Service Name", name)
 
 
 def check_version(version: str) -> str:
-    """Return the version that `version` stands for (`""` means `base`); raise `TVArgumentError` if it cannot be one."""
+    """Return the version (`base` for `""`) if it is valid; raises `TVArgumentError` otherwise."""
     if version == "":
         return DEFAULT_VERSION
     _check("Version", version)
@@ -105,7 +105,7 @@ def check_version(version: str) -> str:
 
 
 def check_tag(tag: str) -> str:
-    """Return `tag` if an instance may be tagged with it; raise `TVArgumentError` otherwise."""
+    """Return `tag` if it is valid for an instance; raises `TVArgumentError` otherwise."""
     _check_characters("Tag", tag)
     key = fold(tag)
     if key in _RESERVED_TAGS or key.startswith(fold(TEMPORARY_PREFIX)) or is_materialized(key):
@@ -114,7 +114,7 @@ def check_tag(tag: str) -> str:
 
 
 def check_process_id(process_id: str) -> str:
-    """Return `process_id` if a process may have it; raise `TVArgumentError` otherwise."""
+    """Return `process_id` if it is valid for a process; raises `TVArgumentError` otherwise."""
     if not isinstance(process_id, str):
         kind = type(process_id).__name__
         raise TVArgumentError(f"Forbidden Process Id: {process_id!r} (it must be a str, not {kind})")
@@ -127,7 +127,7 @@ def check_process_id(process_id: str) -> str:
 
 
 def check_text(kind: str, text: str) -> str:
-    """Return a description; raises `TVArgumentError` if it is not a text, or cannot be stored."""
+    """Return `text` if it can be stored; raises `TVArgumentError` otherwise."""
     if not isinstance(text, str):
         raise TVArgumentError(f"{kind} must be a str, not {type(text).__name__}")
     try:
@@ -140,13 +140,13 @@ def check_text(kind: str, text: str) -> str:
 
 
 def is_file_name(text: str) -> bool:
-    """Return whether a text is the name of one file or folder, so that it cannot lead out of the folder around it."""
+    """Return whether a text is a single file name, which cannot leave its parent folder."""
     size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     return size <= _LONGEST_FILE_NAME and _FILE_NAME.fullmatch(text) is not None and text not in (".", "..")
 
 
 def is_inner_path(text: str) -> bool:
-    """Return whether a text is a path with `/` between names that leads down into a folder, and nowhere else."""
+    """Return whether a text is a relative path with `/` that cannot leave its folder."""
     return all(map(is_file_name, text.split("/")))
 
 
@@ -166,12 +166,12 @@ def is_temporary(instance_id: str) -> bool:
 
 
 def is_materialized(instance_id: str) -> bool:
-    """Return whether a text is the id of a materialized instance, which no two instances ever share."""
+    """Return whether a text is the id of a materialized instance; these ids are globally unique."""
     return _MATERIALIZED.fullmatch(instance_id) is not None
 
 
 def tag_in(instance_id: str) -> str | None:
-    """Return the tag that stands as `@tag` in the place of an id; `None` for an id.
+    """Return the tag of `@tag` in place of an instance id; `None` for an id.
 
     Examples
     --------
@@ -182,7 +182,7 @@ def tag_in(instance_id: str) -> str | None:
 
 
 def with_mark(tag: str) -> str:
-    """Return a tag as it stands in the place of an id."""
+    """Return a tag in the form that replaces an instance id."""
     return f"{_TAG_MARK}{tag}"
 
 
@@ -205,7 +205,7 @@ def _check_characters(kind: str, name: str) -> None:
 
 
 def without_namespaces(text: str) -> str:
-    """Return a text in which code modules go by the names that their authors gave them, not by those in Python."""
+    """Return a text with code modules under their original names, without snapshot prefixes."""
     return _NAMESPACES.sub("", text)
 
 

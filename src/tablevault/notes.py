@@ -1,4 +1,4 @@
-"""Foreign exceptions: notes, outcomes and descriptions that do not rely on their classes."""
+"""Notes, outcomes and descriptions of foreign exceptions that do not rely on their classes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _LOCATION = "__tablevault_location__"
 """Attribute of an exception that names the builder and row whose arguments raised it."""
 
 _MOST_CHAINED = 100
-"""Causes and contexts that are followed."""
+"""Maximum number of causes and contexts to follow."""
 _MOST_FORMATTED = 1_000_000
-"""Characters of one part of an exception that are used."""
+"""Maximum characters used of one part of an exception."""
 
 
 def add_note(error: BaseException, note: str) -> None:
@@ -42,7 +42,7 @@ def notes_of(error: BaseException) -> list[str]:
 
 
 def add_location(error: BaseException, location: str) -> None:
-    """Let an exception carry the builder and row that raised it, and add that as a note."""
+    """Attach the builder and row to an exception that they raised, also as a note."""
     with contextlib.suppress(BaseException):
         BaseException.__setattr__(error, _LOCATION, location)
     add_note(error, location)
@@ -57,7 +57,7 @@ def location_of(error: BaseException) -> str:
 
 
 def set_outcome(error: BaseException, outcome: Outcome) -> None:
-    """Let an exception carry the outcome of its process."""
+    """Attach the outcome of a process to its exception."""
     with contextlib.suppress(BaseException):
         BaseException.__setattr__(error, _OUTCOME, outcome)
 
@@ -113,16 +113,16 @@ _ORIGIN = ("__cause__", "__context__", "__suppress_context__")
 
 
 def traceback_of(error: BaseException, begin: TracebackType | None = None, notes: bool = True) -> str:
-    """Return an exception as Python prints it, also one whose class prevents that.
+    """Return an exception as Python prints it, even if its class prevents that.
 
     Parameters
     ----------
     error
         The exception.
     begin
-        Where its traceback is to begin; at its own beginning if left out.
+        First frame of the traceback; all frames if omitted.
     notes
-        Whether its notes are part of it.
+        Whether to include its notes.
     """
     begin = begin or frames_of(error)
     if len(message_of(error)) <= _MOST_FORMATTED:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 class Frame(Protocol):
-    """A frame that references can look into."""
+    """A frame readable by references."""
 
     @property
     def column_names(self) -> Sequence[str]:
@@ -75,12 +75,12 @@ class Frame(Protocol):
 
 
 class FrameSource(Protocol):
-    """Where references find frames: the pinned inputs of one execution, and the instance being built."""
+    """The frames available to references, which are the pinned inputs of one execution and the instance being built."""
 
     def frame(self, table: str, instance: str | None) -> Frame:
         """Return the frame that `table(instance)` names; `self` is the instance being built.
 
-        Raises `LookupError` whose text says completely what does not exist and names the nearest that does.
+        Raises `LookupError` whose text fully describes the missing object and names the nearest existing one.
         """
         ...
 
@@ -108,13 +108,13 @@ class Ended(NamedTuple):
     number: int
     value: object
     error: BaseException | None
-    """The exception (any `BaseException`) that it raised."""
+    """The exception (any `BaseException`) raised by the call."""
     seconds: float
-    """Time that it took."""
+    """Duration of the call."""
     is_invalid: bool = False
-    """Whether it returned a value that its worker could not send; `error` says why."""
+    """Whether its worker could not send the returned value; `error` has the reason."""
     has_died: bool = False
-    """Whether its worker died of it; `error` says how."""
+    """Whether it killed its worker; `error` describes how."""
     usage: Mapping[str, float] | None = None
     """The amounts that it reported."""
 
@@ -137,7 +137,7 @@ OpenFunction = Callable[[], OpenedFunction]
 
 
 class RowExecutor(Protocol):
-    """Runs calls side by side. One adapter per way: inline, threads, async, processes, Ray, jobs of a provider.
+    """Runs calls concurrently, with one adapter each for inline, threads, async, processes, Ray and provider jobs.
 
     All methods are called by one thread, the owner. An interrupt may arrive in any of them, and loses no call: a call
     counts as ended once it is in `ended`.
@@ -145,7 +145,7 @@ class RowExecutor(Protocol):
 
     @property
     def workers(self) -> int:
-        """Calls that may be in flight; an adapter may change it, to have some at hand when a worker is free.
+        """Maximum number of calls in flight; an adapter may change it, to have calls ready for idle workers.
 
         No adapter begins such a call after another one has failed, until the owner waits after handling the failure.
         """
@@ -153,12 +153,12 @@ class RowExecutor(Protocol):
 
     @property
     def begun(self) -> Mapping[int, float]:
-        """When the calls began that workers run now, on the monotonic clock; others in flight wait for a worker."""
+        """Start times of running calls on the monotonic clock; other calls in flight wait for a worker."""
         ...
 
     @property
     def waiting(self) -> str:
-        """What workers wait for before they can run any call, as progress shows it; empty if for nothing."""
+        """Reason why workers cannot run calls yet, for progress; empty if they can."""
         ...
 
     @property
@@ -179,21 +179,21 @@ class RowExecutor(Protocol):
         ...
 
     def cancel_waiting(self) -> frozenset[int]:
-        """Take back calls that were started and that no worker has begun; return their numbers."""
+        """Cancel started calls that no worker has begun; return their numbers."""
         ...
 
     def knows(self, number: int) -> bool:
-        """Return whether a call was started and neither taken back nor removed from `ended`."""
+        """Return whether a call was started and neither cancelled nor removed from `ended`."""
         ...
 
     def reported(self, number: int) -> Mapping[str, float]:
-        """Return the amounts that a call in flight has reported so far, as far as its worker can tell."""
+        """Return the amounts reported so far by a call in flight, if its worker can tell."""
         ...
 
     def abandon(self, number: int) -> int:
-        """Give a call up that takes too long; its worker is replaced, and nothing of it appears in `ended`.
+        """Abandon a call that takes too long; its worker is replaced, and it never appears in `ended`.
 
-        Return how many calls that were given up are still running and cannot be ended.
+        Return the number of abandoned calls that are still running and cannot be ended.
         """
         ...
 
@@ -208,7 +208,7 @@ class ArtifactStore(Protocol):
     def record(self, names: Iterable[str]) -> Mapping[str, ArtifactRecord | OSError | ValueError]:
         """Make the named files (and their folders) durable, all together.
 
-        Return the record of each, or the error that it has none for; names whose file does not exist yet are missing.
+        Return the record or error of each; names of files that do not exist yet are missing.
         """
         ...
 
@@ -219,9 +219,9 @@ class Refused:
 
     service: str
     limit: str
-    """As it was written, such as `calls_per_minute`; empty while the service itself asked to wait."""
+    """The limit as written, such as `calls_per_minute`; empty while the service itself asked to wait."""
     seconds: float
-    """When to ask again."""
+    """Seconds until the next attempt."""
 
     @property
     def text(self) -> str:
@@ -232,20 +232,20 @@ class Refused:
 
 @dataclass(slots=True, eq=False)
 class Permit:
-    """Leave for one call, until it is settled."""
+    """Reservation for one call, until it is settled."""
 
     services: tuple[str, ...]
     uses: list[tuple[str, str, str, int, float]]
-    """Service, limit, amount, the part of time that it counts in, and the number that was taken."""
+    """Service, limit, amount, number of the part of the window, and quantity taken."""
     taken_at: float
-    """On the monotonic clock; later while the call has not begun."""
+    """Time of the reservation on the monotonic clock, which `postpone` may move."""
 
 
 class ServiceLimits(Protocol):
     """Limits of services, counted together with all processes of the vault."""
 
     def take(self, services: Sequence[str], amounts: Mapping[str, float]) -> Permit | Refused:
-        """Reserve the expected usage of one call: of all services, or of none.
+        """Reserve the expected usage of one call, of all services or of none.
 
         Raises
         ------
@@ -259,11 +259,11 @@ class ServiceLimits(Protocol):
         ...
 
     def postpone(self, permits: Sequence[Permit]) -> None:
-        """Count calls from now on that were taken and have not begun; at the latest with `flush`."""
+        """Count reserved calls that have not begun from now on; takes effect with `flush` at the latest."""
         ...
 
     def hold_back(self, services: Sequence[str], seconds: float) -> None:
-        """Let no process call the services for `seconds`; takes effect with `flush` at the latest."""
+        """Stop all calls to the services for `seconds`; takes effect with `flush` at the latest."""
         ...
 
     def flush(self) -> None:
@@ -272,18 +272,18 @@ class ServiceLimits(Protocol):
 
 
 class Interruptible(Protocol):
-    """The owner of an execution: may be asked to stop, and hides secrets in errors."""
+    """The owner of an execution, which may be asked to stop and hides secrets in errors."""
 
     stop_requested: bool
 
     @property
     def user_given(self) -> bool:
-        """Whether the user chose the id of the process: an error from outside pauses it instead of reverting it."""
+        """Whether the user chose the process id, so that an external error pauses it instead of reverting it."""
         ...
 
     @property
     def lock_descriptors(self) -> Sequence[int]:
-        """Open files whose locks show the owner as alive; worker processes hold them, too."""
+        """Open files whose locks prove that the owner is alive; worker processes hold them, too."""
         ...
 
     @property
@@ -293,7 +293,7 @@ class Interruptible(Protocol):
 
     @property
     def secrets(self) -> Secrets:
-        """Values that functions were given; they are added before an error that may quote them is raised."""
+        """Secret values passed to functions, added before raising an error that may quote them."""
         ...
 
     def raise_if_stopped(self) -> None:
@@ -306,26 +306,26 @@ Request = TypeVar("Request", contravariant=True)
 
 
 class Children(Protocol[Request]):
-    """Runs operations inside a process, each as a process of its own: a child.
+    """Runs operations inside a process, each as a child process.
 
     A child takes its own locks, which those of its ancestors do not block. It runs in the interpreter and thread of
-    the parent, whose interrupts and stop requests reach it, and whose progress shows its rows. If the user chose the
-    parent's id, an error from outside pauses the child, else it reverts it.
+    the parent, whose interrupts and stop requests reach it, and whose progress shows its rows. An external error pauses
+    the child if the user chose the parent's id; otherwise it reverts the child.
     """
 
     def run(self, operation: Request, process_id: str, shown_as: str) -> ProcessRecord:
-        """Run a child to its end and return it: a paused one goes on, one that has succeeded is returned at once.
+        """Run a child to its end and return it; resumes a paused one and returns a succeeded one at once.
 
-        `shown_as` stands before the names of its builders in the parent's progress. What the child warns of at its
-        end is left to the parent.
+        `shown_as` prefixes the names of its builders in the parent's progress. Warnings at the child's end are left to
+        the parent.
 
-        Raises `FunctionError` for an error that comes from outside for the parent as well, whatever its class: also
-        for one of TableVault that left the child paused. Any other exception is raised as it is.
+        Raises `FunctionError` for an error that is external for the parent as well, including one of TableVault that
+        left the child paused. Any other exception is raised unchanged.
         """
         ...
 
     def raise_if_stopped(self) -> None:
-        """Raise `TVForcedError` if the parent was asked to stop; to be called now and then between children."""
+        """Raise `TVForcedError` if the parent was asked to stop; to be polled between children."""
         ...
 
 
@@ -335,32 +335,32 @@ class Observer(Protocol):
     def working(self, progress: ExecutionProgress) -> AbstractContextManager[None]:
         """Return a context that the engine enters before the work of an attempt and leaves after it.
 
-        `progress` counts meanwhile; it may be read at any time, from any thread. An error of the observer would be one
-        of the work: it must not raise.
+        `progress` is updated meanwhile; it may be read at any time, from any thread. The observer must not raise, since
+        its error would become an error of the work.
         """
         ...
 
 
 FlushListener = Callable[[], None]
-"""Called on the checkpoint store's background thread after each interval, also when nothing was to be written."""
+"""Called on the checkpoint store's background thread after each interval, even if nothing was written."""
 
 
 CAME_BACK_IN_CHILD = (
     "A child that was forked inside a function came back from it, and is not the one that executes; let it end with "
     "os._exit()."
 )
-"""Said to a forked child that goes on with the work of its parent."""
+"""Error message for a forked child that continues the work of its parent."""
 
 
 class FunctionError(Exception):
-    """What escaped from a user's function, on its way to the engine; callers see the original.
+    """Wrapper of an exception from a user's function on its way to the engine; callers see the original.
 
     Parameters
     ----------
     original
         The exception itself, with its traceback.
     reverts
-        Whether the builder asks to revert the process, even one with an id of the user's.
+        Whether the builder asks to revert the process, even one with a user-given id.
     """
 
     def __init__(self, original: BaseException, reverts: bool = False) -> None:
@@ -377,22 +377,22 @@ class FunctionError(Exception):
 
 
 class UnknownOutcomeError(OSError):
-    """The catalog failed in the commit itself: whether the transaction holds can only be read from it later."""
+    """The catalog failed in the commit itself; only a later read can tell whether the transaction is durable."""
 
 
 class Contents(Protocol):
-    """Tables and instances that are visible. Reading never waits for a writer."""
+    """Visible tables and instances. Reads never wait for a writer."""
 
     def generation(self) -> int:
         """Return a number that grows whenever something becomes visible or a process releases its locks."""
         ...
 
     def table(self, name: str) -> TableRecord | None:
-        """Return the table of this name, in any case of its letters."""
+        """Return the table of this name, regardless of case."""
         ...
 
     def table_by_id(self, table_id: int) -> TableRecord | None:
-        """Return a table by its immutable id, also a deleted one."""
+        """Return a table, even a deleted one, by its immutable id."""
         ...
 
     def tables(self) -> list[TableRecord]:
@@ -404,7 +404,7 @@ class Contents(Protocol):
         ...
 
     def instance_by_row(self, row_id: int) -> InstanceRecord | None:
-        """Return an instance by its row id, also a deleted one."""
+        """Return an instance, even a deleted one, by its row id."""
         ...
 
     def instances(
@@ -416,23 +416,23 @@ class Contents(Protocol):
     def instance_ids(
         self, table_id: int, version: str | None, with_temporary: bool, until: int | None = None
     ) -> list[str]:
-        """Return the ids of the instances of a table in the order of their commits; reads no more of them.
+        """Return the ids of a table's instances in commit order, without reading the instances.
 
         Parameters
         ----------
         table_id
             The table.
         version
-            Only of this version; `None` for all.
+            The version; `None` for all.
         with_temporary
-            Whether temporary instances are among them.
+            Whether to include temporary instances.
         until
-            Only up to this row id; `None` for all.
+            Last row id; `None` for all.
         """
         ...
 
     def version_like(self, table_id: int, version: str) -> str | None:
-        """Return a version of a table that differs from this one only in the case of its letters."""
+        """Return a version of a table that differs from this one only in case."""
         ...
 
     def newest(
@@ -442,9 +442,9 @@ class Contents(Protocol):
         ...
 
     def place_at(self, moment: datetime) -> int:
-        """Return the row id of the last materialized instance up to the last commit that is not later than a moment.
+        """Return the row id of the last materialized instance at a moment; 0 if there is none.
 
-        Commits are in their order, whatever clocks said meanwhile; 0 if there is none.
+        That is the last one up to the latest commit not after the moment. Commits are ordered independently of clocks.
         """
         ...
 
@@ -453,24 +453,24 @@ class Contents(Protocol):
         ...
 
     def place_after(self, serial: int) -> int:
-        """Return the row id of the last materialized instance whose process had ended when a process ended."""
+        """Return the row id of the last materialized instance whose process had ended when this process ended."""
         ...
 
     def newest_until(
         self, table_id: int, version: str, place: int, successful_only: bool = False
     ) -> InstanceRecord | None:
-        """Return the materialized instance of a version that was committed last up to a row id, also a deleted one."""
+        """Return the last materialized instance of a version committed up to a row id, even a deleted one."""
         ...
 
     def current(self) -> list[InstanceRecord]:
         """Return all temporary instances, and the newest active materialized one of each table and version.
 
-        In the order of their row ids, as of one moment.
+        In the order of row ids, from one snapshot.
         """
         ...
 
     def select(self, selection: Selection) -> Selected | None:
-        """Return the instance that a selection means, with its table, both as of one moment."""
+        """Return the selected instance with its table, both from one snapshot."""
         ...
 
     def newest_successful(self, version: str) -> list[NamedInstance]:
@@ -482,27 +482,27 @@ class Contents(Protocol):
         ...
 
     def newest_listed(self, table_ids: Sequence[int]) -> dict[int, ListedInstance]:
-        """Return the newest materialized instance of each table that has one, by the table's number."""
+        """Return the newest materialized instance of each table that has one, by table id."""
         ...
 
     def listed_instances(self, table_id: int, temporary: bool, before: int | None, most: int) -> list[ListedInstance]:
-        """Return instances of a table, newest first; the time that it takes does not grow with their number.
+        """Return instances of a table, newest first, in time independent of their number.
 
         Parameters
         ----------
         table_id
             The table.
         temporary
-            Whether the temporary ones, or the materialized ones.
+            Whether to return the temporary or the materialized ones.
         before
-            Only up to this row id, without it; `None` for all.
+            Upper bound of row ids, exclusive; `None` for all.
         most
             Maximum number of instances.
         """
         ...
 
     def failure_counts(self, row_ids: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
-        """Return the failed and skipped rows of the instances that have any, by row id; of some or of all."""
+        """Return the counts of failed and skipped rows of instances that have any, by row id."""
         ...
 
     def tags(
@@ -518,36 +518,36 @@ class Contents(Protocol):
         Parameters
         ----------
         tag, table_id, row_id, row_ids
-            Only this one, in any case of its letters; only those of a table, of an instance, of some instances.
+            Filters: the tag, regardless of case; the table; the instance; some instances.
         """
         ...
 
     def tagged_instances(self, tag: str, table_ids: Sequence[int] | None = None) -> list[NamedInstance]:
-        """Return the instances that a tag names, in any case of its letters, in the order of the tables.
+        """Return the instances that a tag names, regardless of case, in the order of the tables.
 
         Parameters
         ----------
         tag
             The tag.
         table_ids
-            Only those of these tables; `None` for all.
+            The tables; `None` for all.
         """
         ...
 
     def tagged(self, table_id: int, tag: str) -> InstanceRecord | None:
-        """Return the instance of a table that a tag names, in any case of its letters."""
+        """Return the instance of a table that a tag names, regardless of case."""
         ...
 
     def reads_of(self, row_id: int) -> list[Read]:
-        """Return the columns that the columns of an instance were computed from, in the order of their recording."""
+        """Return the columns that an instance's columns were computed from, in recorded order."""
         ...
 
     def confirmed_inputs(self, row_id: int) -> list[int]:
-        """Return the row ids of the instances that an instance was found unchanged against, in that order."""
+        """Return the row ids of the instances that an instance was confirmed against, in order."""
         ...
 
     def share_artifacts(self, table_ids: Sequence[int]) -> bool:
-        """Return whether any of the tables has one set of artifacts for all of its instances."""
+        """Return whether any of the tables shares one set of artifacts among its instances."""
         ...
 
     def services(self) -> Mapping[str, Mapping[str, float]]:
@@ -559,19 +559,19 @@ class Contents(Protocol):
         ...
 
     def instance_folders(self, table_id: int) -> set[str]:
-        """Return the names of the folders of a table's instances, temporary and materialized; reads no more of them."""
+        """Return the folder names of a table's temporary and materialized instances, without reading the instances."""
         ...
 
     def instance_named(self, instance_id: str) -> InstanceRecord | None:
-        """Return the instance of this id in any table, rather one that is there than a deleted one."""
+        """Return the instance of this id in any table, preferring existing to deleted ones."""
         ...
 
     def input_pairs(self) -> list[tuple[int, int]]:
-        """Return the row ids of instances and of those that they were computed from, also of deleted ones."""
+        """Return pairs of row ids of instances and their inputs, including deleted ones."""
         ...
 
     def origins(self) -> list[tuple[int, int]]:
-        """Return the row ids of materialized instances that have an origin, also of deleted ones, each with it."""
+        """Return pairs of row ids of materialized instances and their origins, including deleted ones."""
         ...
 
     def side_effects_by(self, table_name: str) -> tuple[int, ...]:
@@ -580,26 +580,26 @@ class Contents(Protocol):
 
 
 class Processes(Protocol):
-    """Processes as readers see them. Reading never waits for a writer."""
+    """Read access to processes. Reads never wait for a writer."""
 
     def get(self, serial: int) -> ProcessRecord | None:
         """Return a process by its serial number."""
         ...
 
     def get_now(self, serial: int) -> ProcessRecord | None:
-        """Return a process as it is at this moment, also inside a snapshot."""
+        """Return the current state of a process, even inside a snapshot."""
         ...
 
     def may_go_on(self, serial: int, attempt: int) -> bool:
-        """Return whether an attempt of a process is the newest one, and was not asked to stop."""
+        """Return whether an attempt of a process is the newest and was not asked to stop."""
         ...
 
     def find(self, process_id: str) -> ProcessRecord | None:
-        """Return the process with this id: the one that was not reverted if there is one, else the newest."""
+        """Return the process with this id that was not reverted, or else the newest."""
         ...
 
     def waiting(self, serials: Sequence[int]) -> Mapping[int, str]:
-        """Return what processes wait for, by their serial numbers; those that wait for nothing are missing."""
+        """Return the wait reasons of processes by serial number, without those that do not wait."""
         ...
 
     def unfinished(self) -> list[ProcessRecord]:
@@ -615,11 +615,11 @@ class Processes(Protocol):
         ...
 
     def locks_of(self, serial: int) -> tuple[Lock, ...]:
-        """Return the locks that a process holds, in the order of their taking."""
+        """Return the locks that a process holds, in order of acquisition."""
         ...
 
     def locks_of_each(self, serials: Sequence[int]) -> dict[int, tuple[Lock, ...]]:
-        """Return the locks that processes hold, by serial number, in the order of their taking."""
+        """Return the locks that processes hold, by serial number, in order of acquisition."""
         ...
 
     def ids_of(self, serials: Sequence[int]) -> dict[int, str]:
@@ -634,7 +634,7 @@ class Processes(Protocol):
         ...
 
     def ended_after(self, end_order: int) -> list[tuple[int, ProcessRecord]]:
-        """Return the processes that ended since, in the order of their ends, each with its place in that order."""
+        """Return the processes that ended later, in order of their end, each with its position in that order."""
         ...
 
     def is_ancestor(self, serial: int, of: int | None) -> bool:
@@ -642,11 +642,11 @@ class Processes(Protocol):
         ...
 
     def begun(self) -> int:
-        """Return the serial number of the process that began last; 0 if none ever did."""
+        """Return the serial number of the process that began last; 0 if there is none."""
         ...
 
     def created(self, path: str) -> bool:
-        """Return whether a process that is over, without success, had planned to create this path of the vault."""
+        """Return whether an ended, unsuccessful process had planned to create this path of the vault."""
         ...
 
     def check_id_is_free(self, process_id: str) -> None:
@@ -659,14 +659,14 @@ class Processes(Protocol):
 
 
 class Transitions(Protocol):
-    """The life of a process: begin, claim, pause, decide, finish.
+    """Transitions of a process: begin, claim, pause, decide and finish.
 
     An attempt owns its process until another attempt claims it: methods that take an attempt's number raise
     `TVProcessError` and change nothing once that has happened, or once the process is decided.
     """
 
     def begin(self, new: NewProcess, plan: Plan, owner: Owner) -> Begun | Blocked:
-        """Record a process with its plan and take all its locks; if a lock conflicts, do nothing.
+        """Record a process with its plan and take all its locks; a no-op if a lock conflicts.
 
         Raises
         ------
@@ -676,7 +676,7 @@ class Transitions(Protocol):
         ...
 
     def save_plan(self, serial: int, plan: Plan) -> None:
-        """Replace the plan of a process that has not begun to work; it has the same locks."""
+        """Replace the plan of a process that has not begun to work; the locks must be the same."""
         ...
 
     def withdraw(self, serial: int) -> None:
@@ -684,23 +684,23 @@ class Transitions(Protocol):
         ...
 
     def record_refused(self, new: NewProcess, table_name: str, error: ErrorInfo) -> None:
-        """Record a process that failed while it was planned: it has ended, and never held a lock."""
+        """Record a process that failed during planning, which has ended without ever holding a lock."""
         ...
 
     def claim(self, record: ProcessRecord, owner: Owner) -> ProcessRecord | None:
-        """Take a process over, if it is unfinished and still in the attempt of `record`.
+        """Claim a process if it is unfinished and still in the attempt of `record`.
 
-        Returns the process as it is now, in its next attempt, or `None` if there was nothing to take over. The former
-        owner may have decided in between: only the returned record is beyond doubt.
+        Returns the current process, in its next attempt, or `None` if it cannot be claimed. The former owner may have
+        decided in between, so only the returned record is reliable.
         """
         ...
 
     def replace_arguments(self, serial: int, attempt: int, arguments: JsonObject) -> None:
-        """Replace the recorded arguments of a claimed process, some of which a later call may give again."""
+        """Replace the recorded arguments of a claimed process, some of which a later call may change."""
         ...
 
     def set_running(self, serial: int, attempt: int) -> None:
-        """Show a claimed process as running again."""
+        """Mark a claimed process as running again."""
         ...
 
     def pause(
@@ -711,7 +711,7 @@ class Transitions(Protocol):
         progress: Progress | None,
         waiting: str | None = None,
     ) -> None:
-        """Pause a process: it keeps its locks. `None` keeps the former error, progress or wait reason."""
+        """Pause a process, which keeps its locks. `None` keeps the former error, progress or wait reason."""
         ...
 
     def save_progress(self, serial: int, attempt: int, progress: Progress, waiting: str = "") -> None:
@@ -719,14 +719,14 @@ class Transitions(Protocol):
         ...
 
     def request_stop(self, serial: int) -> None:
-        """Ask the owner of a process to stop; the next claim forgets the request."""
+        """Ask the owner of a process to stop; the next claim clears the request."""
         ...
 
     def decide(self, decisions: Sequence[Decision]) -> Mapping[int, Remaining]:
-        """Commit the whole visible effect of one or more processes: all of them or none.
+        """Commit the whole visible effect of one or more processes atomically.
 
-        A process that leaves nothing to be tidied up is finished at once: its locks are released. The others keep
-        theirs until `finish`; their remaining work is returned, by their serial numbers. The generation grows.
+        A process without remaining tidying is finished at once, which releases its locks. The others keep theirs until
+        `finish`; their remaining work is returned by serial number. The generation grows.
 
         Raises
         ------
@@ -740,13 +740,13 @@ class Transitions(Protocol):
     def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:
         """Record that a decided process is tidied up, and release its locks; no-op if it is finished.
 
-        `problems` are the steps that failed for good, by their ids, each with its reason; they stay recorded.
+        `problems` are the ids of permanently failed steps, each with its reason; they stay recorded.
         """
         ...
 
 
 class TidyingSteps(Protocol):
-    """Steps on disk that decided processes have left."""
+    """Remaining steps on disk of decided processes."""
 
     def of(self, serial: int) -> list[tuple[int, Tidying]]:
         """Return the steps of a process in their order, each with its id."""
@@ -755,14 +755,14 @@ class TidyingSteps(Protocol):
     def settle(self, serial: int, problems: Iterable[tuple[int, str]]) -> None:
         """Record which steps of a finished process still fail, each with its reason; the others are done.
 
-        Steps of other processes stay as they are, whatever ids they have been given meanwhile.
+        Steps of other processes are unchanged, whatever ids they have been given meanwhile.
         """
         ...
 
     def while_undone(self, serial: int, tidying_id: int, do: Callable[[], None]) -> None:
-        """Do a step that had failed, if it is still recorded: nothing is begun or decided while this runs.
+        """Retry a failed step if it is still recorded; no process begins or is decided meanwhile.
 
-        Others may have done it since it was read, and its id may by now be that of another process's step.
+        Another process may have done it since it was read, and its id may now be that of another process's step.
         """
         ...
 
@@ -777,19 +777,19 @@ class TidyingSteps(Protocol):
     def drop_superseded(
         self, serial: int, folder_of: Callable[[TableRecord, InstanceRecord], str]
     ) -> list[tuple[int, Tidying]]:
-        """Let a decided process remove all superseded sets of artifacts, each from its folder; return all its steps.
+        """Add steps to a decided process that remove all superseded artifacts; return all its steps.
 
-        Those of instances that are tagged, or held by other processes, stay.
+        Artifacts of instances that are tagged, or held by other processes, stay.
         """
         ...
 
     def pending_moves(self) -> Mapping[str, str]:
-        """Return the files that are about to be put in place or removed: target -> staged source (or "")."""
+        """Return pending file replacements and removals, as target -> staged source (or "")."""
         ...
 
 
 class Catalog(Protocol):
-    """One vault's catalog: the truth about its tables, instances, processes and locks."""
+    """One vault's catalog, the source of truth about its tables, instances, processes and locks."""
 
     is_newest: bool
     """Whether catalog and marker are known to have the newest format."""
@@ -801,12 +801,12 @@ class Catalog(Protocol):
 
     @property
     def processes(self) -> Processes:
-        """Processes, to be read."""
+        """Read access to processes."""
         ...
 
     @property
     def transitions(self) -> Transitions:
-        """Processes, to be changed."""
+        """Write access to processes."""
         ...
 
     @property
@@ -815,34 +815,34 @@ class Catalog(Protocol):
         ...
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Let all reads of this thread inside the block see one state; its own writes meanwhile are not in it."""
+        """Make all reads of this thread in the block see one snapshot, without its own later writes."""
         ...
 
     def create(self, vault_id: str, created_at: str) -> str:
-        """Create an empty catalog; no-op where one exists. Return the id of the vault that it belongs to."""
+        """Create an empty catalog, a no-op if one exists; return the id of its vault."""
         ...
 
     def identity(self) -> tuple[int, str | None]:
-        """Return the format of the catalog and the id of its vault, which format 1 does not hold."""
+        """Return the format of the catalog and the id of its vault, which format 1 lacks."""
         ...
 
     def migrate(self, vault_id: str, created_at: str, check: Callable[[Sequence[ProcessRecord]], None]) -> None:
-        """Bring an older catalog to the newest format; no-op for one that has it.
+        """Migrate an older catalog to the newest format; a no-op if it has that format.
 
-        `check` is given the unfinished processes inside the transaction, and raises if one of them is in the way.
+        `check` gets the unfinished processes inside the transaction, and raises if one of them blocks the migration.
         """
         ...
 
     def record_imported(self, imported: Imported) -> None:
-        """Put the content of another catalog into this one, which is empty."""
+        """Copy the content of another catalog into this empty one."""
         ...
 
     def faults(self) -> list[str]:
-        """Return the problems that the database itself finds."""
+        """Return the problems found by the database's own checks."""
         ...
 
     def backup(self, target: Path) -> None:
-        """Write a copy of the catalog, as it is at this moment, to a file."""
+        """Write a copy of the catalog's current state to a file."""
         ...
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The values that reading methods return; the modules of `display` show them."""
+"""Return values of reading methods, which the modules of `display` show."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ class ProcessInfo:
     """A process, ended or not."""
 
     process_id: str
-    """Its id, given by the user or made up."""
+    """Its id, given by the user or generated."""
     operation: str
     """The name of the method that was called."""
     author: str
     """The author that called it."""
     table_name: str
-    """The table that it is about; empty if it is about none."""
+    """The table that it concerns; empty if none."""
     instance_id: str
-    """The instance that it is about; empty if it is about none."""
+    """The instance that it concerns; empty if none."""
     arguments: JsonObject
     """As recorded at its start; frames and texts by their content's digest."""
     parent_id: str | None
@@ -90,11 +90,11 @@ class ProcessInfo:
     progress: Mapping[str, BuilderProgress]
     """By builder, in the order in which they run."""
     hint: str
-    """How to resume and stop it, when it is paused."""
+    """Ways to resume and stop it while it is paused."""
     remedies: tuple[Remedy, ...] = ()
-    """The same as values; of a running process, how to stop it."""
+    """The same as values; for a running process, ways to stop it."""
     usage: Mapping[str, float] = field(default_factory=dict)
-    """Calls, where they are counted, and the amounts that they reported, summed over its builders."""
+    """Counted calls and the amounts that they reported, summed over its builders."""
     waiting: str = ""
     """The service that its calls wait for, the limit, and for how long; empty if they wait for none."""
 
@@ -106,7 +106,7 @@ class ProcessInfo:
 
     @property
     def error_line(self) -> str:
-        """The error as it is shown in one line, empty if there is none."""
+        """The error in one line; empty if there is none."""
         if self.error is None:
             return ""
         return in_line(f"{self.error.type.rpartition('.')[2]}: {self.error.message}".removesuffix(": "))
@@ -117,7 +117,7 @@ class TagInfo:
     """A tag of one table."""
 
     tag: str
-    """As it was written; case does not count."""
+    """The tag as written; case is ignored."""
     table_name: str
     """The table."""
     instance_id: str
@@ -134,18 +134,18 @@ class TagInfo:
 
 @dataclass(frozen=True)
 class BuilderPlan:
-    """The plan of one builder; counts are `None` where an earlier builder has to run first."""
+    """The plan of one builder; counts are `None` if an earlier builder must run first."""
 
     total: int | None
-    """Rows that it has."""
+    """Number of rows."""
     reused: int | None
-    """Rows that it would take over from the origin."""
+    """Rows that it would reuse from the origin."""
     computed: int | None
-    """Rows for which, or to make which, its function would be called."""
+    """Rows that its function would compute or make."""
     reasons: tuple[str, ...]
-    """Why rows are computed, and why something is not known."""
+    """Reasons for computing rows, and for unknown counts."""
     usage: Mapping[str, float] = field(default_factory=dict)
-    """Expected use of its calls, by the mean of the origin's; empty where that is not known."""
+    """Expected usage of its calls, by the mean of the origin's; empty if unknown."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -169,7 +169,7 @@ class TableStatus:
     state: str
     """`running`, `paused`, `never`, `pending`, `external`, `stale`, `unknown` or `fresh`."""
     reasons: tuple[str, ...]
-    """Why, in sentences."""
+    """Reasons, in sentences."""
     instance_id: str
     """Its newest active instance; empty if it has none."""
     inputs: tuple[str, ...]
@@ -193,17 +193,17 @@ class RefreshStep:
     version: str
     """Its version."""
     action: str
-    """`execute`; `look`, where only running can tell whether there is something to do; or `skip`."""
+    """`execute`, `skip`, or `look` if only running can tell whether there is anything to do."""
     reasons: tuple[str, ...]
-    """Why, in sentences."""
+    """Reasons, in sentences."""
     after: tuple[str, ...]
     """The tables whose steps come before, because this one reads them."""
     computed: int | None
-    """Rows to compute, summed over builders; `None` where an IndexBuilder or a step before has to run first."""
+    """Rows to compute, summed over builders; `None` if an IndexBuilder or an earlier step must run first."""
     reused: int | None
-    """Rows to take over, summed likewise; an IndexBuilder that always runs counts in neither."""
+    """Rows to reuse, summed likewise; an IndexBuilder that always runs counts in neither."""
     usage: Mapping[str, float] = field(default_factory=dict)
-    """Expected use of the calls, summed likewise; empty where it is not known."""
+    """Expected usage of the calls, summed likewise; empty if unknown."""
 
     @property
     def text(self) -> str:
@@ -227,10 +227,10 @@ class RefreshPlan:
 
 @dataclass(frozen=True)
 class FilePlan:
-    """A file of a vault as a definitions file says it should be."""
+    """A file of a vault as specified by a definitions file."""
 
     path: str
-    """From the vault's folder on."""
+    """Relative to the vault's folder."""
     state: str
     """`new`, `same`, `changed`, `removed` or `edited since`."""
     diff: str
@@ -239,7 +239,7 @@ class FilePlan:
 
 @dataclass(frozen=True, repr=False)
 class ApplyPlan:
-    """What `apply` would do."""
+    """The effects of `apply`."""
 
     files: tuple[FilePlan, ...]
     """Code modules, then builders by table."""
@@ -262,7 +262,7 @@ class Problem:
     kind: str
     """The kind of problem, in one or two words."""
     path: str
-    """The file or folder, from the vault's folder on."""
+    """The file or folder, relative to the vault's folder."""
     detail: str
     """A description of the problem."""
 
@@ -274,9 +274,9 @@ class VerifyReport:
     ok: bool
     """Whether there are no problems."""
     problems: tuple[Problem, ...]
-    """All that were found."""
+    """All problems found."""
     checked: int
-    """How many files and folders were checked."""
+    """Number of checked files and folders."""
 
     def __repr__(self) -> str:
         return report_text(self)
@@ -292,9 +292,9 @@ class CodeVersion:
     version: str
     """Digest of the builder and of all code that its function reaches."""
     rows: int | None
-    """How many rows; `None` where that was not recorded row by row."""
+    """Number of rows; `None` if it was not recorded by row."""
     ranges: tuple[tuple[int, int], ...]
-    """Positions of the rows, as first and last of each run of them."""
+    """Positions of the rows, as the first and last of each run."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -304,13 +304,13 @@ class LineageStep:
     table_name: str
     """The table's name today."""
     instance_id: str
-    """The instance that the column is of."""
+    """The instance of the column."""
     column: str
-    """`*` where any column may have been read."""
+    """`*` if any column may have been read."""
     builder: str
-    """Empty for a column that was written from outside."""
+    """Empty for an externally written column."""
     function: str
-    """`module.function`; empty for a column that was written from outside."""
+    """`module.function`; empty for an externally written column."""
     arguments: dict[str, Any]
     """As written in the builder, without untracked ones."""
     code_versions: tuple[CodeVersion, ...]
@@ -318,7 +318,7 @@ class LineageStep:
     computed: int | None
     """Rows that the process computed."""
     reused: int | None
-    """Rows that were taken over from an origin."""
+    """Rows reused from an origin."""
     process_id: str
     """The process that made it."""
     author: str
@@ -328,7 +328,7 @@ class LineageStep:
     success: bool
     """Whether its instance is complete; one that was stopped with `materialize=True` is not."""
     deleted: bool
-    """Whether its instance was deleted since; the facts come from its archived metadata."""
+    """Whether its instance was deleted; the facts then come from archived metadata."""
     imported_from: str = ""
     """Id of the vault that its instance was imported from; empty if it was made here."""
     inputs: tuple[LineageStep, ...] = ()
@@ -340,7 +340,7 @@ class LineageStep:
 
     @property
     def name(self) -> str:
-        """The column as a reference writes it."""
+        """The column in the notation of references."""
         return f"{self.table_name}({self.instance_id}).{self.column}"
 
     def __repr__(self) -> str:
@@ -354,7 +354,7 @@ class Lineage:
     table_name: str
     """The table's name today."""
     instance_id: str
-    """The instance that was asked for, or the newest."""
+    """The requested instance, or the newest."""
     columns: tuple[LineageStep, ...]
     """Each column with its `inputs` and its `used_by`."""
 
@@ -364,7 +364,7 @@ class Lineage:
         return tuple(dict.fromkeys(user for step in self.columns for user in step.used_by))
 
     def to_dict(self) -> JsonObject:
-        """Return everything as plain JSON data, in which each step is written once and named by its key.
+        """Return everything as plain JSON data, with each step written once and named by its key.
 
         A step has the keys of its `inputs`, its `origin` and its `used_by`, where it has any and they were followed:
         `inputs` and `origin` upwards from the columns, `used_by` downwards.
@@ -372,7 +372,7 @@ class Lineage:
         return lineage_graph(self)
 
     def tree(self) -> Tree:
-        """Return the same as `to_dict` as a tree for a terminal."""
+        """Return the content of `to_dict` as a tree for a terminal."""
         return lineage_tree(self)
 
     def __repr__(self) -> str:
@@ -384,7 +384,7 @@ class Lineage:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """How many rows two instances share, and how many not."""
+    """Counts of the shared and differing rows of two instances."""
 
     added: int
     """Rows of the second instance only."""
@@ -403,7 +403,7 @@ class ColumnDiff:
     """The changes of one column."""
 
     status: str
-    """`same`, `changed`, `added`, `removed`, or `retyped` where the dtype is another one."""
+    """`same`, `changed`, `added`, `removed`, or `retyped` if the dtype differs."""
     changed: int
     """Changed cells in rows of both instances."""
     recomputed_same: int
@@ -451,7 +451,7 @@ class ChangedCell:
     after: Any
     """Its value after, likewise."""
     cause: str | None
-    """Why it differs, such as `arguments: answer`; `None` if causes were not asked for."""
+    """Cause of the difference, such as `arguments: answer`; `None` if causes were not requested."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -467,7 +467,7 @@ class InstanceDiff:
     after_id: str
     """The second instance."""
     key: tuple[str, ...]
-    """The columns by which rows were matched; empty where they were matched by position."""
+    """The columns by which rows were matched; empty if they were matched by position."""
     rows: RowCounts
     """Rows that were added, removed and changed."""
     columns: Mapping[str, ColumnDiff]
@@ -477,11 +477,11 @@ class InstanceDiff:
     examples: tuple[ChangedCell, ...]
     """The first changed cells."""
     read_frame: Callable[[str, int | None, str], Any] = field(compare=False)
-    """Reads what `frame` returns."""
+    """Reads the result of `frame`."""
 
     @property
     def differs(self) -> bool:
-        """Whether a row, a cell or a dtype differs, or a column; a changed definition alone does not count."""
+        """Whether a row, cell, dtype or column differs; a changed definition alone does not count."""
         rows = self.rows
         return bool(rows.added or rows.removed or rows.changed) or any(
             item.status != "same" for item in self.columns.values()
@@ -497,14 +497,14 @@ class InstanceDiff:
             `column`, `before`, `after`, `cause`. `added`, `removed`: the whole rows. `changed`: the rows with a changed
             cell, with the key, and `NAME.before` and `NAME.after` for each compared column.
         rows
-            Maximum number.
+            Maximum number of rows.
         format
             `pandas`, `arrow` or `polars`.
 
         Raises
         ------
         TVArgumentError
-            If there is no such kind or format.
+            If the kind or format is unknown.
         TVTableError
             If an instance was deleted meanwhile.
         """
@@ -528,11 +528,11 @@ class GcItem:
     what: str
     """`instance`, `leftover` or `worker log`."""
     instance_id: str
-    """The id of the instance; of a file its path, from the vault's folder on."""
+    """The id of the instance, or the path of a file relative to the vault's folder."""
     reasons: tuple[str, ...]
-    """Why it is kept or removed."""
+    """Reasons for keeping or removing it."""
     bytes: int
-    """The space that the disk gets back; 0 if it is kept."""
+    """Freed disk space in bytes; 0 if it is kept."""
     row_id: int | None = field(repr=False)
     """Number of the instance in the catalog."""
 
@@ -562,7 +562,7 @@ class GcPlan:
     other: tuple[GcItem, ...]
     """Leftovers of crashes, and worker logs."""
     bytes: int
-    """The space that the disk gets back; a file counts only if all of its hard links go."""
+    """Freed disk space in bytes; a file counts only if all its hard links are removed."""
     keep_inputs: bool
     """Whether inputs of instances that stay are kept."""
     logs_before: str
@@ -583,7 +583,7 @@ class GcPlan:
 
 
 class ComputedIn(NamedTuple):
-    """Where a cell was computed."""
+    """The instance and process that computed a cell."""
 
     instance_id: str
     """The instance."""
@@ -597,12 +597,12 @@ class ComputedIn(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CellTrace:
-    """One cell: where its value comes from."""
+    """The origin of one cell's value."""
 
     table_name: str
     """The table."""
     instance_id: str
-    """The instance that was asked for."""
+    """The requested instance."""
     column: str
     """The column."""
     key: Mapping[str, Any]
@@ -624,11 +624,11 @@ class CellTrace:
     computed_in: ComputedIn | None
     """The instance in which the function ran for it; `None` if it did not."""
     arguments: dict[str, Any] | None
-    """The arguments of the call, resolved again; `None` where something that they read is gone."""
+    """The arguments of the call, resolved again; `None` if one of their inputs no longer exists."""
     inputs: tuple[LineageStep, ...]
     """The columns that its column was computed from."""
     reused_through: tuple[str, ...]
-    """The instances between the one that computed it and the one asked for, newest first, without either."""
+    """The instances between the computing and the requested one, newest first, excluding both."""
     notes: tuple[str, ...]
     """Sentences about missing or unusual facts."""
 
@@ -652,15 +652,15 @@ class Overview:
     author: str
     """The author that opened it."""
     table_count: int
-    """How many tables it has."""
+    """Number of tables."""
     tables: tuple[tuple[TableRecord, InstanceRecord | None], ...]
     """The newest tables, each with its newest materialized instance."""
     processes: tuple[ProcessInfo, ...]
-    """The active ones."""
+    """The active processes."""
 
     @property
     def hidden_tables(self) -> int:
-        """How many older tables are not among `tables`."""
+        """Number of older tables that are not among `tables`."""
         return self.table_count - len(self.tables)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""The public surface: arguments checked by their annotations, and errors that end at the caller's frame."""
+"""The public surface, with arguments checked by annotations and errors that end at the caller's frame."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _OWN_FOLDERS = tuple(
 def public_class(cls: Class) -> Class:
     """Check the arguments of a class's public methods, and of its constructor, by their annotations.
 
-    A method that has two names stays one method.
+    A method with two names stays one method.
     """
     checked: dict[FunctionType, Callable[..., object]] = {}
     for name, member in list(vars(cls).items()):
@@ -54,8 +54,8 @@ def public_class(cls: Class) -> Class:
 def public(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Check a public function's arguments by their annotations before it is called.
 
-    An argument of the wrong type is a `TVArgumentError` that names argument and type. NumPy's scalars count as the
-    Python values that they are. An error about the call or a builder file reaches the caller without the frames and
+    An argument of the wrong type is a `TVArgumentError` that names argument and type. NumPy scalars count as the equal
+    Python values. An error about the call or a builder file reaches the caller without the frames and
     causes inside TableVault.
     """
     signature = inspect.signature(function)
@@ -66,7 +66,7 @@ def public(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
         try:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
-            # Wrongly many or unknown arguments: Python's own error says so best.
+            # For a wrong number of arguments or unknown ones, Python's own error is best.
             return function(*args, **kwargs)
         try:
             for name, value in bound.arguments.items():
@@ -81,7 +81,7 @@ def public(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
 
 
 def _checked(function: FunctionType, name: str, value: object) -> object:
-    """Return an argument in its annotated type; raise `TVArgumentError` if it is of another."""
+    """Return an argument in its annotated type; raises `TVArgumentError` if it has another."""
     expected = _annotations(function).get(name, Any)
     value = _plain(expected, value)
     misfit = _misfit(expected, value, name)
@@ -99,7 +99,7 @@ def _annotations(function: FunctionType) -> dict[str, Any]:
 
 
 def _plain(expected: Any, value: object) -> object:
-    """Return NumPy's scalars, arrays and enums of text as the Python values that they stand for."""
+    """Convert NumPy scalars and arrays, and text enums, to Python values."""
     if expected is Any:
         return value
     if isinstance(value, str):
@@ -111,7 +111,7 @@ def _plain(expected: Any, value: object) -> object:
 
 
 class _Misfit(NamedTuple):
-    """A value that is not of the type that an annotation asks for."""
+    """A value that does not have its annotated type."""
 
     place: str
     """The argument, and the key or position in it."""
@@ -124,7 +124,7 @@ def _misfit(expected: Any, value: object, place: str) -> _Misfit | None:
     origin, inner = get_origin(expected), get_args(expected)
     if origin in (Union, UnionType):
         found = [_misfit(kind, value, place) for kind in inner]
-        # A list with one wrong item is told by that item.
+        # For a list with one wrong item, report the item.
         deeper = [misfit for misfit in found if misfit is not None and misfit.place != place]
         return None if None in found else next(iter(deeper), _Misfit(place, expected, value))
     items: Iterable[_Misfit | None]
@@ -151,7 +151,7 @@ def _is_instance(expected: Any, value: object) -> bool:
     if expected is None or expected is NoneType:
         return value is None
     if get_origin(expected) is Literal:
-        # Which texts there are is the function's to say, with the nearest one.
+        # The function itself rejects unknown texts, with the nearest known one.
         return isinstance(value, type(get_args(expected)[0]))
     if expected is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
@@ -174,7 +174,7 @@ def _sentence(function: FunctionType, name: str, misfit: _Misfit) -> str:
 
 
 def _words(expected: Any) -> str:
-    """Return a type as a sentence names it."""
+    """Return the name of a type in a sentence."""
     origin, inner = get_origin(expected), get_args(expected)
     if origin in (Union, UnionType):
         *others, last = [_words(kind) for kind in inner]
@@ -191,7 +191,7 @@ def _words(expected: Any) -> str:
 
 
 def _described(value: object) -> str:
-    """Return a description of a value; never its own text, which may fail or be large."""
+    """Return a description of a value without its own text, which may fail or be large."""
     if value is None or isinstance(value, bool):
         return str(value)
     name = getattr(value, "__name__", None)
@@ -201,7 +201,7 @@ def _described(value: object) -> str:
 
 
 def _passed_user_code(traceback: TracebackType | None) -> bool:
-    """Return whether an error was raised in a function that TableVault called: then its frames are the user's."""
+    """Return whether an error passed through user code that TableVault called, whose frames must be kept."""
     while traceback is not None:
         if not traceback.tb_frame.f_code.co_filename.startswith((*_OWN_FOLDERS, "<")):
             return True

@@ -1,4 +1,4 @@
-"""TableVault: turns a method call into an operation or a query, and what comes back into a return value."""
+"""The class TableVault, which turns method calls into operations and queries."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ _logger = logging.getLogger("tablevault")
 
 @public_class
 class TableVault:
-    """A vault: a folder of tables, each a series of immutable instances, and everything that was done to them.
+    """A vault, which is a folder of tables, each a series of immutable instances with its history.
 
-    Every writing method is one operation that happens whole or not at all, and returns its process id. Given a
-    `process_id`, an error or an interrupt pauses it instead of reverting it: it keeps its locks and what it has
-    computed, and the same call with the same id goes on after the last finished row, from any interpreter.
+    Every writing method is one atomic operation and returns its process id. Given a `process_id`, an error or an
+    interrupt pauses it instead of reverting it: it keeps its locks and computed rows, and the same call with the same
+    id continues after the last finished row, from any interpreter.
 
     Parameters
     ----------
@@ -76,22 +76,22 @@ class TableVault:
     author
         The author that operations are recorded under; the system user's name if empty.
     description
-        Of a new vault.
+        Description of a new vault.
     create
-        Make a new vault; the folder has to be empty or missing.
+        Create a new vault; the folder must be empty or missing.
     restart
-        Assume a crash: take up every active process that has no live owner (see `restart_report`).
+        Resume or recover every active process without a live owner, as after a crash (see `restart_report`).
     verbose
         Log each operation with `logging`, logger `tablevault`.
     parent_id
         The process inside whose function this vault is opened; its operations become children of it.
     lock_timeout
-        Seconds that an operation waits for a live process that is in its way.
+        Seconds that an operation waits for locks of running processes.
     catalog_url
         URL of the catalog, as `sqlite:////folder/catalog.db`, which the vault remembers; by default a SQLite file in
         the vault. Databases other than SQLite are refused.
     exist_ok
-        With `create`: open the vault if there is one. Of several interpreters that do so at once, one makes it.
+        With `create`, open the vault if it exists. Of several concurrent interpreters, one creates it.
     ray
         The cluster on which builders with `executor: ray` run: a mapping with any of `address` (by default
         `RAY_ADDRESS`, or else a cluster of its own on this machine), `runtime_env`, and `forward_env`, a list of
@@ -138,18 +138,18 @@ class TableVault:
         self._sql_reader: Sql | None = None
         self._processes = ProcessReader(self._context, self._engine.recovery.recover)
         self.restart_report: dict[str, str] = {}
-        """What became of each active process when this vault was opened with `restart=True`."""
+        """Outcome of each active process when this vault was opened with `restart=True`."""
         if restart:
             self.restart_report = {name: in_report(outcome) for name, outcome in self._engine.restart().items()}
         self._engine.recovery.recover_all()
 
     def __reduce__(self) -> tuple[Callable[[], TableVault], tuple[()]]:
-        """Let a copy, also one in another interpreter, open the vault anew: connections and locks do not travel."""
+        """Make a copy, even in another interpreter, reopen the vault; connections and locks are not copied."""
         return partial(TableVault, self.db_dir, verbose=self._verbose, **asdict(self._settings)), ()
 
     @cached_property
     def _queries(self) -> Queries:
-        from tablevault.reading.queries import Queries  # With Arrow, which a listing of processes does without.
+        from tablevault.reading.queries import Queries  # Imports Arrow, which a listing of processes avoids.
 
         return Queries(self._context)
 
@@ -175,24 +175,24 @@ class TableVault:
         *,
         exist_ok: bool = False,
     ) -> str:
-        """Make a table without instances.
+        """Create a table without instances.
 
         Parameters
         ----------
         table_name
             ASCII letters, digits, `-`, `_`; unique regardless of case.
         allow_multiple_artifacts
-            Whether each instance keeps artifacts of its own; if not, the table has one set of them, that of its
-            newest successful instance.
+            Whether each instance keeps its own artifacts; otherwise the table has one set, that of its newest
+            successful instance.
         has_side_effects
-            Whether executing an instance changes something outside the vault: then only one execution runs at a time,
+            Whether executing an instance changes something outside the vault. If so, only one execution runs at a time,
             readers are blocked meanwhile, and older instances become inactive.
         description
             Free text.
         process_id
-            To pause instead of revert on errors.
+            Id of the process; if given, errors pause it instead of reverting it.
         exist_ok
-            Change nothing if there is such a table with the same `allow_multiple_artifacts` and `has_side_effects`.
+            Change nothing if the table exists with the same `allow_multiple_artifacts` and `has_side_effects`.
 
         Raises
         ------
@@ -207,11 +207,11 @@ class TableVault:
     make_table = create_table
 
     def rename_table(self, new_table_name: str, table_name: str, process_id: str = "") -> str:
-        """Give a table another name; its instances, their ids and their lineage stay."""
+        """Rename a table; its instances, their ids and their lineage are unchanged."""
         return self._run(operations.RenameTable(new_table_name, table_name), process_id)
 
     def delete_table(self, table_name: str, process_id: str = "") -> str:
-        """Remove a table: frames and artifacts go, metadata stays in `metadata/ARCHIVED_TRASH`."""
+        """Delete a table with its frames and artifacts; metadata stays in `metadata/ARCHIVED_TRASH`."""
         return self._run(operations.DeleteTable(table_name), process_id)
 
     def write(
@@ -227,9 +227,9 @@ class TableVault:
         skip_unchanged: bool = True,
         process_id: str = "",
     ) -> str:
-        """Make a frame the newest instance of a table, in one operation; a missing table is made with it.
+        """Write a frame as the newest instance of a table, which is created if missing, in one operation.
 
-        A temporary instance of the version is left alone.
+        A temporary instance of the version is unchanged.
 
         Parameters
         ----------
@@ -240,7 +240,7 @@ class TableVault:
         version
             The version of the instance.
         primary_key
-            Columns whose values are not null and differ from row to row; checked and recorded.
+            Columns whose values are unique and not null; checked and recorded.
         dtypes
             Column -> dtype, as in builder files; other columns keep their own.
         dependencies
@@ -250,12 +250,12 @@ class TableVault:
         skip_unchanged
             Make no instance if the newest one of the version has the same rows, types and primary key.
         process_id
-            To pause instead of revert on errors.
+            Id of the process; if given, errors pause it instead of reverting it.
 
         Raises
         ------
         TVTableError
-            If a column's name or a value is wrong, or the primary key is null or not unique; names column and row.
+            If a column's name or a value is invalid, or the primary key is null or not unique; names column and row.
 
         Examples
         --------
@@ -281,7 +281,7 @@ class TableVault:
         process_id: str = "",
         description: str = "",
     ) -> str:
-        """Make a temporary instance of a table, to be filled by its builders or by `write_instance`.
+        """Create a temporary instance of a table, to be filled by its builders or by `write_instance`.
 
         Parameters
         ----------
@@ -292,11 +292,11 @@ class TableVault:
         external_edit
             The frame will come from `write_instance`.
         copy
-            Take the newest active instance of this version as the origin, else the newest of any, if there is one.
+            Use the newest active instance of this version as the origin, or else the newest of any version, if any.
         builders
             Names of builders (templates are written), or name -> YAML text.
         process_id
-            To pause instead of revert on errors.
+            Id of the process; if given, errors pause it instead of reverting it.
         description
             Free text.
         """
@@ -328,12 +328,12 @@ class TableVault:
         dtypes
             Column -> dtype, as in builder files; other columns keep their own.
         process_id
-            To pause instead of revert on errors.
+            Id of the process; if given, errors pause it instead of reverting it.
 
         Raises
         ------
         TVTableError
-            If a column's name or a value is wrong; names column and row.
+            If a column's name or a value is invalid; names column and row.
         TVArtifactError
             If named and existing artifacts do not agree.
         """
@@ -360,34 +360,34 @@ class TableVault:
         table_name, version
             The instance.
         force_execute
-            Compute everything, reuse nothing.
+            Compute all cells without reusing any.
         process_id
-            To pause instead of revert on errors: the same call with the same id goes on after the last finished row.
+            Id of the process; if given, errors pause it, and the same call continues after the last finished row.
         background
-            Return as soon as everything is checked, and let a detached worker run it (see `wait_process`).
+            Return after all checks, and let a detached worker run it (see `wait_process`).
         reuse_partial
             Reuse the computed cells of an execution that was reverted.
         policies
-            Policy fields that replace those of the builder files: the name of a builder, or `*` for all, to a mapping
-            of fields, such as ``{"answer": {"on_error": "collect", "retry": 3}}``. Given again when a paused process is
-            resumed, they replace the earlier ones for the rest of the run.
+            Policy fields that replace those of the builder files, from the name of a builder, or `*` for all, to a
+            mapping of fields, such as ``{"answer": {"on_error": "collect", "retry": 3}}``. Given again when a paused
+            process is resumed, they replace the earlier ones for the rest of the run.
         budget
-            The most that all calls of the process may use, in all attempts together: `calls`, or amounts that functions
-            report, such as ``{"calls": 1000, "cost": 5}``. Once it is spent, the run ends with `BudgetSpent`. Given
+            Limits of the usage of all calls in all attempts of the process: `calls`, or amounts that functions report,
+            such as ``{"calls": 1000, "cost": 5}``. Once it is spent, the run ends with `BudgetSpent`. Given
             again when a paused process is resumed, it replaces the earlier one.
         skip_unchanged
-            Make no instance if the newest one of the version is the origin and would not change: the same rows, all
-            other cells taken over, the same builders. The temporary instance is removed, and the process is about the
-            origin then.
+            Make no instance if the newest one of the version is the origin and would not change: the same rows and
+            builders, and all other cells reused. The temporary instance is then removed, and the process refers to the
+            origin.
 
         Raises
         ------
         TVArgumentError
-            If `policies` names a builder that does not exist, or a field that is wrong or has no meaning there.
+            If `policies` names a builder that does not exist, or an invalid or meaningless field.
         TVBuilderError, TableReferenceError
-            If a builder is wrong; before any function runs.
+            If a builder is invalid; before any function runs.
         Exception
-            Whatever a function raises, as it is, with a note that says what became of the process.
+            Any exception of a function, unchanged, with a note on the outcome of the process.
         """
         operation = operations.ExecuteInstance(
             table_name, version, force_execute, reuse_partial, skip_unchanged, policies, budget
@@ -405,10 +405,10 @@ class TableVault:
         policies: Mapping[str, Mapping[str, Any]] | None = None,
         budget: Mapping[str, float] | None = None,
     ) -> str:
-        """Compute the failed, skipped and missing rows of a materialized instance, into a new one of its version.
+        """Compute the failed, skipped and missing rows of a materialized instance into a new one.
 
-        Rows, builders and inputs are those of the instance; the code is as it is now. In later builders, rows whose
-        arguments change by that are computed again. All other cells are taken over, even if their code has changed.
+        Version, rows, builders and inputs are those of the instance; the code is the current one. Later builders
+        recompute rows whose arguments change as a result. All other cells are reused, even if their code has changed.
         If there is nothing to retry, it warns and makes no instance.
 
         Parameters
@@ -416,21 +416,20 @@ class TableVault:
         table_name, instance_id, version
             The instance; without an id, the newest of the version.
         process_id
-            To pause instead of revert on errors: the same call with the same id goes on after the last finished row.
+            Id of the process; if given, errors pause it, and the same call continues after the last finished row.
         background
-            Return as soon as everything is checked, and let a detached worker run it (see `wait_process`).
+            Return after all checks, and let a detached worker run it (see `wait_process`).
         policies, budget
-            Policy fields that replace those of the builder files, and the most that calls may use, as for
-            `execute_instance`.
+            Policy fields that replace those of the builder files, and limits of usage, as for `execute_instance`.
 
         Raises
         ------
         TVTableError
-            If an instance that the builders had read was deleted; before any function runs.
+            If an input of the instance was deleted; before any function runs.
         TVBuilderError, TableReferenceError
-            If a builder does not fit the code as it is now; before any function runs.
+            If a builder does not fit the current code; before any function runs.
         Exception
-            Whatever a function raises, as it is, with a note that says what became of the process.
+            Any exception of a function, unchanged, with a note on the outcome of the process.
         """
         return self._run(
             operations.RetryFailed(table_name, instance_id, version, policies, budget), process_id, background
@@ -444,7 +443,7 @@ class TableVault:
         *,
         run_index: bool = False,
     ) -> InstancePlan:
-        """Say what `execute_instance` would do; runs no function, but the IndexBuilder's with `run_index`."""
+        """Return the plan of `execute_instance`; runs no function except the IndexBuilder's with `run_index`."""
         from tablevault.freshness.planning import plan_execution
 
         return plan_execution(self._context, operations.ExecuteInstance(table_name, version, force_execute), run_index)
@@ -456,10 +455,10 @@ class TableVault:
         version: str = names.DEFAULT_VERSION,
         run_index: bool = False,
     ) -> dict[str, TableStatus]:
-        """Say of tables whether they are up to date with their builders, their code and the tables that they read.
+        """Return whether tables are up to date with their builders, code and input tables.
 
-        Nothing is written, locked or recorded. A table is never called fresh by guess: where only running an
-        IndexBuilder can tell, it is `unknown`.
+        Nothing is written, locked or recorded. A table is never assumed to be fresh: if only running an IndexBuilder
+        can tell, it is `unknown`.
 
         Parameters
         ----------
@@ -468,12 +467,12 @@ class TableVault:
         version
             The version.
         run_index
-            Run IndexBuilders that read outside the vault, into nowhere, to tell fresh from stale.
+            Run IndexBuilders that read outside the vault, discarding their results, to tell fresh from stale.
 
         Raises
         ------
         TVArgumentError
-            If there is no table of a name.
+            If a table does not exist.
         TVBuilderError
             If tables read one another in a cycle.
         """
@@ -491,7 +490,7 @@ class TableVault:
         downstream: bool = False,
         run_index: bool = False,
     ) -> RefreshPlan:
-        """Say what `refresh` would do, in the order of execution, after the checks that it makes before any function.
+        """Return the plan of `refresh` in order of execution, after the checks that it makes before any function.
 
         Parameters
         ----------
@@ -500,21 +499,21 @@ class TableVault:
         version
             The version.
         upstream
-            Also the tables that these read, directly or through others.
+            Include the tables that these read, directly or indirectly.
         downstream
-            Also the tables that read these, directly or through others.
+            Include the tables that read these, directly or indirectly.
         run_index
-            Run IndexBuilders that read outside the vault, into nowhere, to tell fresh from stale.
+            Run IndexBuilders that read outside the vault, discarding their results, to tell fresh from stale.
 
         Raises
         ------
         TVArgumentError
-            If there is no table of a name, a table has neither an instance nor builders, or a step reads a table with
+            If a table does not exist or has neither an instance nor builders, or a step reads a table with
             side effects that is neither up to date nor named.
         TVBuilderError, TableReferenceError
-            If tables read one another in a cycle, or the builders of a step are wrong.
+            If tables read one another in a cycle, or the builders of a step are invalid.
         TVLockError
-            If a paused process is in the way of a step.
+            If a paused process blocks a step.
         """
         from tablevault.freshness.status import named_tables
         from tablevault.freshness.steps import Selection, plan_refresh
@@ -524,7 +523,7 @@ class TableVault:
         return plan_refresh(self._context, Selection(checked, named, upstream, downstream), run_index)
 
     def delete_instance(self, instance_id: str, table_name: str, process_id: str = "") -> str:
-        """Remove an instance: its frame and artifacts go, its metadata stays archived."""
+        """Delete an instance with its frame and artifacts; its metadata stays archived."""
         return self._run(operations.DeleteInstance(instance_id, table_name), process_id)
 
     def refresh(
@@ -542,8 +541,8 @@ class TableVault:
     ) -> str:
         """Execute the tables that are not up to date, each after the tables that it reads.
 
-        Each table is a process of its own, `<process id>.<table>`: an `execute_instance` with `skip_unchanged` and
-        `reuse_partial`. Where a table is recomputed to equal values, the tables that read it are not executed.
+        Each table is a child process `<process id>.<table>`, an `execute_instance` with `skip_unchanged` and
+        `reuse_partial`. If a table is recomputed to equal values, the tables that read it are not executed.
 
         Parameters
         ----------
@@ -553,32 +552,32 @@ class TableVault:
         version
             The version of the tables.
         upstream
-            Also refresh the tables that these read, directly or through others.
+            Also refresh the tables that these read, directly or indirectly.
         downstream
-            Also refresh the tables that read these, directly or through others.
+            Also refresh the tables that read these, directly or indirectly.
         keep_going
             After a failure, first finish the tables that do not depend on it.
         process_id
-            To pause instead of revert on errors: the same call with the same id goes on, with the tables that are left.
+            Id of the process; if given, errors pause it, and the same call continues with the remaining tables.
         background
-            Return as soon as everything is checked, and let a detached worker run it (see `wait_process`).
+            Return after all checks, and let a detached worker run it (see `wait_process`).
         policies
             Policy fields that replace those of the builder files, as for `execute_instance`; also for `table.builder`,
-            which comes before `builder`, which comes before `*`.
+            which takes precedence over `builder`, and that over `*`.
         budget
-            The most that the calls of all tables may use together, as for `execute_instance`.
+            Limits of the usage of all tables together, as for `execute_instance`.
 
         Raises
         ------
         TVBuilderError, TableReferenceError
-            If a builder is wrong, or tables read one another in a cycle; before any function runs.
+            If a builder is invalid, or tables read one another in a cycle; before any function runs.
         TVArgumentError
             If a table has neither an instance nor builders; if a table with side effects is needed and not named; if
             `policies` matches no builder.
         TVLockError
-            If a paused process is in the way.
+            If a paused process blocks the refresh.
         Exception
-            Whatever a function raises, as it is, with a note that says what became of the process.
+            Any exception of a function, unchanged, with a note on the outcome of the process.
 
         Examples
         --------
@@ -603,7 +602,7 @@ class TableVault:
     ) -> str:
         """Write the builders and code modules of a definitions file, and make its tables, in one operation.
 
-        The file is run once, in this interpreter. Builders and modules written by hand stay as they are.
+        The file is run once, in this interpreter. Builders and modules written by hand are unchanged.
 
         Parameters
         ----------
@@ -614,7 +613,7 @@ class TableVault:
         overwrite
             Replace files that were edited since they were applied.
         process_id
-            To pause instead of revert on errors.
+            Id of the process; if given, errors pause it instead of reverting it.
 
         Raises
         ------
@@ -622,7 +621,7 @@ class TableVault:
             If a file was edited since it was applied, with the difference; if there is no such source, or a table
             exists with other flags.
         TVBuilderError, TableReferenceError
-            If a definition is wrong; names file and line.
+            If a definition is invalid; names file and line.
         Exception
             An exception of the file itself, unchanged; nothing is recorded.
 
@@ -636,7 +635,7 @@ class TableVault:
     def plan_apply(
         self, source: str | Path, *, version: str = names.DEFAULT_VERSION, overwrite: bool = False
     ) -> ApplyPlan:
-        """Say what `apply` would do with each file; runs the source, and changes nothing.
+        """Return the effect of `apply` on each file; runs the source, but changes nothing.
 
         Parameters
         ----------
@@ -646,7 +645,7 @@ class TableVault:
         Raises
         ------
         TVArgumentError, TVBuilderError, TableReferenceError, Exception
-            As `apply`, but for files that were edited since, which are listed.
+            As `apply`, except that files edited since are listed.
         """
         operation = self._read_source(find_source(str(source)), version, overwrite)
         return operation.preview(Lookup(self._context))
@@ -675,11 +674,11 @@ class TableVault:
         policies: Mapping[str, Mapping[str, Any]] | None = None,
         budget: Mapping[str, float] | None = None,
     ) -> str:
-        """Apply a definitions file, then compute the tables that it defines where they are not up to date.
+        """Apply a definitions file, then execute its tables that are not up to date.
 
-        One operation, whose children are an `apply` and an execution for each table, in the order in which the tables
-        read one another. After an error the same call goes on, with the code as it is then; policies may have been
-        edited, too. Tables that the source reads and does not define are read as they are.
+        This is one operation, whose children are an `apply` and an execution for each table, in topological order.
+        After an error, the same call continues with the code and policies as edited meanwhile. Tables that the source
+        reads but does not define are not brought up to date.
 
         Parameters
         ----------
@@ -690,20 +689,20 @@ class TableVault:
             The version of the tables.
         process_id
             The id of the run. Without one, the newest paused run of the same source and version is continued, or a new
-            one begins under an id that is made of the source's name and the time. Errors always pause a run.
+            one begins with an id made of the source's name and the time. Errors always pause a run.
         background
-            Return as soon as the definitions are checked, and let a detached worker go on (see `wait_process`).
+            Return after checking the definitions, and let a detached worker continue (see `wait_process`).
         policies, budget
-            Policy fields that replace those of the builders, and the most that calls may use, as for `refresh`.
+            Policy fields that replace those of the builders, and limits of usage, as for `refresh`.
 
         Raises
         ------
         TVArgumentError
             If there is no such source, it defines no table, or a file of the vault was edited since it was applied.
         TVBuilderError, TableReferenceError
-            If a definition is wrong; names file and line.
+            If a definition is invalid; names file and line.
         TVProcessError
-            If another interpreter runs the source; if the source was edited so that its paused run cannot go on.
+            If another interpreter runs the source, or an edit of the source keeps its paused run from continuing.
         Exception
             An exception of the source or of a function, unchanged.
 
@@ -725,7 +724,7 @@ class TableVault:
         try:
             return self._run(call.operation, call.process_id, background)
         except TVProcessError:
-            # Two that begin within one second choose the same id: the other one is named.
+            # Two runs that begin within one second choose the same id; the error names the other one.
             check_not_running(self._context, call.operation.source, version)
             raise
 
@@ -747,31 +746,31 @@ class TableVault:
         description: str = "",
         process_id: str = "",
     ) -> str:
-        """Name materialized instances, at most one of each table; all of them are tagged or none.
+        """Tag materialized instances, at most one of each table, in one operation.
 
-        An instance that is tagged cannot be deleted and keeps its artifacts. `@tag` stands for its id in all methods
+        A tagged instance cannot be deleted and keeps its artifacts. `@tag` stands for its id in all methods
         with an `instance_id`, `table@tag` in addresses, and `<<table(@tag)>>` in references.
 
         Parameters
         ----------
         tag
-            ASCII letters, digits, `-`, `_`; case does not count.
+            ASCII letters, digits, `-`, `_`; case is ignored.
         instances
             An address such as `stories(v2)`, a list of addresses, or table -> instance id. `None` is the newest active
             successful instance of `version` of every table that has one.
         version
-            Of the instances, if none are named.
+            Version of the instances, if none are named.
         move
-            Let the tag leave another instance of the same table that it names.
+            Move the tag from another instance of the same table.
         description
             Free text.
         process_id
-            To pause instead of revert on errors.
+            Id of the process; if given, errors pause it instead of reverting it.
 
         Raises
         ------
         TVArgumentError
-            If the tag cannot be one, or names another instance of a table; if there is no such instance.
+            If the tag is invalid, or names another instance of a table; if an instance does not exist.
 
         Examples
         --------
@@ -797,11 +796,11 @@ class TableVault:
     def create_code_module(
         self, module_name: str = "", copy_dir: str | Path = "", text: str = "", process_id: str = ""
     ) -> str:
-        """Write a code module: from a text, from a file or folder, or a template where there is none yet."""
+        """Write a code module from a text, a file or a folder, or a template if there is none yet."""
         return self._run(operations.CreateCodeModule(module_name, str(copy_dir), text or None), process_id)
 
     def delete_code_module(self, module_name: str, process_id: str = "") -> str:
-        """Remove a code module; what instances archived of it stays with them."""
+        """Delete a code module; instances keep their archived copies."""
         return self._run(operations.DeleteCodeModule(module_name), process_id)
 
     def create_builder_file(
@@ -813,14 +812,14 @@ class TableVault:
         text: str = "",
         process_id: str = "",
     ) -> str:
-        """Write a builder file: from a text, from a file or folder, or a template where there is none yet."""
+        """Write a builder file from a text, a file or a folder, or a template if there is none yet."""
         operation = operations.CreateBuilderFile(table_name, builder_name, version, str(copy_dir), text or None)
         return self._run(operation, process_id)
 
     def delete_builder_file(
         self, builder_name: str, table_name: str, version: str = names.DEFAULT_VERSION, process_id: str = ""
     ) -> str:
-        """Remove a builder file of a temporary instance."""
+        """Delete a builder file of a temporary instance."""
         return self._run(operations.DeleteBuilderFile(builder_name, table_name, version), process_id)
 
     # --- services -------------------------------------------------------------------------------------------------
@@ -828,12 +827,12 @@ class TableVault:
     def set_service(self, name: str, limits: Mapping[str, Any] | None) -> str:
         """Set the limits of an external service, for all builders and processes of the vault together.
 
-        Running executions obey other limits within two seconds.
+        Running executions follow new limits within two seconds.
 
         Parameters
         ----------
         name
-            The service, as the field `service` of builders names it.
+            The service, as named in the field `service` of builders.
         limits
             Each `AMOUNT_per_second`, `_per_minute`, `_per_hour` or `_per_day`, or `max_concurrency`, to a number. The
             amount is `calls`, or any name that functions report with `tablevault.report_usage`. `None` removes the
@@ -842,7 +841,7 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If a limit or its number is wrong, or there is no such service to remove.
+            If a limit or its number is invalid, or the service to remove does not exist.
 
         Examples
         --------
@@ -871,15 +870,15 @@ class TableVault:
         Parameters
         ----------
         process_id
-            The process to stop. Where `to_stop_process_id` names it, this is the stop's own id.
+            The process to stop; the stop's own id if `to_stop_process_id` is given.
         force
-            Also if a live owner runs it: it is asked to stop at its next row or batch.
+            Stop even a running process, which is asked to stop at its next row or batch.
         materialize
             Make the computed cells an active instance, marked as not successful.
         own_process_id
             The stop's own id.
         to_stop_process_id
-            The process to stop, as older calls name it.
+            The process to stop, in the form of older calls.
         timeout
             Seconds to wait for a live owner.
         """
@@ -901,7 +900,7 @@ class TableVault:
         return self._processes.info(self._processes.record(process_id))
 
     def get_process_completion(self, process_id: str) -> bool:
-        """Return whether a process has ended, however it ended."""
+        """Return whether a process has ended, successfully or not."""
         return self._processes.has_ended(process_id)
 
     def wait_process(self, process_id: str, timeout: float | None = None) -> ProcessInfo:
@@ -918,10 +917,10 @@ class TableVault:
         return self._processes.wait(process_id, timeout)
 
     def watch(self, process_id: str) -> ProcessInfo:
-        """Show a process that another interpreter runs, live, until it has ended or paused.
+        """Show a process of another interpreter live until it has ended or paused.
 
-        In a notebook it is shown below the cell, on a terminal as lines, and elsewhere not at all. Interrupting it
-        leaves the process alone.
+        It is shown below the cell in a notebook, as lines on a terminal, and not at all elsewhere. An interrupt does
+        not affect the process.
 
         Parameters
         ----------
@@ -931,7 +930,7 @@ class TableVault:
         Returns
         -------
         ProcessInfo
-            The process as it is then. Its error is not raised; `wait_process` does that.
+            The process at that time. Its error is not raised; `wait_process` does that.
 
         Examples
         --------
@@ -960,10 +959,10 @@ class TableVault:
         offset: int = 0,
         columns: Sequence[str] | None = None,
     ) -> FrameView:
-        """Return a page of a frame with its artifacts, to be looked at in a notebook.
+        """Return a page of a frame with its artifacts, for display in a notebook.
 
         Pictures of at most 256 KiB are shown, sounds of at most 1 MiB have a player, other artifacts are shown by name.
-        Failed and skipped cells say why they have no value.
+        Failed and skipped cells show the reason.
 
         Parameters
         ----------
@@ -992,14 +991,14 @@ class TableVault:
         Parameters
         ----------
         table_name, author, operation, status
-            Only the processes of these; empty: of any.
+            Filters; empty values match any.
         limit
-            How many to return at most.
+            Maximum number of processes.
 
         Raises
         ------
         TVArgumentError
-            If there is no such operation or status, no such table and never was, or `limit` is not 1 or more.
+            If the operation or status is unknown, the table never existed, or `limit` is less than 1.
         """
         filters = {"table_name": table_name, "author": author, "operation": operation, "status": status}
         return self._processes.history(filters, limit)
@@ -1022,7 +1021,7 @@ class TableVault:
         offset: int = 0,
         as_of: datetime | str | None = None,
     ) -> tuple[Any, str]:
-        """Return a frame, and the id of the instance that it is of.
+        """Return a frame and the id of its instance.
 
         Parameters
         ----------
@@ -1030,20 +1029,20 @@ class TableVault:
             The instance, by its id or `@tag`; without an id the newest of `version`. `TEMP_<version>` reads what an
             unfinished execution has computed.
         version, active_only, successful_only
-            Which instances count when there is no id.
+            Filters for the instance if there is no id.
         rows
             Maximum number of rows, counted from the first one or from `offset`.
         full_artifact_path
             Whether artifact columns hold full paths instead of names in the instance's artifact folder.
         columns
-            Only these, in this order.
+            Names of the columns to return, in this order; all if left out.
         format
             `pandas`, `arrow` or `polars`.
         failed
             How to treat rows that failed or were skipped in a column that is read: `null` shows their cells as null,
             `drop` leaves the rows out, `raise` raises a `TVTableError`.
         offset
-            Rows that are passed over. Only the parts of the file that are needed are read.
+            Number of rows to skip. Only the needed parts of the file are read.
         as_of
             Without an id: the newest instance at an earlier moment, a `datetime` with an offset from UTC; or when a
             process had committed, by its id. `active_only` does not apply, since past activity is not recorded.
@@ -1051,9 +1050,9 @@ class TableVault:
         Raises
         ------
         TVTableError
-            If there is no such column, the instance has no frame, or that of the moment was deleted since.
+            If a column does not exist, the instance has no frame, or that of the moment was deleted since.
         TVArgumentError
-            If there is no such table or instance, or was none at the moment.
+            If the table or instance does not exist, or did not at the moment.
         """
         read = partial(
             self._frame,
@@ -1079,30 +1078,30 @@ class TableVault:
         full_artifact_path: bool = True,
         check_content: bool = True,
     ) -> tuple[Any, str]:
-        """Return a lazy frame, and the id of the instance that it is of.
+        """Return a lazy frame and the id of its instance.
 
-        The instance is pinned now; its file is read when the lazy frame is. Nothing keeps the instance from being
-        deleted meanwhile: then reading raises an error of that library.
+        The instance is chosen now; its file is read with the lazy frame. If the instance is deleted meanwhile, reading
+        raises an error of that library.
 
         Parameters
         ----------
         table_name, instance_id, version, active_only, successful_only, as_of, columns
-            As for `get_dataframe`; a temporary instance has no file to be read.
+            As for `get_dataframe`; a temporary instance has no file.
         format
             `polars`: a `LazyFrame`; `arrow`: a `pyarrow.dataset.Dataset`; `duckdb`: a `DuckDBPyRelation` on a
             connection of its own. `polars` and `arrow` have the exact types of the columns.
         full_artifact_path
             Whether artifact columns hold full paths; with `arrow` they cannot.
         check_content
-            Compare the columns with their checksums, the first time that they are read through this object. Footer and
-            seal of the file are always checked.
+            Verify the checksums of the columns when they are first read through this object. Footer and seal of the
+            file are always checked.
 
         Raises
         ------
         TVFileError
             If the file is damaged.
         TVArgumentError
-            If the library is not installed, the instance is temporary, or there is none.
+            If the library is not installed, or the instance is temporary or does not exist.
 
         Examples
         --------
@@ -1120,14 +1119,14 @@ class TableVault:
         *,
         check_content: bool = True,
     ) -> str:
-        """Return the frame file of an instance, for programs that read Parquet; it is read-only.
+        """Return the path of an instance's frame, a read-only Parquet file for other programs.
 
         Parameters
         ----------
         table_name, instance_id, version
             The instance; without an id the newest active one of `version`.
         check_content
-            Compare all columns with their checksums, the first time that this object does so.
+            Verify the checksums of all columns, once per object.
         """
         selection = self._queries.selection(table_name, instance_id, version, True, False, None)
         return str(self._queries.frame_path(selection, check_content))
@@ -1168,11 +1167,11 @@ class TableVault:
         timeout
             Seconds.
         memory_limit
-            Such as `1GiB`; empty for DuckDB's default.
+            Maximum memory, such as `1GiB`; empty for DuckDB's default.
         full_artifact_path
             Whether artifact columns hold full paths instead of names.
         check_content
-            Compare frames with their checksums, the first time that they are read through this object.
+            Verify the checksums of frames when they are first read through this object.
 
         Returns
         -------
@@ -1210,8 +1209,8 @@ class TableVault:
     ) -> DuckDBPyConnection:
         """Return an ordinary DuckDB connection in memory with a view for each address.
 
-        The instances are chosen now. The connection is the caller's, without limits. It also has the views `vault.*`,
-        and `artifacts`, `provenance` and `errors` for each address.
+        The instances are chosen now. The connection belongs to the caller and has no limits. It also has the views
+        `vault.*`, and `artifacts`, `provenance` and `errors` for each address.
 
         Parameters
         ----------
@@ -1223,7 +1222,7 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If there is no such table, or more than 1,000 without `tables`.
+            If a table does not exist, or there are more than 1,000 without `tables`.
 
         Examples
         --------
@@ -1283,7 +1282,7 @@ class TableVault:
         *,
         format: Literal["pandas", "arrow", "polars"] = "pandas",
     ) -> Any:
-        """Return a frame that lists the rows that failed or were skipped.
+        """Return a frame of the failed and skipped rows.
 
         Parameters
         ----------
@@ -1301,7 +1300,7 @@ class TableVault:
             With the columns `builder`, `index` (position of the row), `key` (its primary key), `kind` (`failed` or
             `skipped`), `error` (qualified class), `status` (HTTP status), `message`, `traceback`, `result` (the
             refused result), `calls` and `seconds` of the last try, `failed_at` (UTC), `code` (version of builder and
-            code), and `cause` (builder and column whose failure let a row be skipped).
+            code), and `cause` (builder and column whose failure caused the skip).
 
         Raises
         ------
@@ -1324,9 +1323,9 @@ class TableVault:
         *,
         format: Literal["pandas", "arrow", "polars"] = "pandas",
     ) -> Any:
-        """Return a frame that lists what calls have used, by row.
+        """Return a frame of the usage of calls, by row.
 
-        Calls are counted where a builder names a service, where a budget applies, and where a function reports usage.
+        Calls are counted if a builder names a service, a budget applies, or a function reports usage.
 
         Parameters
         ----------
@@ -1342,7 +1341,7 @@ class TableVault:
         -------
         pandas.DataFrame, pyarrow.Table or polars.DataFrame
             With the columns `builder`, `index` (position of the row; null for a function that is called once), `calls`
-            (a call for a batch counts in equal shares for its rows), `seconds`, and one for each reported amount.
+            (a batch call counts in equal shares for its rows), `seconds`, and one for each reported amount.
 
         Raises
         ------
@@ -1365,7 +1364,7 @@ class TableVault:
         as_of: datetime | str | None = None,
         format: Literal["pandas", "arrow", "polars"] = "pandas",
     ) -> Any:
-        """Return the frame that an address names.
+        """Return the frame at an address.
 
         Parameters
         ----------
@@ -1373,9 +1372,9 @@ class TableVault:
             `table` (the newest active instance of version `base`), `table(version)`, `table(instance id)`,
             `table(TEMP_version)` or `table@tag`.
         columns
-            Only these, in this order.
+            Names of the columns to return, in this order; all if left out.
         rows
-            Only the first rows.
+            Maximum number of rows.
         as_of
             An earlier moment, as for `get_dataframe`; addresses with an id or a tag are unaffected.
         format
@@ -1390,7 +1389,7 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If it is no address, or there is no such table, version or instance.
+            If the address is invalid, or the table, version or instance does not exist.
         TVTableError
             If there is no such column, or the instance has no frame.
 
@@ -1407,7 +1406,7 @@ class TableVault:
     def _read_rows(
         self, address: str, columns: Sequence[str] | None, rows: int | None, as_of: datetime | str | None
     ) -> tuple[list[str], list[dict[str, Any]]]:
-        """Return the names of the columns and the rows of a frame for the command line, as JSON holds them."""
+        """Return the column names and rows of a frame as JSON data, for the command line."""
         from tablevault.storage.exports import json_records
 
         data, _ = self._frame_at(parse_address(address), columns, rows, as_of)
@@ -1500,7 +1499,7 @@ class TableVault:
         columns: Sequence[str] | None = None,
         why: bool = True,
     ) -> InstanceDiff:
-        """Return which rows and cells of two instances differ, and why.
+        """Return the differing rows and cells of two instances, with causes.
 
         Parameters
         ----------
@@ -1512,11 +1511,11 @@ class TableVault:
             Likewise; by default the newest active instance of version `base`. `TEMP_<version>` compares what an
             unfinished execution has computed.
         after_table
-            The table of `after`, where it is another one.
+            The table of `after`, if it is another one.
         on
             Columns whose values match rows; by default the primary key that both instances have, else positions.
         columns
-            Compare only these.
+            Names of the columns to compare; all if left out.
         why
             Whether to find the causes of changes, and the changes of builders and code.
 
@@ -1544,7 +1543,7 @@ class TableVault:
         instance_id: str = "",
         version: str = names.DEFAULT_VERSION,
     ) -> CellTrace:
-        """Return where the value of one cell comes from.
+        """Return the origin of the value of one cell.
 
         Reused cells are followed to the instance in which the function ran. The arguments of the call are resolved
         again from the instances that were read.
@@ -1578,14 +1577,14 @@ class TableVault:
     def get_artifact_folder(
         self, table_name: str, instance_id: str = "", version: str = names.DEFAULT_VERSION, is_temp: bool = True
     ) -> str:
-        """Return the folder of an instance's artifacts; of the temporary instance unless told otherwise."""
+        """Return the folder of an instance's artifacts; by default of the temporary instance."""
         table, instance = self._queries.instance(table_name, instance_id, version, is_temp)
         return str(self._queries.folder(table, instance).artifacts)
 
     def get_builders_list(
         self, table_name: str, instance_id: str = "", version: str = names.DEFAULT_VERSION, is_temp: bool = True
     ) -> list[str]:
-        """Return the names of an instance's builders; of the temporary instance unless told otherwise."""
+        """Return the names of an instance's builders; by default of the temporary instance."""
         return list(self._queries.builders(*self._queries.instance(table_name, instance_id, version, is_temp)))
 
     def get_builder_str(
@@ -1644,7 +1643,7 @@ class TableVault:
         return self._queries.tree(table_name, instance_id, wanted)
 
     def verify(self, repair: bool = False) -> VerifyReport:
-        """Check that everything is as the catalog claims.
+        """Check the files of the vault against the catalog.
 
         Parameters
         ----------
@@ -1671,7 +1670,7 @@ class TableVault:
         open_browser: bool = False,
         block: bool = True,
     ) -> Server:
-        """Show this vault as a web page, whose address contains a token.
+        """Serve this vault as a web page, whose address contains a token.
 
         The server reads: closing it, killing it or running several changes nothing. No code of the vault runs in it.
 
@@ -1684,9 +1683,9 @@ class TableVault:
         allow_writes
             Whether pages offer to resume, stop, execute, retry and tag.
         allow_hosts
-            Further values of the header `Host` that are answered, such as the name of this machine.
+            Further accepted values of the header `Host`, such as the name of this machine.
         open_browser
-            Open the address.
+            Open the address in a browser.
         block
             Print the address, and return when the server is closed or interrupted by Ctrl-C; otherwise serve in a
             thread, until `close()` or the end of the interpreter.
@@ -1733,25 +1732,25 @@ class TableVault:
         license: str = "",
         overwrite: bool = False,
     ) -> str:
-        """Write an instance to a file, or to a dataset folder, and return the path; whole or not at all.
+        """Export an instance atomically to a file or a dataset folder; return the path.
 
         Parameters
         ----------
         table_name, instance_id, version
             The instance; without an id the newest active successful one of `version`.
         target
-            A file whose suffix says how: `.parquet`, `.csv`, `.jsonl`, `.json` or `.arrow`; or a folder.
+            A file whose suffix sets the format: `.parquet`, `.csv`, `.jsonl`, `.json` or `.arrow`; or a folder.
         format
             `dataset` (or `huggingface`, `croissant`): a folder with a card, the frame, artifacts, provenance and a
             Croissant description, as `datasets.load_dataset` and `mlcroissant` read it. Empty: by the suffix.
         columns
-            Only these, in this order.
+            Names of the columns to return, in this order; all if left out.
         embed_artifacts
             Put images and audio into the frame of a dataset folder, so that `datasets` decodes them.
         license
-            For the card of a dataset folder.
+            License for the card of a dataset folder.
         overwrite
-            Replace an earlier export in the target's place.
+            Replace an earlier export at the target.
 
         Raises
         ------
@@ -1777,7 +1776,7 @@ class TableVault:
         inputs: str = "provenance",
         overwrite: bool = False,
     ) -> str:
-        """Write a vault that holds some instances of this one, and return its path; whole or not at all.
+        """Export instances atomically as a vault of their own; return its path.
 
         It has the same instance ids, processes, builders, code, artifacts and tags, and no file of any other table.
 
@@ -1788,9 +1787,9 @@ class TableVault:
         addresses
             The instances, such as `stories@paper`; without id or tag the newest active successful one.
         inputs
-            `provenance`: of inputs and origins, the metadata that lineages need. `frames`: their frames, too.
+            `provenance` exports the metadata of inputs and origins that lineages need; `frames` their frames, too.
         overwrite
-            Replace an earlier export in the target's place.
+            Replace an earlier export at the target.
 
         Raises
         ------
@@ -1811,10 +1810,10 @@ class TableVault:
     def import_instances(
         self, source: str | Path, tables: Sequence[str] | Mapping[str, str] | None = None, *, process_id: str = ""
     ) -> str:
-        """Import the materialized instances of tables of another vault; all of them, or none.
+        """Import the materialized instances of another vault's tables in one operation.
 
-        Their ids stay, and their tags, unless a tag names another instance here. They become the newest instances of
-        their versions, in the order of the source. The source is untrusted: everything is checked first, and nothing
+        They keep their ids, and their tags unless a tag names another instance here. They become the newest instances
+        of their versions, in the order of the source. The source is untrusted: everything is checked first, and nothing
         of it is executed.
 
         Parameters
@@ -1824,7 +1823,7 @@ class TableVault:
         tables
             Names of tables, or name there -> name here; `None` for all.
         process_id
-            To pause instead of revert on errors.
+            Id of the process; if given, errors pause it instead of reverting it.
 
         Raises
         ------
@@ -1858,18 +1857,18 @@ class TableVault:
         leftovers: bool = True,
         worker_logs_older_than: timedelta | str | None = None,
     ) -> GcPlan:
-        """Return which materialized instances no rule keeps, by table and version, and what removing them frees.
+        """Return the materialized instances that no rule keeps, by table and version, and the space they free.
 
-        An instance stays if any rule keeps it. Whatever the rules: the newest active and the newest active successful
-        instance of each version stay, tagged instances, origins of temporary instances, and instances that an active
-        or paused process holds.
+        An instance stays if any rule keeps it. Regardless of the rules, the newest active and the newest active
+        successful instance of each version, tagged instances, origins of temporary instances, and instances that an
+        active or paused process holds all stay.
 
         Parameters
         ----------
         keep_last
             Number of newest instances to keep of each table and version.
         keep_within
-            Keep those that are not older than this: a `timedelta`, or text such as `12h`, `30d` or `8w`.
+            Maximum age of instances to keep, as a `timedelta` or a text such as `12h`, `30d` or `8w`.
         keep_daily, keep_weekly, keep_monthly
             Number of days, ISO weeks or months (UTC, counting back, only those with an instance) of which to keep the
             newest instance.
@@ -1878,14 +1877,14 @@ class TableVault:
         keep_inputs
             Keep all instances that a kept one was computed from, directly or not.
         leftovers
-            Also list what crashes left, as `verify(repair=True)` would remove it.
+            Also list leftovers of crashes that `verify(repair=True)` would remove.
         worker_logs_older_than
-            Also list the logs of background workers whose processes ended before that.
+            Also list the logs of background workers whose processes ended longer ago.
 
         Raises
         ------
         TVArgumentError
-            If there is no rule, a rule is wrong, or there is no such table or version.
+            If there is no rule, a rule is invalid, or the table or version does not exist.
 
         Examples
         --------
@@ -1904,18 +1903,18 @@ class TableVault:
         return GcPlanner(self._context).plan(rules, table_name, version, keep_inputs, leftovers, age)
 
     def gc(self, plan: GcPlan | None, *, process_id: str = "") -> str:
-        """Remove the instances of a plan, all in one decision; frames and artifacts go, metadata stays archived.
+        """Remove the frames and artifacts of a plan's instances in one decision; metadata stays archived.
 
-        Instances that are tagged, held, needed or gone by now are left out, and named in
+        Instances that are meanwhile tagged, held, needed or gone are skipped and listed in
         `get_process(id).arguments["left"]`. This cannot be undone.
 
         Parameters
         ----------
         plan
-            As `plan_gc` of this vault returned it; `None` continues the paused process of `process_id` with the plan
+            A result of `plan_gc` of this vault; `None` continues the paused process of `process_id` with the plan
             that it recorded.
         process_id
-            To pause instead of revert on errors.
+            Id of the process; if given, errors pause it instead of reverting it.
         """
         if plan is None:
             return self._run(self._recorded_gc(process_id), process_id)
@@ -1946,7 +1945,7 @@ class TableVault:
         return self._overview()._repr_html_()
 
     def _hide_secrets(self, text: str) -> str:
-        """Return a text without values that functions were given and that are shown nowhere."""
+        """Return a text without the secret values passed to functions."""
         return self._engine.secrets(text)
 
     def _overview(self) -> Overview:
