@@ -308,9 +308,9 @@ Request = TypeVar("Request", contravariant=True)
 class Children(Protocol[Request]):
     """Runs operations inside a process, each as a child process.
 
-    A child takes its own locks, which those of its ancestors do not block. It runs in the interpreter and thread of
-    the parent, whose interrupts and stop requests reach it, and whose progress shows its rows. An external error pauses
-    the child if the user chose the parent's id; otherwise it reverts the child.
+    A child takes its own locks, which those of its ancestors do not block. It runs in the interpreter and thread of the
+    parent, whose interrupts and stop requests reach it, and whose progress shows its rows. An external error pauses the
+    child if the user chose the parent's id; otherwise it reverts the child.
     """
 
     def run(self, operation: Request, process_id: str, shown_as: str) -> ProcessRecord:

@@ -55,8 +55,8 @@ def public(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]
     """Check a public function's arguments by their annotations before it is called.
 
     An argument of the wrong type is a `TVArgumentError` that names argument and type. NumPy scalars count as the equal
-    Python values. An error about the call or a builder file reaches the caller without the frames and
-    causes inside TableVault.
+    Python values. An error about the call or a builder file reaches the caller without the frames and causes inside
+    TableVault.
     """
     signature = inspect.signature(function)
     original = cast("FunctionType", function)

@@ -373,8 +373,8 @@ class TableVault:
             process is resumed, they replace the earlier ones for the rest of the run.
         budget
             Limits of the usage of all calls in all attempts of the process: `calls`, or amounts that functions report,
-            such as ``{"calls": 1000, "cost": 5}``. Once it is spent, the run ends with `BudgetSpent`. Given
-            again when a paused process is resumed, it replaces the earlier one.
+            such as ``{"calls": 1000, "cost": 5}``. Once it is spent, the run ends with `BudgetSpent`. Given again when
+            a paused process is resumed, it replaces the earlier one.
         skip_unchanged
             Make no instance if the newest one of the version is the origin and would not change: the same rows and
             builders, and all other cells reused. The temporary instance is then removed, and the process refers to the
@@ -508,8 +508,8 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If a table does not exist or has neither an instance nor builders, or a step reads a table with
-            side effects that is neither up to date nor named.
+            If a table does not exist or has neither an instance nor builders, or a step reads a table with side effects
+            that is neither up to date nor named.
         TVBuilderError, TableReferenceError
             If tables read one another in a cycle, or the builders of a step are invalid.
         TVLockError
@@ -748,8 +748,8 @@ class TableVault:
     ) -> str:
         """Tag materialized instances, at most one of each table, in one operation.
 
-        A tagged instance cannot be deleted and keeps its artifacts. `@tag` stands for its id in all methods
-        with an `instance_id`, `table@tag` in addresses, and `<<table(@tag)>>` in references.
+        A tagged instance cannot be deleted and keeps its artifacts. `@tag` stands for its id in all methods with an
+        `instance_id`, `table@tag` in addresses, and `<<table(@tag)>>` in references.
 
         Parameters
         ----------
@@ -1298,9 +1298,9 @@ class TableVault:
         -------
         pandas.DataFrame, pyarrow.Table or polars.DataFrame
             With the columns `builder`, `index` (position of the row), `key` (its primary key), `kind` (`failed` or
-            `skipped`), `error` (qualified class), `status` (HTTP status), `message`, `traceback`, `result` (the
-            refused result), `calls` and `seconds` of the last try, `failed_at` (UTC), `code` (version of builder and
-            code), and `cause` (builder and column whose failure caused the skip).
+            `skipped`), `error` (qualified class), `status` (HTTP status), `message`, `traceback`, `result` (the refused
+            result), `calls` and `seconds` of the last try, `failed_at` (UTC), `code` (version of builder and code), and
+            `cause` (builder and column whose failure caused the skip).
 
         Raises
         ------
@@ -1911,8 +1911,8 @@ class TableVault:
         Parameters
         ----------
         plan
-            A result of `plan_gc` of this vault; `None` continues the paused process of `process_id` with the plan
-            that it recorded.
+            A result of `plan_gc` of this vault; `None` continues the paused process of `process_id` with the plan that
+            it recorded.
         process_id
             Id of the process; if given, errors pause it instead of reverting it.
         """

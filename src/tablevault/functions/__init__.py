@@ -1,5 +1,4 @@
-"""Code modules that every vault has: builders name them with `is_custom: false`.
+"""Built-in code modules of every vault, which builders select with `is_custom: false`.
 
-They are ordinary user code and import nothing of TableVault but its reader of delimited text; `sql` alone is built on
-its engine of SQL.
+They are ordinary user code and import only TableVault's reader of delimited text; `sql` also uses its SQL engine.
 """

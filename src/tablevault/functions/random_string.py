@@ -1,4 +1,4 @@
-"""Functions that fill columns with random strings: for trying things out, and for tests."""
+"""Functions that fill columns with random strings, for experiments and tests."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def random_row_string(column_names: Sequence[str], **_unused: object) -> str | l
 def random_gen_string(column_names: Sequence[str], df: pd.DataFrame, **_unused: object) -> Iterator[str | list[str]]:
     """Yield a row of random strings for each row of `df` that is not filled yet (`return_type: generator`).
 
-    A row is filled if it has a value in every one of `column_names`. With `df: <<self>>` a resumed run therefore goes
-    on where it was interrupted.
+    A row is filled if it has a value in every one of `column_names`. With `df: <<self>>`, a resumed run therefore
+    continues where it was interrupted.
     """
     for _ in range(len(df) - _filled_rows(df, column_names)):
         yield _random_row(column_names)

@@ -15,12 +15,12 @@ __all__ = ["select"]
 
 
 def select(query: str, **frames: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a statement of SQL whose only tables are the given frames (`return_type: dataframe`).
+    """Return the rows of an SQL statement over the given frames (`return_type: dataframe`).
 
     Parameters
     ----------
     query
-        One statement that reads, in DuckDB's dialect; its tables are the other arguments.
+        One read-only statement in DuckDB's dialect; its only tables are the other arguments.
     frames
         The tables.
     """

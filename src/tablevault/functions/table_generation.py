@@ -1,4 +1,4 @@
-"""Functions for index builders: the rows of a table from a folder, a frame, a CSV file or a list."""
+"""Functions for index builders that make rows from a folder, a frame, a CSV file or a list."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def create_paper_table_from_folder(
     Parameters
     ----------
     folder_dir
-        The folder to look into; its subfolders are not searched.
+        The folder to search, without its subfolders.
     copies
-        How many copies to make of each file, at least 1. A single copy keeps the file's name; of several, copy number
+        Number of copies of each file, at least 1. A single copy keeps the file's name; of several, copy number
         `i` (from 0) of `a.pdf` is called `a_i.pdf`.
     artifact_folder
-        Where the copies are written: `~ARTIFACT_FOLDER~` in a builder.
+        Target folder of the copies, `~ARTIFACT_FOLDER~` in a builder.
     extension
         Suffix of the file names; case-sensitive.
 
@@ -67,9 +67,9 @@ def create_data_table_from_table(
     df
         The frame to copy, usually a reference such as `<<other_table>>`.
     nrows
-        The largest number of rows to take; all of them if it is left out.
+        Maximum number of rows; all if left out.
     random_sample
-        Take `nrows` rows at random, none of them twice, instead of the first `nrows`.
+        Take `nrows` distinct random rows instead of the first `nrows`.
     """
     if nrows is None:
         return df.copy()
@@ -80,14 +80,14 @@ def create_data_table_from_table(
 
 
 def create_data_table_from_csv(csv_file_path: str | PathLike[str]) -> pd.DataFrame:
-    """Return the rows of a CSV file (of a file named `.tsv`: separated by tabs) whose first line names the columns.
+    """Read a CSV file (tab-separated if named `.tsv`) whose first line names the columns.
 
     See `tablevault.texts.delimited.read_delimited` for the rules. The types are pandas' nullable ones.
 
     Raises
     ------
     ValueError
-        If the file is no such table; names file and line or column.
+        If the file is not such a table; names file and line or column.
     """
     from tablevault.texts.delimited import read_delimited, with_nullable_types
 
@@ -96,7 +96,7 @@ def create_data_table_from_csv(csv_file_path: str | PathLike[str]) -> pd.DataFra
 
 def create_data_table_from_list(vals: Iterable[Any]) -> pd.DataFrame:
     """Return a frame with one column, `temp_name`, that has one row per value."""
-    # `object`: each value stays as it is, whereas inference would turn `[1, None]` into floats.
+    # `object` keeps each value unchanged, whereas inference would turn `[1, None]` into floats.
     return pd.DataFrame({"temp_name": pd.Series(list(vals), dtype="object")})
 
 

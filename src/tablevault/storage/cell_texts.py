@@ -54,9 +54,8 @@ def is_written_by_arrow(arrow: pa.DataType) -> bool:
 def json_values(column: Column, column_type: ColumnType) -> list[Any]:
     """Return the cells of a column as values that `json.dumps` writes exactly.
 
-    Values without a JSON type become text, as in `text_column`.
-    Decimals are text, since most JSON parsers read every fraction as a float. Times have a `T` between date and
-    time. Maps are lists of pairs.
+    Values without a JSON type become text, as in `text_column`. Decimals are text, since most JSON parsers read every
+    fraction as a float. Times have a `T` between date and time. Maps are lists of pairs.
     """
     arrow = column.type
     if holds_arrays(column_type):

@@ -1,8 +1,8 @@
 """Durable file primitives: data is on the disk when the call returns.
 
-Links are not followed unless a function says so. Errors of the operating system are not translated. A failed
-fsync is never retried on the same file, because the kernel may have dropped the pages that it could not write: the
-file is removed, and the caller writes it anew.
+Links are not followed unless a function says so. Errors of the operating system are not translated. A failed fsync is
+never retried on the same file, because the kernel may have dropped the pages that it could not write: the file is
+removed, and the caller writes it anew.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ def table_from_frame(frame: object, dtypes: Mapping[str, ColumnType]) -> FrameDa
     ------
     TVTableError
         If it is not a frame; if a column's name is empty, not text, `index` or used twice; if the row index has a name
-        or labels other than integers, since it then holds data; if a value does not fit its column. The message
-        names column and row.
+        or labels other than integers, since it then holds data; if a value does not fit its column. The message names
+        column and row.
     """
     read = _columns_of_pandas if isinstance(frame, pd.DataFrame) else _columns_of_arrow
     named = read(frame, dtypes)

@@ -62,8 +62,8 @@ def column_of_series(series: pd.Series[Any]) -> tuple[Column, ColumnType]:
     """Convert a pandas column to Arrow; return it with the type that restores it exactly.
 
     In columns of NumPy floats and of Python objects, NaN is null. Objects are restored equal, except that tuples inside
-    cells (and cells that are arrays, unless all have the same type) become lists. Raises `CellError` if a
-    value, and `TypeError` if the dtype, cannot be stored.
+    cells (and cells that are arrays, unless all have the same type) become lists. Raises `CellError` if a value, and
+    `TypeError` if the dtype, cannot be stored.
     """
     dtype: Any = series.dtype
     if isinstance(dtype, pd.CategoricalDtype):
