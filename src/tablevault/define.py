@@ -145,7 +145,7 @@ class Table:
     name
         ASCII letters, digits, `-`, `_`; unique regardless of case.
     allow_multiple_artifacts
-        Whether each instance keeps artifacts of its own.
+        Whether each instance keeps its own artifacts.
     has_side_effects
         Whether executing an instance changes something outside the vault.
     description

@@ -407,7 +407,7 @@ class ColumnDiff:
     changed: int
     """Changed cells in rows of both instances."""
     recomputed_same: int
-    """Cells that were computed anew, with an equal value."""
+    """Cells that were recomputed with an equal value."""
     causes: Mapping[str, int]
     """Listed cells by their causes, such as `code`, `arguments` or `new row`."""
     types: tuple[str, str]

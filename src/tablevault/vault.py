@@ -618,7 +618,7 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If a file was edited since it was applied, with the difference; if there is no such source, or a table
+            If a file was edited since it was applied, with the difference; if the source does not exist, or a table
             exists with other flags.
         TVBuilderError, TableReferenceError
             If a definition is invalid; names file and line.
@@ -698,7 +698,7 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If there is no such source, it defines no table, or a file of the vault was edited since it was applied.
+            If the source does not exist or defines no table, or a file of the vault was edited since it was applied.
         TVBuilderError, TableReferenceError
             If a definition is invalid; names file and line.
         TVProcessError
@@ -1305,9 +1305,9 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If neither a table nor a process is given, or there is no such instance.
+            If neither a table nor a process is given, or the instance does not exist.
         TVProcessError
-            If there is no such process, or it runs no rows.
+            If the process does not exist or runs no rows.
         """
         from tablevault.reading.failures import FailureReader
 
@@ -1346,9 +1346,9 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If neither a table nor a process is given, or there is no such instance.
+            If neither a table nor a process is given, or the instance does not exist.
         TVProcessError
-            If there is no such process, or it runs no rows.
+            If the process does not exist or runs no rows.
         """
         from tablevault.reading.usage import UsageReader
 
@@ -1391,7 +1391,7 @@ class TableVault:
         TVArgumentError
             If the address is invalid, or the table, version or instance does not exist.
         TVTableError
-            If there is no such column, or the instance has no frame.
+            If a column does not exist, or the instance has no frame.
 
         Examples
         --------
@@ -1522,9 +1522,9 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If there is no such instance, or none before it.
+            If an instance does not exist, or has none before it.
         TVTableError
-            If there is no such column, or a key is null or repeated.
+            If a column does not exist, or a key is null or repeated.
 
         Examples
         --------
@@ -1562,9 +1562,9 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If there is no such instance, or it is temporary.
+            If the instance does not exist or is temporary.
         TVTableError
-            If there is no such row or column.
+            If the row or column does not exist.
 
         Examples
         --------
@@ -1755,7 +1755,7 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If the target exists, is in the vault, or has an unknown suffix; if there is no such instance.
+            If the target exists, is in the vault, or has an unknown suffix; if the instance does not exist.
 
         Examples
         --------
@@ -1794,7 +1794,7 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If the target exists or is in the vault, or there is no such instance.
+            If the target exists or is in the vault, or an instance does not exist.
         TVFileError
             If a file of an instance is damaged.
 
@@ -1828,7 +1828,7 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If there is no such vault or table, or an instance of the same id has other content here.
+            If the vault or a table does not exist, or an instance of the same id has other content here.
         TVFileError
             If a file is damaged, or does not belong in a vault.
 

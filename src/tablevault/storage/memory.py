@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 _WORTHWHILE = 2**26
-"""Minimum peak of Arrow's memory in bytes; below it, allocating anew would cost more than it saves."""
+"""Minimum peak of Arrow's memory in bytes; below it, a release would cost more than it saves."""
 
 
 def release_memory() -> None:
