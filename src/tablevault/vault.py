@@ -63,7 +63,7 @@ _logger = logging.getLogger("tablevault")
 
 @public_class
 class TableVault:
-    """A vault, which is a folder of tables, each a series of immutable instances with its history.
+    """A folder of tables, each a series of immutable instances, with the history of all operations.
 
     Every writing method is one atomic operation and returns its process id. Given a `process_id`, an error or an
     interrupt pauses it instead of reverting it: it keeps its locks and computed rows, and the same call with the same
@@ -761,7 +761,7 @@ class TableVault:
         version
             Version of the instances, if none are named.
         move
-            Move the tag from another instance of the same table.
+            Allow moving the tag from another instance of the same table.
         description
             Free text.
         process_id
@@ -1035,7 +1035,7 @@ class TableVault:
         full_artifact_path
             Whether artifact columns hold full paths instead of names in the instance's artifact folder.
         columns
-            Names of the columns to return, in this order; all if left out.
+            Names of the columns, in this order; all if left out.
         format
             `pandas`, `arrow` or `polars`.
         failed
@@ -1050,9 +1050,9 @@ class TableVault:
         Raises
         ------
         TVTableError
-            If a column does not exist, the instance has no frame, or that of the moment was deleted since.
+            If a column does not exist, the instance has no frame, or the instance of that moment was deleted since.
         TVArgumentError
-            If the table or instance does not exist, or did not at the moment.
+            If the table or instance does not exist, or did not exist at that moment.
         """
         read = partial(
             self._frame,
@@ -1372,7 +1372,7 @@ class TableVault:
             `table` (the newest active instance of version `base`), `table(version)`, `table(instance id)`,
             `table(TEMP_version)` or `table@tag`.
         columns
-            Names of the columns to return, in this order; all if left out.
+            Names of the columns, in this order; all if left out.
         rows
             Maximum number of rows.
         as_of
@@ -1744,7 +1744,7 @@ class TableVault:
             `dataset` (or `huggingface`, `croissant`): a folder with a card, the frame, artifacts, provenance and a
             Croissant description, as `datasets.load_dataset` and `mlcroissant` read it. Empty: by the suffix.
         columns
-            Names of the columns to return, in this order; all if left out.
+            Names of the columns, in this order; all if left out.
         embed_artifacts
             Put images and audio into the frame of a dataset folder, so that `datasets` decodes them.
         license
