@@ -144,7 +144,7 @@ def test_statement_that_imports_a_table_imports_nothing_else(vault, folder, save
         ("print(words)", "more.py, line 21: the Table 'words' may be used in decorators"),
         (
             "import tables\n    @tables.words.column()\n    def again(): ...",
-            "this defines a builder where none can be defined",
+            "a builder cannot be defined here",
         ),
     ],
 )

@@ -159,8 +159,12 @@ UNBOUND = {
         "no field 'retries'; did you mean 'ret",
     ),
     "field of an index": ("@table.column(primary_key=['answer'])\ndef answer(): ...\n", 11, "no field 'primary_key'"),
-    "given field": ("@table.column(code_module='x')\ndef answer(): ...\n", 11, "the decorator itself gives this"),
-    "wrong value": ("@table.column(timeout='1')\ndef answer(): ...\n", 11, "timeout: it must be a number of seconds"),
+    "given field": ("@table.column(code_module='x')\ndef answer(): ...\n", 11, "this field is set by the decorator"),
+    "wrong value": (
+        "@table.column(timeout='1')\ndef answer(): ...\n",
+        11,
+        "timeout: it must be a positive number of seconds",
+    ),
     "wrong item": (
         "@table.column(retry={'max_retries': 1,\n  'on': [3]})\ndef answer(): ...\n",
         12,
@@ -187,7 +191,11 @@ UNBOUND = {
         14,
         "x_index; remove builder",
     ),
-    "column that is no text": ("@table.column(print)\ndef one(): ...\n", 11, "the name of a column is text, not print"),
+    "column that is no text": (
+        "@table.column(print)\ndef one(): ...\n",
+        11,
+        "the name of a column must be a str, not print",
+    ),
     "unknown validate": ("@table.column(validate='chek')\ndef one(): ...\n", 11, "no function 'chek'"),
     "validate from elsewhere": ("@table.column(validate=print)\ndef one(): ...\n", 11, "a function of the same file"),
     "class of a function": (

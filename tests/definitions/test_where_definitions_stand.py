@@ -26,8 +26,8 @@ WRONG = {
     "table in a block": (HEAD + "if True:\n    t = Table('t')", 4, r"Table\(…\) is assigned to one name"),
     "table in a function": (HEAD + "def f():\n    return Table('t')", 4, r"Table\(…\) is assigned to one name"),
     "table that is assigned twice": (HEAD + "t = Table('t')\nt = Table('u')", 4, "'t' is a Table already"),
-    "two statements on a line": (HEAD + "t = Table('t'); x = 1", 3, "shares no line"),
-    "two definitions on a line": (HEAD + "t = Table('t'); u = Table('u')", 3, "shares no line"),
+    "two statements on a line": (HEAD + "t = Table('t'); x = 1", 3, "cannot share a line"),
+    "two definitions on a line": (HEAD + "t = Table('t'); u = Table('u')", 3, "cannot share a line"),
     "use in a function": (HEAD + "t = Table('t')\ndef f():\n    return t.name", 5, "the Table 't' may be used in dec"),
     "use at the top level": (HEAD + "t = Table('t')\nprint(\n    t)", 5, "the Table 't' may be used in decorators"),
     "use as a default": (HEAD + "t = Table('t')\ndef f(x=t): ...", 4, "the Table 't' may be used in decorators"),
@@ -45,12 +45,12 @@ WRONG = {
     ),
     "decorator without a call": (HEAD + "t = Table('t')\n@t.column\ndef f(): ...", 4, r"write @t.column\(\) with"),
     "unknown decorator": (HEAD + "t = Table('t')\n@t.columns()\ndef f(): ...", 4, "has no decorator 'columns'"),
-    "column that is no decorator": (HEAD + "t = Table('t')\nt.column('a')", 4, "this is no decorator"),
+    "column that is no decorator": (HEAD + "t = Table('t')\nt.column('a')", 4, "this is not a decorator"),
     "rows_of as a decorator": (HEAD + "t = Table('t')\n@t.index(rows_of='u')\ndef f(): ...", 4, "without '@'"),
     "name of define in a function": (
         HEAD + "def f():\n    return ARTIFACT_FOLDER",
         4,
-        "'ARTIFACT_FOLDER' of tablevault.define has a meaning in decorators only",
+        "'ARTIFACT_FOLDER' of tablevault.define can only be used in decorators",
     ),
     "name of define in an annotation": (HEAD + "def f(x: Table): ...", 3, r"Table\(…\) is assigned to one name"),
     "function that is defined twice": (
@@ -66,7 +66,7 @@ WRONG = {
     "service that is something else in the end": (
         HEAD + "llm = Service('openai')\nglobals()['llm'] = 5",
         3,
-        "'llm' is not a Service any more",
+        "'llm' is no longer a Service",
     ),
     "service with two limits": (
         HEAD + "a = Service('openai')\nb = Service('openai', max_concurrency=5)",

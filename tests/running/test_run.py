@@ -256,7 +256,7 @@ def test_interrupt_error_and_fix_are_three_times_the_same_command(source):
             r"the parameter 'n' of answer\(\) is new",
         ),
         ('words = Table("words")', 'words = Table("words")\nmore = Table("more")', r"table 'more' is new"),
-        ('@words.column("count", arguments={"answer": "<<answers.answer[x::<<self.x[index]>>]>>"})\n', "", r"builder 'count' is defined no more"),
+        ('@words.column("count", arguments={"answer": "<<answers.answer[x::<<self.x[index]>>]>>"})\n', "", r"builder 'count' is no longer defined"),
     ],
 )  # fmt: skip
 def test_edit_that_a_paused_run_cannot_take_up_is_refused_and_named(vault, source, old, new, named):

@@ -75,7 +75,7 @@ class DefinedBuilder:
         for column in self.definition.columns:
             if not isinstance(column, str):
                 kind = getattr(column, "__name__", type(column).__name__)
-                raise self.error((), f"the name of a column is text, not {kind}.")
+                raise self.error((), f"the name of a column must be a str, not {kind}.")
         named = self.definition.columns or ((self.function_name,) if self.function_name else ())
         return tuple(map(str, named))
 
@@ -171,7 +171,7 @@ class DefinedBuilder:
         fields: dict[str, Any] = {}
         for name, value in self.definition.fields.items():
             if name in GIVEN_BY_DECORATOR:
-                raise self.error((name,), "the decorator itself gives this field; remove it.")
+                raise self.error((name,), "this field is set by the decorator; remove it.")
             known = _OF_DECORATORS if self.is_index else _OF_DECORATORS.difference(_OF_INDEX)
             if name not in known:
                 raise self.error((name,), f"there is no field {name!r}{nearest(name, known)}")

@@ -53,7 +53,7 @@ def edits_between(began_with: SourceTexts, now: SourceTexts) -> Edits:
     before, after = _by_name(began_with), _by_name(now)
     for name in [*before, *(name for name in after if name not in before)]:
         if name not in after:
-            return Edits(f"table '{name}' is defined no more", {})
+            return Edits(f"table '{name}' is no longer defined", {})
         if name not in before:
             return Edits(f"table '{name}' is new", {})
         refused = _edited_table(before[name], after[name])
@@ -131,7 +131,7 @@ def _edited_table(before: TableTexts, after: TableTexts) -> str | None:
     old, new = ([builder.name for builder in table.builders] for table in (before, after))
     for name in old:
         if name not in new:
-            return f"table '{before.name}', builder '{name}' is defined no more"
+            return f"table '{before.name}', builder '{name}' is no longer defined"
     for name in new:
         if name not in old:
             return f"table '{before.name}', builder '{name}' is new"
@@ -159,7 +159,7 @@ def _edited_builder(before: BuilderText, after: BuilderText) -> tuple[dict[str, 
         elif name not in _OF_COLLECTING or new.get("on_error") == "collect":
             default = _default_policy(name, new)
             if default is None:
-                return {}, f"the policy '{name}' was removed, which a paused process cannot take up"
+                return {}, f"the policy '{name}' was removed, and there is no default for a paused process to use"
             changed[name] = default
     return changed, None
 

@@ -145,7 +145,7 @@ def _services(
         for name, node in definitions[module].services.items():
             service, file = namespace.get(name), definitions[module].file
             if not isinstance(service, Service):
-                raise file.error(node, f"'{name}' is not a Service any more when the file has run; assign it once.")
+                raise file.error(node, f"'{name}' is no longer a Service after the file has run; assign it once.")
             try:
                 limits = check_limits(check_service_name(service.name), service.limits)
             except TVArgumentError as error:
@@ -168,14 +168,12 @@ def _matched(file: FileDefinitions, namespace: Mapping[str, object]) -> Iterator
             if definition.file == str(file.file.path):
                 call = _call_of(definition, file.calls)
                 if call is None or id(call) in made:
-                    raise file.file.error(
-                        definition.line, "this defines a builder where none can be defined; write a decorator."
-                    )
+                    raise file.file.error(definition.line, "a builder cannot be defined here; write a decorator.")
                 made[id(call)] = definition
     for call in file.calls:
         table = tables[call.table]
         if not isinstance(table, Table) or id(call) not in made:
-            raise file.file.error(call.line, f"'{call.table}' is not a Table where this runs; define it above.")
+            raise file.file.error(call.line, f"'{call.table}' is not a Table at this point; define it above.")
         yield table, made[id(call)], call
 
 

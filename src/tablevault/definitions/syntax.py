@@ -238,7 +238,7 @@ class _FileReader:
         if isinstance(node, ast.Expr) and (found := self._builder_call(node.value)) is not None:
             if not any(keyword.arg == "rows_of" for keyword in found.keywords):
                 raise self._file.error(
-                    node, "this is no decorator; write it with '@' before a function, or give rows_of."
+                    node, "this is not a decorator; write it with '@' before a function, or pass rows_of."
                 )
             self._calls.append(BuilderCall(_table_of(found), found, None))
             return True
@@ -285,7 +285,9 @@ class _FileReader:
     def _check_alone(self, node: ast.stmt) -> None:
         """Reject a definition that shares a line with another statement."""
         if any(self._statements[line] > 1 for line in _lines(node)):
-            raise self._file.error(node, "a definition shares no line with another statement; give it its own.")
+            raise self._file.error(
+                node, "a definition cannot share a line with another statement; put it on its own line."
+            )
 
     def _check_uses(self) -> None:
         """Reject uses of definitions in the remaining statements."""
@@ -301,7 +303,7 @@ class _FileReader:
             return f"{kind}(…) is assigned to one name, at the top level of the file, in a statement of its own."
         if kind is not None:
             return (
-                f"'{name}' of {DEFINE} has a meaning in decorators only, and is no part of the code module; write it "
+                f"'{name}' of {DEFINE} can only be used in decorators, and is not part of the code module; move it "
                 "into the decorator."
             )
         kind = _SERVICE if name in self._names.services else _TABLE
@@ -336,7 +338,7 @@ class _FileReader:
         if not _is_same(text, expected):
             first = self._blank[0][0] if self._blank else 1
             raise self._file.error(
-                first, "definitions cannot be told from the rest of the file; give each of them lines of its own."
+                first, "definitions cannot be separated from the rest of the file; put each on lines of its own."
             )
         return text
 

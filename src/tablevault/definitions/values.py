@@ -86,7 +86,7 @@ class FieldValues:
         raise UnwritableValueError(
             path,
             f"a {type(value).__name__} cannot be written to a builder file; give text, numbers, lists, mappings or "
-            "references, and let the function make the rest of them.",
+            "references, and create other objects in the function.",
         )
 
     def _key(self, path: FieldPath, key: object) -> object:
