@@ -88,7 +88,7 @@ def test_a_refusal_is_one_line_and_exits_with_1(run):
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
-    assert "There is a table 'stories' already" in result.stderr
+    assert "Table 'stories' already exists" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,7 @@ def test_builder_without_a_comment_is_refused_unless_it_is_equal(vault, save):
     found = states(vault.plan_apply(save(FILE)))
     assert found["loud.yaml"] == "same"
     assert found["size.yaml"] == "edited since", "the same values in another layout"
-    with pytest.raises(tv_errors.TVArgumentError, match=r"size\.yaml': edited since it was applied, or not made by"):
+    with pytest.raises(tv_errors.TVArgumentError, match=r"size\.yaml': edited since it was applied, or not created by"):
         vault.apply(save(FILE))
 
 
@@ -367,7 +367,7 @@ def test_module_applied_from_another_path_is_refused(vault, save):
     assert str(second) in str(caught.value)
     for _ in range(6):
         vault.apply(save("x = 1", "other.py"))
-    with pytest.raises(tv_errors.TVArgumentError, match=r"take the new one over once with apply\(…, overwrite=True\)"):
+    with pytest.raises(tv_errors.TVArgumentError, match=r"replace the module once with apply\(…, overwrite=True\)"):
         vault.apply(second)
     vault.apply(second, overwrite=True)
     vault.apply(second)

@@ -61,7 +61,7 @@ def test_warnings_that_are_errors_are_raised_once_all_is_done(paused):
 def test_a_paused_process_goes_on_where_its_warning_is_an_error(paused):
     builder = Path(paused.vault.db_dir) / "stories" / "TEMP_base" / "builders" / "answer.yaml"
     builder.write_text(builder.read_text() + "# edited meanwhile\n")
-    with pytest.raises(tv_errors.TableVaultWarning, match="it continues with those of its start"):
+    with pytest.raises(tv_errors.TableVaultWarning, match="it continues with the original ones"):
         paused.execute("nightly")
     assert paused.vault.get_process("nightly").status == "succeeded"
     assert paused.answers() == [f"{x}-ok" for x in range(10)]

@@ -141,7 +141,7 @@ OPERATIONS = st.lists(
 )
 
 
-@pytest.mark.filterwarnings("ignore:Tag .* names these instances already:tablevault.TableVaultWarning")
+@pytest.mark.filterwarnings("ignore:Tag .* already names these instances:tablevault.TableVaultWarning")
 @settings(max_examples=25, deadline=None)
 @given(OPERATIONS)
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_gc_removes_exactly_what_no_rule_keeps(vault, path):
     assert not any("ARCHIVED_TRASH" in item and item.endswith(".parquet") and "table" in item for item in picture(path))
     assert len(picture(path)) < len(before)
     again = vault.gc(plan)
-    assert set(vault.get_process(again).arguments["left"].values()) == {"it is gone already"}
+    assert set(vault.get_process(again).arguments["left"].values()) == {"already removed"}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_instances_that_a_paused_process_holds_stay_without_waiting(vault):
         vault.execute_instance("made", process_id="run")
     assert kept(vault.plan_gc(keep_last=1, table_name="t"))[ids[0]] == ("locked by execute_instance 'run'",)
     process = vault.gc(plan)
-    assert vault.get_process(process).arguments["left"] == {ids[0]: "a process holds it"}
+    assert vault.get_process(process).arguments["left"] == {ids[0]: "locked by a process"}
     assert vault.get_table_instances("t") == [ids[0], ids[2]]
 
 
@@ -170,7 +170,7 @@ def test_instance_before_one_that_is_being_deleted_stays(vault, monkeypatch):
     with pytest.raises(OSError, match="full"):
         vault.delete_instance(ids[2], "t", process_id="delete")
     left = vault.get_process(vault.gc(plan)).arguments["left"]
-    assert left == {ids[0]: "a process holds it", ids[1]: "a process holds it"}
+    assert left == {ids[0]: "locked by a process", ids[1]: "locked by a process"}
     assert vault.get_table_instances("t") == ids
     vault.stop_process("delete")
     vault.gc(plan)

@@ -121,7 +121,7 @@ def test_create_tag_refuses_names_and_instances_that_cannot_be(two, tag, instanc
 
 def test_one_refused_instance_refuses_the_whole_tag(two):
     first, second = two.get_table_instances("stories")
-    with pytest.raises(tv_errors.TVArgumentError, match="one instance of a table"):
+    with pytest.raises(tv_errors.TVArgumentError, match="only one instance per table"):
         two.create_tag("paper", ["reviews", f"stories({first})", "stories"])
     two.create_tag("paper", f"stories({first})")
     with pytest.raises(tv_errors.TVArgumentError, match=f"names instance '{first}', not '{second}'; move=True"):
@@ -143,7 +143,7 @@ def test_moved_tag_is_recorded_with_both_ends(two):
 def test_tag_that_is_there_already_is_a_no_op_with_a_warning(two):
     two.create_tag("paper", "stories")
     before = two.get_tags()
-    with pytest.warns(TableVaultWarning, match="names these instances already"):
+    with pytest.warns(TableVaultWarning, match="already names these instances"):
         two.create_tag("PAPER", "stories", description="new")
     assert two.get_tags() == before
     two.create_tag("paper", ["stories", "reviews"])
@@ -279,7 +279,7 @@ def test_tagged_instance_keeps_its_artifacts_until_the_tag_goes(vault, path, mas
     assert vault.verify().ok
     with pytest.raises(tv_errors.TVArtifactError):
         vault.get_dataframe("made", first)
-    with pytest.warns(TableVaultWarning, match="artifacts of instance .* are gone already"):
+    with pytest.warns(TableVaultWarning, match="artifacts of instance .* no longer exist"):
         vault.create_tag("late", f"made({first})")
     assert vault.read("made@late", columns=["x"])["x"].tolist() == [1, 2]
 

@@ -136,7 +136,7 @@ class Comparison:
         listed = ", ".join(f"'{file.path}'" for file in edited)
         diffs = "\n".join(file.diff for file in edited)
         raise TVArgumentError(
-            f"{listed}: edited since it was applied, or not made by apply. Take the change over into the definitions "
+            f"{listed}: edited since it was applied, or not created by apply. Copy the change into the definitions "
             f"file, or pass overwrite=True to replace it.\n{diffs}"
         )
 
@@ -292,7 +292,7 @@ def _check_sources(lookup: Lookup, modules: Iterable[ModuleText], existing: Mapp
         if path != module.path and is_there:
             raise TVArgumentError(
                 f"The code module '{module.name}' was applied from '{path}', and '{module.path}' would replace it: "
-                "rename one of the files, or take the new one over once with apply(…, overwrite=True)."
+                "rename one of the files, or replace the module once with apply(…, overwrite=True)."
             )
 
 

@@ -215,7 +215,8 @@ class ExecuteInstance(Operation[ExecutePlan]):
         if edited:
             warn(
                 f"Builder files of '{plan.instance_id}' of table '{plan.table_name}' were edited while the process "
-                f"was paused ({', '.join(edited)}); it continues with those of its start. Stop it to use the new ones."
+                f"was paused ({', '.join(edited)}); it continues with the original ones. Stop it to use the "
+                "edited ones."
             )
         snapshot_code(session, session.attempt)
         return session.attempt

@@ -21,8 +21,8 @@ from tablevault.values.lock_names import lock_on_artifacts, lock_on_instance
 from tablevault.values.plans import RemovalPlan, RemovedInstance
 from tablevault.values.processes import Lock, ProcessRecord
 
-_GONE = "it is gone already"
-_HELD = "a process holds it"
+_GONE = "already removed"
+_HELD = "locked by a process"
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class CreateInstance(Operation[CreateInstancePlan]):
         table = draft.lookup.table(self.table_name)
         if draft.lookup.contents.instance(table.table_id, instance_id) is not None:
             raise TVArgumentError(
-                f"Table '{table.name}' has a temporary instance of version '{version}' already; "
+                f"Table '{table.name}' already has a temporary instance of version '{version}'; "
                 f"delete_instance('{instance_id}', '{table.name}') removes it"
             )
         draft.lookup.check_version_is_unique(table, version)
@@ -159,7 +159,7 @@ class CreateInstance(Operation[CreateInstancePlan]):
         """Return the texts of the call's builders by name; `None` for a template."""
         given = {} if self.builders is None else self.builders
         if not isinstance(given, Mapping | list | tuple):
-            raise TVArgumentError("builders is a list of names, or a dict of name -> YAML text.")
+            raise TVArgumentError("builders must be a list of names, or a dict of name -> YAML text.")
         texts = given.items() if isinstance(given, Mapping) else ((name, None) for name in given)
         checked = {names.check_builder_name(name): text for name, text in texts}
         for name, text in checked.items():

@@ -186,7 +186,7 @@ def check_same_table(table: TableRecord, name: str, allow_multiple_artifacts: bo
 
 def _taken(table: TableRecord) -> TVArgumentError:
     return TVArgumentError(
-        f"There is a table '{table.name}' already; choose another name, or delete_table('{table.name}')"
+        f"Table '{table.name}' already exists; choose another name, or remove it with delete_table('{table.name}')"
     )
 
 

@@ -47,14 +47,14 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
     def work(self, plan: CreateTagPlan | UnchangedPlan, session: Session) -> Changes:
         """Return the change that tags the instances."""
         if isinstance(plan, UnchangedPlan):
-            return Changes(warnings=(f"Tag '{self.tag}' names these instances already; nothing was done.",))
+            return Changes(warnings=(f"Tag '{self.tag}' already names these instances; nothing was changed.",))
         rows = tuple((item.table_id, item.row_id) for item in plan.instances)
         moved_in = tuple(item.table_id for item in plan.instances if item.moved_from)
         return Changes(
             (NewTag(self.tag, rows, self.description, moved_in),),
             warnings=tuple(
-                f"The artifacts of instance '{item.instance_id}' of table '{item.table_name}' are gone already, since "
-                "the table has one set; the tag keeps its frame only."
+                f"The artifacts of instance '{item.instance_id}' of table '{item.table_name}' no longer exist, since "
+                "the table keeps only one set; the tag preserves only the frame."
                 for item in plan.instances
                 if item.has_lost_artifacts
             ),
@@ -68,8 +68,8 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
             other = chosen.setdefault(instance.table_id, instance)
             if other.row_id != instance.row_id:
                 raise TVArgumentError(
-                    f"A tag names one instance of a table, and '{other.instance_id}' and '{instance.instance_id}' are "
-                    f"both of table '{instance.table_name}'."
+                    f"A tag can name only one instance per table, but '{other.instance_id}' and "
+                    f"'{instance.instance_id}' are both of table '{instance.table_name}'."
                 )
         if not chosen:
             raise TVArgumentError("There is nothing to tag: name at least one instance, or give instances=None.")

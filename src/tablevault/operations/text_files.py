@@ -92,7 +92,7 @@ class TextSource:
         steps = []
         for name in map(self._file, written):
             if not session.is_staged(name):
-                raise TVImplementationError(f"'{name}' was never staged; call the method again with its text.")
+                raise TVImplementationError(f"'{name}' was not staged; make the same call again with its text.")
             steps.append(put_file(session, name, session.lookup.layout.relative(folder / name)))
         return Changes(tidying=tuple(steps))
 

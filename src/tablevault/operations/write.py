@@ -410,7 +410,7 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
         named = artifact_columns(data)
         if named:
             raise TVTableError(
-                f"Column '{named[0]}' names artifacts, which write has no files for. Create an instance with "
+                f"Column '{named[0]}' names artifacts, but write() cannot store their files. Create an instance with "
                 "external_edit=True, put the files into its artifact folder, and call write_instance."
             )
 
@@ -436,7 +436,7 @@ def find_dependencies(draft: Draft, given: object) -> tuple[Dependency, ...]:
     """Return the instances that a frame was made from, and lock them for reading."""
     pairs = given or ()
     if not isinstance(pairs, list | tuple) or not all(map(_is_pair, pairs)):
-        raise TVArgumentError(f"dependencies is a list of (table_name, instance_id), not {given!r:.100}.")
+        raise TVArgumentError(f"dependencies must be a list of (table_name, instance_id), not {given!r:.100}.")
     found = []
     for table_name, instance_id in pairs:
         if instance_id:
