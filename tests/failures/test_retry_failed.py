@@ -458,7 +458,7 @@ def test_overwritten_cells_are_not_read_again(bench):
     bench.bad(2)
     bench.execute()
     bench.bad()
-    with pytest.raises(tv_errors.TVTableError, match="'other' reads cells that were overwritten"):
+    with pytest.raises(tv_errors.TVTableError, match="'other' cannot be retried: cells that it read were overwritten"):
         bench.vault.retry_failed("made")
     assert len(bench.vault.get_table_instances("made")) == 1
 

@@ -320,7 +320,7 @@ def test_without_an_origin_everything_is_computed(desk: Desk) -> None:
     planned = desk.plan(run_index=True)
     for name in ("answers_index", *ALL):
         assert (planned[name].total, planned[name].reused, planned[name].computed) == (3, 0, 3)
-        assert "there is no origin to reuse cells of" in planned[name].reasons
+        assert "there is no origin to reuse cells from" in planned[name].reasons
 
 
 def test_force_execute_computes_everything_and_says_so(desk: Desk) -> None:
@@ -419,7 +419,7 @@ def test_a_generator_that_goes_on_after_the_origin_says_so(desk: Desk) -> None:
     desk.first({"ask": ASK}, index)
     limit(5)
     desk.copy()
-    assert "it goes on after the 3 rows of the origin" in desk.plan()["answers_index"].reasons
+    assert "it continues after the 3 rows of the origin" in desk.plan()["answers_index"].reasons
     planned = desk.plan(run_index=True)
     done = desk.execute()
     for name, plan in planned.items():

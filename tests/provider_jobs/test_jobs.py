@@ -54,7 +54,7 @@ def test_a_run_that_does_not_wait_pauses_and_looks_once_when_it_is_resumed(vault
 
 def test_not_waiting_needs_an_id_to_go_on_by(make, provider):
     table = make(wait=False)
-    with pytest.raises(TVBuilderError, match=r"answer\.yaml, line \d+, wait: .*give a process_id"):
+    with pytest.raises(TVBuilderError, match=r"answer\.yaml, line \d+, wait: .*pass a process_id"):
         table.execute("")
     assert provider.count("submit") == 0
 

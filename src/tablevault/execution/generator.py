@@ -217,9 +217,9 @@ class Yields:
                 before = self._table.columns[place][position]
                 if cells[place] != before:
                     raise ValueError(
-                        f"Builder '{spec.name}', column '{name}', row {position}: the generator was started again "
-                        f"to continue, but yields {cells[place]!r} where it had yielded {before!r}. Make it yield the "
-                        "same rows each time, or let it take <<self>> and continue after the rows that are there."
+                        f"Builder '{spec.name}', column '{name}', row {position}: the restarted generator "
+                        f"yields {cells[place]!r} instead of {before!r}. Make it yield the same rows each time, or let "
+                        "it take <<self>> and continue after the existing rows."
                     )
 
     def _iterator(self, values: object) -> Iterator[object]:
@@ -287,6 +287,6 @@ def _show_old_rows(run: BuilderRun, table: RowTable) -> int:
     reused = reuse_first_rows(table, origin, rows, run.reused_version, origin.row_count)
     if reused < origin.row_count:
         raise TVArtifactError(
-            f"Builder '{run.spec.name}' keeps the rows of its origin, but a file that row {reused} names is gone."
+            f"Builder '{run.spec.name}' cannot keep the rows of its origin: a file that row {reused} names is missing."
         )
     return origin.row_count

@@ -63,7 +63,7 @@ class PinnedFrames:
                     f"name it in the builder, or leave the instance out and declare 'dependencies: [{table}.*]'"
                 )
             raise LookupError(
-                f"table '{table}' is not one that this builder was known to read{nearest(table, known)}; "
+                f"table '{table}' is not a known input of this builder{nearest(table, known)}; "
                 f"declare 'dependencies: [{table}.*]'"
             )
         if key not in self._opened:
@@ -291,7 +291,7 @@ class PinnedInputs:
     def _instance(self, pin: PinnedInput) -> InstanceRecord:
         instance = self._lookup.contents.instance_by_row(pin.row_id)
         if instance is None:
-            raise TVFileError(f"The catalog has lost the pinned input {pin.table} (number {pin.row_id}).")
+            raise TVFileError(f"The pinned input {pin.table} (number {pin.row_id}) is missing from the catalog.")
         return instance
 
     def _opener(self, instance: InstanceRecord) -> Callable[[], Frame]:

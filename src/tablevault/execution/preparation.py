@@ -133,8 +133,8 @@ class Prepared:
             if not user_given and spec.policies.runs_jobs and not spec.policies.wait:
                 raise spec.error(
                     ("wait",),
-                    "'wait: false' pauses the process once its jobs are out, to go on by its id; give a process_id, "
-                    "or wait for the jobs.",
+                    "'wait: false' pauses the process once its jobs are submitted, and resuming it takes a process_id; "
+                    "pass a process_id, or remove 'wait: false'.",
                 )
 
     def _policy_context(self, spec: BuilderSpec) -> PolicyContext:
@@ -233,7 +233,7 @@ def _check_function(spec: BuilderSpec, sources: Mapping[str, str]) -> None:
     try:
         check_accepts(built_in(spec.code_module, spec.python_function), spec.arguments)
     except TVBuilderError as error:
-        hint = "" if spec.code_module in built_in_sources() else "; functions of your own need 'is_custom: true'"
+        hint = "" if spec.code_module in built_in_sources() else "; custom functions need 'is_custom: true'"
         raise spec.error(("python_function",), f"{error}{hint}") from error
 
 

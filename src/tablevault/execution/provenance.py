@@ -231,7 +231,7 @@ def read_row_records(path: Path, builder: str, versions: tuple[str, ...]) -> Row
         return None
     codes = data.table.column(1).to_numpy()
     if len(codes) and not 0 <= codes.min() <= codes.max() < max(len(versions), 1):
-        raise TVFileError(f"The fingerprints in {path} are damaged: they name no version of {builder!r}.")
+        raise TVFileError(f"The fingerprints in {path} are damaged: a version index of {builder!r} is out of range.")
     return RowFingerprints(data.table.column(0), codes, versions)
 
 
@@ -269,7 +269,7 @@ def read_artifact_records(path: Path) -> dict[str, ArtifactRecord]:
         rows = read_frame(path).table.to_pylist()
         records = msgspec.convert(rows, type=list[ArtifactRecord])
         if any(normalise_name(record.path) != record.path for record in records):
-            raise ValueError("it names no files of the folder")
+            raise ValueError("a file name is invalid")
     except ValueError as error:
         raise TVFileError(f"The records of artifacts in {path} are damaged: {error}.") from error
     return {record.path: record for record in records}

@@ -66,7 +66,7 @@ class Reasons:
         if not execution.reuses_cells:
             return ("force_execute=True reuses nothing",)
         if not execution.origins:
-            return ("there is no origin to reuse cells of",)
+            return ("there is no origin to reuse cells from",)
         facts = self._facts(builder.spec)
         if facts is None:
             made = ", ".join(builder.spec.changed_columns)
@@ -245,7 +245,7 @@ def changes_of_packages(before: BuilderFacts, now: BuilderFacts) -> Iterator[str
     for name, version in now.packages.items():
         was = before.packages.get(name, version)
         if was != version:
-            yield f"package `{name}` is {version}, was {was} (versions of packages do not count)"
+            yield f"package `{name}` is {version}, was {was} (package versions do not affect reuse)"
 
 
 def changes_of_arguments(before: BuilderFacts, now: BuilderFacts) -> Iterator[str]:

@@ -255,7 +255,7 @@ class Retry:
         everywhere = range(self.origin.row_count)
         gone = sorted(set(everywhere) - take_rows(table, Counterparts(everywhere, everywhere), self.origin, rows))
         if gone:
-            raise TVArtifactError(f"A file that builder '{run.spec.name}' made for row {gone[0]} is gone.")
+            raise TVArtifactError(f"A file that builder '{run.spec.name}' wrote for row {gone[0]} is missing.")
         run.counter.total = len(table)
         run.put_columns(table)
         by_row = len(facts.versions) > 1 or any(rows.fingerprints)
@@ -292,6 +292,6 @@ def _reads_only_its_row(spec: BuilderSpec) -> bool:
 
 def _overwritten(spec: BuilderSpec) -> TVTableError:
     return TVTableError(
-        f"Builder '{spec.name}' reads cells that were overwritten after it had read them, so they are not in the "
-        "instance any more; make a new instance with create_instance(copy=True) and execute it."
+        f"Builder '{spec.name}' cannot be retried: cells that it read were overwritten afterwards. Create a new "
+        "instance with create_instance(copy=True) and execute it."
     )

@@ -45,7 +45,7 @@ from tablevault.values.clusters import RayOptions
 from tablevault.values.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.values.progress import ExecutionProgress, rounded
 
-_ALWAYS_RUNS = "the IndexBuilder always runs: it is what finds new rows"
+_ALWAYS_RUNS = "the IndexBuilder always runs to find new rows"
 
 
 def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index: bool) -> InstancePlan:
@@ -362,7 +362,7 @@ class _Planning:
         shown = shown_origin(run) if builder.spec.return_type == "generator" else None
         reasons = [_ALWAYS_RUNS, *self._reasons.of_spec(builder)]
         if shown is not None:
-            reasons.append(f"it goes on after the {rows_text(shown.row_count)} of the origin")
+            reasons.append(f"it continues after the {rows_text(shown.row_count)} of the origin")
         keeps = builder.spec.keep_old and bool(self._execution.origins)
         return BuilderPlan(None, None if keeps else 0, None, tuple(reasons))
 

@@ -230,7 +230,7 @@ class TableSteps:
                 return process_id, None
             if record.parent_serial == self._session.serial and record.status is not Status.STOPPED:
                 return process_id, record
-        raise AssertionError("numbers do not end")
+        raise AssertionError("unreachable")
 
     def _unused(self, step: PlannedStep, purpose: str) -> str:
         """Return the id for a child that prepares a step; ended children keep theirs."""
@@ -238,7 +238,7 @@ class TableSteps:
             is_own = record is not None and record.parent_serial == self._session.serial
             if record is None or (is_own and not record.status.ended):
                 return process_id
-        raise AssertionError("numbers do not end")
+        raise AssertionError("unreachable")
 
     def _ids(self, step: PlannedStep, purpose: str = "") -> Iterator[tuple[str, ProcessRecord | None]]:
         """Yield the possible ids of a child, each with its current process; `None` if it is unused."""

@@ -303,8 +303,8 @@ def _check_draft(looked: Looked) -> None:
     if node.draft is Draft.NOT_EXECUTABLE:
         temporary = temporary_instance_id(version)
         raise TVArgumentError(
-            f"The temporary instance '{temporary}' of table '{name}' has no builders to execute, and is in the way "
-            f"of a copy; finish it with write_instance, or remove it: delete_instance('{temporary}', '{name}')."
+            f"The temporary instance '{temporary}' of table '{name}' has no builders to execute, and blocks a "
+            f"copy; finish it with write_instance, or remove it: delete_instance('{temporary}', '{name}')."
         )
 
 
@@ -313,7 +313,7 @@ def _blocked(process: ProcessRecord) -> TVLockError:
     cause = "" if error is None else f" by {in_line(f'{error.type}: {error.message}'.removesuffix(': '))}"
     table = f" of table '{process.table_name}'" if process.table_name else ""
     return TVLockError(
-        f"Process '{process.process_id}' ({process.operation}{table}) is in the way of the refresh: it was paused"
+        f"Process '{process.process_id}' ({process.operation}{table}) blocks the refresh: it was paused"
         f"{cause}. Resume it by the same call with process_id='{process.process_id}', or stop it: "
         f"stop_process('{process.process_id}')."
     )
