@@ -260,7 +260,7 @@ def test_operations_are_not_nested_in_workers(work):
 def test_another_cluster_than_that_of_the_interpreter_is_refused(ray, ray_address, tmp_path):
     work = Work(tmp_path, "192.0.2.77:6379")
     work.build("square")
-    with pytest.raises(tv_errors.TVArgumentError, match="can be connected to one only"):
+    with pytest.raises(tv_errors.TVArgumentError, match="this interpreter is already connected to the Ray cluster"):
         work.run()
 
 

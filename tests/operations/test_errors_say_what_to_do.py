@@ -130,7 +130,7 @@ SAID = {
     "TVArtifactError": (lambda vault: write(vault, "a.png", dtypes={"word": "artifact_string"}), "a.png"),
     "TVFileError": (reads_what_is_damaged, "Restore it from a backup"),
     "TVForcedError": (is_stopped, "another process id"),
-    "JobsPending": (waits_for_jobs, "Make the same call again to look"),
+    "JobsPending": (waits_for_jobs, "Make the same call again to poll them"),
     "BudgetSpent": (spends_its_budget, "same call with a larger budget"),
     "TVImplementationError": (meets_a_bug, "please report it"),
     "TableReferenceError": (lambda vault: execute(vault, arguments='{n: "<<words.word[>>"}'), r"\^"),

@@ -61,7 +61,7 @@ def test_forgotten_row_wise_is_named_where_a_cell_comes_back(execute):
 def test_whole_column_in_a_row_wise_function_is_named(execute, code):
     text = refusal(execute, code, "return_type: row-wise\narguments: {x: '<<self.k>>'}\n", of=TypeError)
     assert text.endswith(
-        "The argument 'x', <<self.k>>, is the whole column; write <<self.k[index]>> for the cell of the row."
+        "The argument 'x', <<self.k>>, is the whole column; write <<self.k[index]>> for the cell of the current row."
     )
 
 

@@ -192,7 +192,7 @@ def test_without_find_a_job_is_submitted_again_with_a_warning(make, provider):
     provider.fail("submitted", "ConnectionError")
     with pytest.raises(ConnectionError, match="raised at submitted"):
         table.execute()
-    with pytest.warns(TableVaultWarning, match="may be paid for twice"):
+    with pytest.warns(TableVaultWarning, match="may be charged twice"):
         table.execute()
     assert len(provider.jobs) == 2
     assert table.answers() == doubled(range(4))
@@ -261,7 +261,7 @@ def test_the_timeout_counts_from_the_submission_over_all_attempts(make, provider
 def test_an_id_that_is_no_text_ends_the_run(vault, make, provider):
     table = make(rows=4)
     vault.create_code_module("providers_code", text=CODE.replace('return f"job-{number}"', "return number"))
-    with pytest.raises(TypeError, match=r"submit\(\) of .*returned a int; return a text that names the job"):
+    with pytest.raises(TypeError, match=r"submit\(\) of .*returned a int; return a str that identifies the job"):
         table.execute()
 
 

@@ -36,7 +36,7 @@ def test_kill_around_the_submission_without_find_warns_of_a_second_payment(make,
     provider.be_ready()
     provider.fail("submitted", "pass", "kill")
     assert table.execute_elsewhere() == -signal.SIGKILL
-    with pytest.warns(TableVaultWarning, match="submitted again, and may be paid for twice"):
+    with pytest.warns(TableVaultWarning, match="submitted again, and may be charged twice"):
         table.execute()
     assert table.answers() == doubled(range(8))
     assert sorted(provider.submitted.values()) == [1] * 4 + [2] * 4

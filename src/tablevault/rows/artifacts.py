@@ -98,7 +98,7 @@ class InstanceArtifacts:
             files.remove_tree(self.folder / name)
             self.refused.add(name)
             raise ValueError(
-                f"{name!r} is also the file of a reused cell, with another content; "
+                f"{name!r} is also the file of a reused cell with different content; "
                 "name files after their inputs, such as the row's key"
             )
         return name

@@ -162,7 +162,7 @@ def _check_arguments(spec: BuilderSpec, function: Function) -> None:
         elif spec.setup_arguments is not None:
             raise spec.error(
                 ("setup_arguments",),
-                f"{spec.python_function} is a function, which has no constructor; remove the field, or name a class.",
+                f"it requires a class, but {spec.python_function} is a function; remove the field, or name a class.",
             )
         elif spec.policies.runs_jobs:
             raise spec.error(("python_function",), function_problem(spec.python_function))
@@ -228,8 +228,8 @@ def _rules(
         except LookupError as error:
             raise spec.error(
                 path,
-                f"there is no exception class {name!r} among the built-ins, in {spec.code_module}.py or in an "
-                "installed package; write its full name, such as openai.RateLimitError",
+                f"unknown exception class {name!r}: it is not a built-in, and not in {spec.code_module}.py or an "
+                "installed package; use its full name, such as openai.RateLimitError",
             ) from error
 
     return ErrorRules(entries, find_or_refuse)

@@ -49,7 +49,7 @@ class Budget:
             if is_over:
                 return (
                     f"The budget of {self.owner} allows no further call: {used:,.10g} of {most:,.10g} {name} "
-                    f"{'is' if used == 1 else 'are'} spent. Make the same call with a larger budget to go on."
+                    f"{'is' if used == 1 else 'are'} spent. Make the same call with a larger budget to continue."
                 )
         return None
 

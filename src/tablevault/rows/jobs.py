@@ -231,8 +231,8 @@ class JobExecutor:
         if job.step is Step.SUBMIT:
             if self._journal.is_uncertain(job.number) and not self._how.can_find:
                 warn(
-                    f"It is not known whether the job {record.token} of {self._how.text} was submitted before; it is "
-                    "submitted again, and may be paid for twice. A method find(token) of the class would tell."
+                    f"It is unknown whether job {record.token} of {self._how.text} was submitted before. It is "
+                    "submitted again, and may be charged twice. Define a method find(token) on the class to avoid this."
                 )
             self._journal.begin(job.number)
             if job.began is None:
@@ -284,7 +284,7 @@ class JobExecutor:
             else:
                 job.step, job.not_before = Step.SUBMIT, now
         else:
-            wanted = "a text that names the job" + (", or None" if job.step is Step.FIND else "")
+            wanted = "a str that identifies the job" + (", or None" if job.step is Step.FIND else "")
             raised = TypeError(f"{job.step}() of {self._how.text} returned a {type(value).__name__}; return {wanted}")
             self._end(job, error=FunctionError(raised))
 
@@ -389,7 +389,7 @@ def cancel_jobs(function: Function, open_function: OpenFunction, jobs: Sequence[
                 job_id = job.job_id
                 if job_id is None:
                     if not hasattr(function, Step.FIND):
-                        left[name] = "it is not known whether it was submitted"
+                        left[name] = "unknown whether it was submitted"
                         continue
                     found = ask(Step.FIND, job.token)
                     if found is None:

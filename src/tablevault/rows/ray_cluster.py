@@ -108,7 +108,9 @@ def _start(ray: Any, address: str) -> None:
         )
     if ":" in address and not _accepts(address):
         # Ray itself would retry for a minute and then exit this interpreter.
-        raise ConnectionError(f"'executor: ray' found no Ray cluster at {address!r}: nothing answers there")
+        raise ConnectionError(
+            f"'executor: ray' found no Ray cluster at {address!r}: the address does not accept connections"
+        )
     own = {} if address else {"include_dashboard": False}
     try:
         with _signals_kept():
@@ -129,8 +131,8 @@ def _check_same(ray: Any, address: str) -> None:
     if address in ("", "auto") or (address != "local" and _resolved(address) == _resolved(own)):
         return
     raise TVArgumentError(
-        f"this interpreter is connected to the Ray cluster at {own}, and can be connected to one only; the vault names "
-        f"{address!r}. Give ray={{'address': 'auto'}} to use the first, or call ray.shutdown() before."
+        f"this interpreter is already connected to the Ray cluster at {own}, but the vault names {address!r}. Use "
+        "ray={'address': 'auto'} for the connected cluster, or call ray.shutdown() first."
     )
 
 

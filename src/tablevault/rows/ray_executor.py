@@ -374,10 +374,11 @@ class _Crew:
         address = self._cluster.address
         # During ray.shutdown() in another thread, the interpreter still counts as connected.
         if self._cluster.is_connected and not self._cluster.is_reachable:
-            text = f"the Ray cluster at {address} is gone; make the same call again with another cluster"
+            text = f"the Ray cluster at {address} was lost; make the same call again with another cluster"
         else:
             text = (
-                f"the connection to the Ray cluster at {address} was ended while rows ran there, as ray.shutdown() does"
+                f"the connection to the Ray cluster at {address} was closed while rows were running, for example by "
+                "ray.shutdown()"
             )
         self._break_off(ConnectionError(text))
 

@@ -163,7 +163,7 @@ def _with_hint_of_whole_columns(
                 place = f"{reference.text.removesuffix('>>').rstrip()}[index]>>"
                 return type(error)(
                     f"{error}. The argument '{name}', {reference.text}, is the whole column; write {place} for the "
-                    "cell of the row."
+                    "cell of the current row."
                 )
     return error
 

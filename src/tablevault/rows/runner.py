@@ -258,7 +258,7 @@ class RowRunner:
         if not self._in_flight and self._schedule.next_time is None and not self._schedule.is_ready(now):
             return False
         if self._jobs is not None and not self._plan.policies.wait and self._is_pending(executor, self._jobs, now):
-            pending = JobsPending(f"{self._jobs.text}. Make the same call again to look.")
+            pending = JobsPending(f"{self._jobs.text}. Make the same call again to poll them.")
             self._errors.end_with(pending)
             return False
         executor.wait(self._seconds_to_wait(executor, now))
@@ -279,7 +279,7 @@ class RowRunner:
             number, began = min(begun.items(), key=lambda item: item[1], default=(-1, now))
             call = self._in_flight.get(number)
             if call is not None and now - began > _LONG_CALL:
-                text = f"{rows_text(call.task.positions)}, which may have been running for {now - began:,.0f} s"
+                text = f"{rows_text(call.task.positions)}, running for up to {now - began:,.0f} s"
         self._table.counter.waiting = text
 
     def _start_admitted(self, executor: RowExecutor, gate: CallGate, now: float) -> None:
@@ -563,8 +563,8 @@ class RowRunner:
                 self._expire_job(self._jobs, number, task, error)
             if running > self._plan.concurrency and self._errors.failure is None:
                 error.add_note(
-                    f"{running} calls that timed out are still running and cannot be ended; limit the time inside "
-                    "the function"
+                    f"{running} calls that timed out are still running and cannot be cancelled; limit the time "
+                    "inside the function"
                 )
                 self._errors.end(task, RowError(error))
 

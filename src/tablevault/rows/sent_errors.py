@@ -133,7 +133,10 @@ def _received(item: SentError) -> BaseException:
         for name, value in item.facts.items():
             setattr(error, name, value)
         if item.traceback:
-            add_note(error, f"The exception could not be sent by the worker process that raised it:\n{item.traceback}")
+            add_note(
+                error,
+                f"The exception could not be sent from the worker process. Its traceback there:\n{item.traceback}",
+            )
     known = notes_of(error)
     for note in item.notes:
         if note not in known:
