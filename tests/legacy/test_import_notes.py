@@ -67,7 +67,7 @@ def test_values_that_do_not_fit_their_dtype_come_in_as_text(legacy, tmp_path):
     vault, notes = import_with_notes(legacy, tmp_path / "new")
     assert vault.get_dataframe("baskets")[0]["n"].tolist() == ["1", "many"]
     assert len(notes) == 1
-    assert f"instance '{folder.name}' of table 'baskets': column 'n' came in as text" in notes[0]
+    assert f"instance '{folder.name}' of table 'baskets': column 'n' was imported as text" in notes[0]
 
 
 @pytest.mark.parametrize("cell", ["../../secret.txt", "/etc/hostname"])
@@ -76,7 +76,7 @@ def test_artifacts_outside_of_their_folder_are_not_followed(legacy, tmp_path, ce
     (folder / "table.csv").write_text(f"fruit,photo\nplum,{cell}\n")
     vault, notes = import_with_notes(legacy, tmp_path / "new")
     assert vault.get_dataframe("fruits", version="photos")[0]["photo"].tolist() == [cell]
-    assert any("column 'photo' came in as text" in note for note in notes)
+    assert any("column 'photo' was imported as text" in note for note in notes)
 
 
 def test_links_that_lead_out_of_the_vault_are_left_behind(legacy, tmp_path):

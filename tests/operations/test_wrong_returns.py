@@ -165,7 +165,7 @@ def mixed(vault, returns):
     }[returns]
     code = f"import datetime\n{ROWS}{body}"
     build(vault, index_builder("x", "rows"), code, y=column_builder("a", "made", arguments, f"return_type: {returns}"))
-    with pytest.raises(ValueError, match="'y', column 'a', row 1: .* cannot stand in one column with"):
+    with pytest.raises(ValueError, match="'y', column 'a', row 1: .* cannot share a column with"):
         vault.execute_instance("made", process_id="mine")
     assert vault.get_process("mine").progress["y"].computed == 1
     return code

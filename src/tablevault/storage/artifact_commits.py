@@ -254,7 +254,7 @@ def _look_at(path: Path) -> _Look:
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
         # The file was replaced after it was located; the replacement is refused at the end.
-        raise FileNotFoundError(errno.ENOENT, "It is not a file any more", str(path))
+        raise FileNotFoundError(errno.ENOENT, "It is no longer a file", str(path))
     return _Look(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

@@ -430,7 +430,7 @@ def _struct_converter(name: str, arrow: pa.DataType) -> CellChecker:
             raise _unfit(value, name)
         unknown = [key for key in value if key not in converters]
         if unknown:
-            raise ValueError(f"{shown(value)} has the key {shown(unknown[0])}, which {name} has not")
+            raise ValueError(f"{shown(value)} has the key {shown(unknown[0])}, which {name} does not define")
         return {key: _item(value.get(key), converter) for key, converter in converters.items()}
 
     return convert

@@ -246,7 +246,7 @@ class Backlog:
     def record(self, names: Iterable[str]) -> Mapping[str, ArtifactRecord | OSError | ValueError]:
         """Make artifacts durable; return their records or errors, without missing files."""
         if self._artifacts is None:
-            raise TVImplementationError(f"artifacts are named where no builder makes any: {sorted(names)[:3]}")
+            raise TVImplementationError(f"rows name artifacts, but no builder makes artifacts: {sorted(names)[:3]}")
         return self._artifacts.record(names)
 
     def prepare(self) -> None:

@@ -79,7 +79,7 @@ class Seal:
             for group in columns
             for column in group
         ):
-            raise DamagedFileError("its checksums are for bytes beyond its end")
+            raise DamagedFileError("its checksums refer to bytes beyond its end")
         return cls(footer_digest, columns)
 
     def place(self, row_group: int, column: int) -> Span:

@@ -250,11 +250,11 @@ def _mixture(values: Sequence[object]) -> CellError:
                 return CellError(position, f"{shown(value)}, of type {type_name(value)}, fits no column")
             return CellError(
                 position,
-                f"{shown(value)} is of type {type_name(value)}, which cannot stand in one column with {shown(first)} "
+                f"{shown(value)} is of type {type_name(value)}, which cannot share a column with {shown(first)} "
                 f"({type_name(first)}); declare a dtype, or return values of one type",
             )
     position = next(at for at, value in enumerate(values) if type(value) not in _JSON_KINDS and value is not None)
-    return CellError(position, f"{shown(values[position])} cannot stand in one column with the values before it")
+    return CellError(position, f"{shown(values[position])} cannot share a column with the values before it")
 
 
 def _is_json(values: Sequence[object]) -> bool:

@@ -90,7 +90,7 @@ def _first_rows(parquet: pq.ParquetFile, group: int, name: str, count: int) -> p
     batch = next(parquet.iter_batches(batch_size=count, row_groups=[group], columns=[name]))
     found = pa.Table.from_batches([batch]).column(name)
     if len(found) != count:
-        raise UnknownPageError("a page has fewer rows than it says")
+        raise UnknownPageError("a page has fewer rows than its header states")
     return found
 
 
@@ -107,10 +107,10 @@ def _pages(file: BinaryIO, start: int, end: int) -> Iterator[_Page]:
             data = {} if is_dictionary else fields.get(_DATA) or fields[_DATA_2]
             size, values = fields[_COMPRESSED_SIZE], 0 if is_dictionary else data[_COUNT]
         except (IndexError, KeyError, TypeError) as error:
-            raise UnknownPageError("the header of a page cannot be read") from error
+            raise UnknownPageError("a page header cannot be read") from error
         page = _Page(start, start + header.position + size, values)
         if not start < page.end <= end or values < 0 or (values == 0) != is_dictionary:
-            raise UnknownPageError("the header of a page makes no sense")
+            raise UnknownPageError("a page header is inconsistent")
         yield page
         start = page.end
 

@@ -137,8 +137,8 @@ def _text_cell(sheet: Any, text: str, name: str, row: int | None) -> WriteOnlyCe
     unsafe = _UNSAFE_TEXT.search(text)
     if unsafe is not None or len(text) > _LONGEST_TEXT:
         place = f"Column {name!r}, row {row}" if row is not None else f"The name of column {name!r}"
-        what = f"has {unsafe[0]!r} in it" if unsafe else f"has {len(text):,} characters, more than {_LONGEST_TEXT:,}"
-        raise TVTableError(f"{place} {what}, which Excel cannot keep. Write the frame as .csv or .parquet.")
+        what = f"contains {unsafe[0]!r}" if unsafe else f"has {len(text):,} characters, more than {_LONGEST_TEXT:,}"
+        raise TVTableError(f"{place} {what}, which Excel cannot store. Write the frame as .csv or .parquet.")
     cell = _cell(sheet, text)
     cell.data_type = "s"  # Also text that looks like a formula or an error.
     return cell

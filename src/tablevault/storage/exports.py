@@ -33,7 +33,7 @@ def format_of(output: Path) -> str:
     if name not in _WRITERS:
         *most, last = (f".{known}" for known in _WRITERS)
         raise TVArgumentError(
-            f"There is no format for the suffix '{output.suffix}' of '{output.name}'. Use {', '.join(most)} or {last}; "
+            f"Unknown suffix '{output.suffix}' of '{output.name}'. Use {', '.join(most)} or {last}; "
             "no suffix means .csv."
         )
     return name

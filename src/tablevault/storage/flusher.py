@@ -67,7 +67,7 @@ class Flusher:
                 if not self._thread.is_alive() and reply.empty():
                     raise TVImplementationError("The thread that writes checkpoints has ended.") from None
                 if deadline is not None and clock.monotonic() >= deadline:
-                    raise TimeoutError(f"the disk has not followed within {timeout} s") from None
+                    raise TimeoutError(f"checkpoints were not written within {timeout} s") from None
             else:
                 if error is not None:
                     raise error

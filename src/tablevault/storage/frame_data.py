@@ -443,7 +443,7 @@ def _check_names(names: Sequence[object]) -> list[str]:
 def _check_dtypes_known(dtypes: Mapping[str, ColumnType], columns: Mapping[str, object]) -> None:
     for name in dtypes:
         if name not in columns:
-            raise TVTableError(f"a dtype is given for the column {name!r}, which is not there{nearest(name, columns)}")
+            raise TVTableError(f"a dtype is given for the unknown column {name!r}{nearest(name, columns)}")
 
 
 def _check_storable(schema: pa.Schema) -> None:

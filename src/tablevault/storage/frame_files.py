@@ -497,13 +497,13 @@ def _restored_column(
     if not pa.types.is_dictionary(arrow):
         return column if column.type == arrow else column.cast(arrow)
     if categories is None:
-        raise DamagedFileError("a column of categories has none")
+        raise DamagedFileError("the categories of a column are missing")
     with pa.ipc.open_stream(base64.b64decode(categories)) as stream:
         values = stream.read_all().column(0).combine_chunks()
     plain = column.cast(arrow.value_type)
     codes = pc.index_in(plain, value_set=values, skip_nulls=True).cast(arrow.index_type)
     if codes.null_count != plain.null_count:
-        raise DamagedFileError("a value is none of its column's categories")
+        raise DamagedFileError("a value is not among its column's categories")
     empty = pa.array([], type=arrow.index_type)  # Keeps the categories of a column without rows.
     chunks = [pa.DictionaryArray.from_arrays(chunk, values, ordered=arrow.ordered) for chunk in codes.chunks or [empty]]
     return pa.chunked_array(chunks, type=arrow)

@@ -49,13 +49,15 @@ def read_legacy_frame(path: Path, dtypes: Mapping[str, str]) -> tuple[FrameData,
         name, dtype = written, dtypes.get(written)
         if written == ROW_NUMBER:
             name = f"{ROW_NUMBER}_"
-            problems.append(f"column '{ROW_NUMBER}' is called '{name}' now, because that name stands for row numbers")
+            problems.append(
+                f"column '{ROW_NUMBER}' was renamed to '{name}', because '{ROW_NUMBER}' is reserved for row numbers"
+            )
         try:
             columns[name], types[name] = _inferred(texts) if dtype is None else _converted(texts, dtype)
         except (pa.ArrowException, ValueError, OverflowError) as error:
             columns[name], types[name] = _text(texts), _known("string")
             problems.append(
-                f"column '{name}' came in as text, because a value does not fit its dtype {dtype} ({error})"
+                f"column '{name}' was imported as text, because a value does not fit its dtype {dtype} ({error})"
             )
     return table_from_frame(pa.table(columns), types), problems
 

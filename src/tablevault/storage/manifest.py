@@ -61,7 +61,7 @@ def read_manifest(path: Path, sha256: str) -> dict[str, FileRecord]:
             raise ValueError(f"it lists {outside[0][:200]!r}, which is not a file of the folder")
         return {record.path: record for record in records}
     except (ValueError, RecursionError) as error:
-        raise TVFileError(f"The manifest {path} is not one ({error}).") from error
+        raise TVFileError(f"The manifest {path} is invalid: {error}.") from error
 
 
 def check_listed(manifest: Path, sha256: str | None, path: Path) -> None:

@@ -78,7 +78,7 @@ class Mixture:
                 if error.position == len(self._examples):
                     raise ValueError(str(error)) from error
                 raise ValueError(
-                    f"{shown(value)} cannot stand in one column with {shown(together[error.position])}: {error}"
+                    f"{shown(value)} cannot share a column with {shown(together[error.position])}: {error}"
                 ) from error
             self._examples = together
             self._traits |= traits

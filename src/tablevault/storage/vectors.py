@@ -278,7 +278,9 @@ def _of_objects(value: Sequence[Any], found: Array, form: ArrayForm) -> Array:
     if any(item is not None and not isinstance(item, float) and not isinstance(item, int) for item in flat):
         raise TypeError(f"{shown(value)} has items that are not numbers, which do not fit {form.name}")
     if any(item is None for item in flat):
-        raise ValueError(f"{shown(value)} has a missing item; {form.name} has none, so use NaN or leave the cell empty")
+        raise ValueError(
+            f"{shown(value)} has a missing item, which {form.name} cannot hold; use NaN or leave the cell empty"
+        )
     raise ValueError(f"{shown(value)} has numbers that are too large for {form.name}")
 
 
