@@ -109,7 +109,7 @@ def check_tag(tag: str) -> str:
     _check_characters("Tag", tag)
     key = fold(tag)
     if key in _RESERVED_TAGS or key.startswith(fold(TEMPORARY_PREFIX)) or is_materialized(key):
-        raise TVArgumentError(f"Forbidden Tag: {tag} (it would be taken for another way of naming an instance)")
+        raise TVArgumentError(f"Forbidden Tag: {tag} (it is reserved for another way of naming an instance)")
     return tag
 
 

@@ -75,7 +75,7 @@ def message_of(error: BaseException) -> str:
     try:
         return str.__str__(str(error))
     except BaseException as trouble:  # noqa: BLE001 - whatever the class does
-        return f"<its text cannot be had: {type(trouble).__name__}>"
+        return f"<text unavailable: {type(trouble).__name__}>"
 
 
 def class_name_of(error: BaseException) -> str:

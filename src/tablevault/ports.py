@@ -346,8 +346,8 @@ FlushListener = Callable[[], None]
 
 
 CAME_BACK_IN_CHILD = (
-    "A child that was forked inside a function came back from it, and is not the one that executes; let it end with "
-    "os._exit()."
+    "A child process that was forked inside a function returned from it, but only the parent can continue the "
+    "execution. End the child with os._exit()."
 )
 """Error message for a forked child that continues the work of its parent."""
 

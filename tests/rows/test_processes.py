@@ -743,4 +743,4 @@ def test_a_forked_child_that_comes_back_ends(work, capfd):
     work.build("forks", 2)
     work.run()
     assert work.cells() == [1, 1]
-    assert "A child that was forked inside a function came back" in capfd.readouterr().err
+    assert "A child process that was forked inside a function returned" in capfd.readouterr().err

@@ -163,7 +163,7 @@ def ended_meanwhile(record: ProcessRecord) -> str:
     """Return the message for a call that would resume a process which ended at the same moment."""
     return (
         f"Process '{record.process_id}' ({record.operation}) ended at the same moment: its status is {record.status}. "
-        f"get_process('{record.process_id}') tells more."
+        f"See get_process('{record.process_id}')."
     )
 
 

@@ -233,7 +233,7 @@ class Process:
             raise TVProcessError(CAME_BACK_IN_CHILD)
         if self.stop_requested:
             raise TVForcedError(
-                f"Process '{self.process_id}' was stopped by stop_process(force=True); to run it after all, call it "
+                f"Process '{self.process_id}' was stopped by stop_process(force=True); to run it anyway, call it "
                 "again with another process id."
             )
 

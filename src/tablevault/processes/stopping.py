@@ -115,8 +115,8 @@ def _ask_to_stop(context: VaultContext, target: ProcessRecord, timeout: float) -
         os.kill(worker.owner_pid, signal.SIGKILL)
     if not _wait_until_dead(context, target, _KILL_PATIENCE if workers else 0.0):
         raise TVProcessError(
-            f"Process '{target.process_id}' was asked to stop but has not within {timeout:g} s: its function has "
-            "not returned. It stops at its next row, without materializing anything; an interpreter that the vault "
+            f"Process '{target.process_id}' did not stop within {timeout:g} s: its function has not "
+            "returned. It stops at its next row, without materializing anything; an interpreter that the vault "
             "did not start is never killed."
         )
 

@@ -60,7 +60,7 @@ _TITLES = {
     503: "Busy",
 }
 
-_KNOWN = {404: "This page does not exist.", 405: "This page takes no forms."}
+_KNOWN = {404: "This page does not exist.", 405: "This page does not accept forms."}
 """Texts for errors raised by Starlette."""
 
 

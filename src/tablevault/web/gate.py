@@ -101,7 +101,7 @@ class Gate:
         host = hosts[0].lower() if len(hosts) == 1 else ""
         if host in self._own or self._is_allowed(host):
             return None
-        return Refusal(421, "This server does not answer for that host; tablevault serve --allow-host NAME allows one.")
+        return Refusal(421, "This host is not allowed. Allow it with tablevault serve --allow-host NAME.")
 
     def _check_site(self, method: str, headers: Headers, has_valid_token: bool) -> Refusal | None:
         if all(site in ("same-origin", _UNSET) for site in headers.getlist("sec-fetch-site")):
