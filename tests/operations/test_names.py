@@ -102,14 +102,14 @@ def test_a_version_cannot_contain_an_underscore(stories):
 
 
 def test_an_empty_version_means_base(stories):
-    with pytest.raises(tv_errors.TVArgumentError, match="version 'base' already"):
+    with pytest.raises(tv_errors.TVArgumentError, match="of version 'base'"):
         stories.create_instance("stories", "")
     stories.execute_instance("stories", "")
     assert stories.get_dataframe("stories", version="")[1].startswith("base_")
 
 
 def test_names_are_unique_regardless_of_case(stories):
-    with pytest.raises(tv_errors.TVArgumentError, match="table 'stories' already"):
+    with pytest.raises(tv_errors.TVArgumentError, match="Table 'stories' already exists"):
         stories.create_table("Stories")
     with pytest.raises(tv_errors.TVArgumentError, match="code module 'words' already"):
         stories.create_code_module("Words", text="x = 1")
