@@ -62,14 +62,18 @@ def test_io_error_of_the_commit_deletes_nothing_and_is_resolved_later(prepared):
 def test_disk_full_after_the_decision_loses_no_computed_cell(prepared):
     sweep = prepared["execute_copy", "mine"]
     outcomes = set()
-    # The last calls are those that decide, tidy up, finish and log; some of the work comes before. How many there are
-    # depends on how often the checkpoints are written meanwhile.
-    last = range(sweep.count + 8, sweep.count - 8, -1)
-    for n in [*last, *range(sweep.count - 8, max(sweep.count - 60, 0), -7)]:
+    # The last calls decide, tidy up, finish and log. Their numbers depend on how often checkpoints are written meanwhile:
+    # go on until there are no more calls.
+    n, beyond = max(sweep.count - 60, 1), 0
+    while beyond < 3:
         answer = sweep.disturb(Fault(n, errno.ENOSPC, lasting=True))
         if answer["count"] >= n:
             outcomes.add(answer["returned"])
+            beyond = 0
+        else:
+            beyond += 1
         assert sweep.problem_after(answer) == "", (n, answer)
+        n += 1 if n >= sweep.count - 8 else 7
     assert outcomes == {True, False}
 
 

@@ -402,7 +402,7 @@ class Queries:
                 raise TVLockError(f"A table with side effects is executing. {blocked(record, 0)}")
 
     def again_if_moved(self, table_name: str, read: Callable[[], Result]) -> Result:
-        """Call `read`, retrying once; raise `TVTableError` if a file is missing."""
+        """Call `read`, retrying while files move; raise `TVTableError` if one is missing."""
         try:
             return again_if_moved(read)
         except FileNotFoundError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +16,8 @@ from tablevault.values.processes import ProcessRecord
 
 Result = TypeVar("Result")
 
+_MOST_RETRIES = 50
+"""Maximum number of retries of a read while other interpreters keep replacing its files."""
 _RECENT = 1000
 """Number of newest processes searched for an id similar to a misspelt one."""
 
@@ -227,10 +228,18 @@ class Lookup:
 
 
 def again_if_moved(read: Callable[[], Result]) -> Result:
-    """Call `read`; retry once if a file was moved or removed after the catalog was read."""
-    with contextlib.suppress(FileNotFoundError):
-        return read()
-    return read()
+    """Call `read`; retry while it misses files that were moved or removed after the catalog was read.
+
+    Each retry reads the catalog anew. A file that is missing twice is missing in the current state.
+    """
+    missing: set[object] = set()
+    while True:
+        try:
+            return read()
+        except FileNotFoundError as error:
+            if error.filename in missing or len(missing) >= _MOST_RETRIES:
+                raise
+            missing.add(error.filename)
 
 
 def note_content(staged: Path, target: Path) -> None:
