@@ -90,6 +90,12 @@ class BuilderDocument:
         return TVBuilderError(f"{self.place(*path)}: {sentence}")
 
     @cached_property
+    def is_resolved(self) -> bool:
+        """Whether all fields but `UNRESOLVED_FIELDS` mean what they say, since they hold no reference, even escaped."""
+        fields = (value for name, value in self.fields.items() if name not in UNRESOLVED_FIELDS)
+        return not any("<<" in repr(value) for value in fields)
+
+    @cached_property
     def reads(self) -> BuilderReads:
         """The columns and tables that the references and `dependencies` name.
 

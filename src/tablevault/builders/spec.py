@@ -146,7 +146,9 @@ def build_spec(document: BuilderDocument, name: str, resolve: Callable[[object],
     TableReferenceError
         If a reference cannot be resolved or is misplaced.
     """
-    values = {key: _resolved(document, key, value, resolve) for key, value in document.fields.items()}
+    values = document.fields
+    if not document.is_resolved:
+        values = {key: _resolved(document, key, value, resolve) for key, value in values.items()}
     fields = validate_fields({key: value for key, value in values.items() if value is not None})
     if isinstance(fields, list):
         raise problems_error(document, fields)

@@ -7,6 +7,7 @@ another within an interpreter, and write no bytecode.
 from __future__ import annotations
 
 import builtins
+import functools
 import hashlib
 import importlib.abc
 import importlib.machinery
@@ -19,7 +20,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, MappingProxyType, ModuleType, TracebackType
 from typing import Self
 
 from tablevault.code.local_code import LocalCode, digest_of
@@ -49,13 +50,17 @@ def read_sources(folder: Path) -> dict[str, str]:
     return {name: files.read_source(folder / f"{name}.py") for name in describe_modules(folder)}
 
 
-def built_in_sources() -> dict[str, str]:
+@functools.cache
+def built_in_sources() -> Mapping[str, str]:
     """Return the source of each built-in module, by name, without importing it."""
     files = importlib.resources.files(_BUILT_IN_PACKAGE).iterdir()
     names = {file.name.removesuffix(".py"): file for file in files if file.name.endswith(".py")}
-    return {name: names[name].read_text("utf-8") for name in sorted(names) if not name.startswith("_")}
+    return MappingProxyType(
+        {name: names[name].read_text("utf-8") for name in sorted(names) if not name.startswith("_")}
+    )
 
 
+@functools.cache
 def built_in(module: str, name: str) -> Function:
     """Return a built-in function.
 

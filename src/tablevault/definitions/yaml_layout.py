@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -61,12 +62,34 @@ def builder_yaml(fields: Mapping[str, object]) -> str:
 
     Lists and mappings take one line unless they are nested.
     """
+    return "".join(_field(name, _Shown(value)) for name, value in ordered(fields).items())
+
+
+class _Shown:
+    """A plain value, compared by its representation; values that are equal otherwise may be written differently."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+        self._text = repr(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Shown) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@functools.lru_cache(maxsize=1024)
+def _field(name: str, shown: _Shown) -> str:
+    """Return the lines of one field; the builders of a source share most of theirs."""
+    is_nested = isinstance(shown.value, list | tuple | dict)
     text: str = yaml.dump(
-        ordered(fields),
+        {name: shown.value},
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,
-        default_flow_style=None,
+        # A mapping of scalars would take one line, braces included, if PyYAML were to choose.
+        default_flow_style=None if is_nested else False,
         width=math.inf,
     )
     return text

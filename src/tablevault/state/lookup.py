@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -262,8 +263,15 @@ def _content(path: Path) -> str:
 
 
 def _visible_files(folder: Path, suffix: str) -> list[Path]:
-    if not folder.is_dir():
+    try:
+        with os.scandir(folder) as entries:
+            named = [entry for entry in entries if entry.name.endswith(suffix) and not entry.name.startswith(".")]
+            # Links and missing files are kept, to be refused by name later.
+            return [folder / entry.name for entry in named if not _is_something_else(entry)]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    named = (path for path in folder.iterdir() if path.suffix == suffix and not path.name.startswith("."))
-    # Links and missing files are kept, to be refused by name later.
-    return [path for path in named if path.is_symlink() or not path.exists() or path.is_file()]
+
+
+def _is_something_else(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder or a special file."""
+    return not (entry.is_symlink() or entry.is_file()) and os.path.lexists(entry.path)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _FEW_COLUMNS = 64
 _BYTES_PER_READ = 2**18
+_SMALL_FILE = 2**16
+"""Bytes; opening such a file once more costs more than reading it as a whole."""
 
 
 class StoredFrame:
@@ -51,8 +53,8 @@ class StoredFrame:
         self._unread: dict[str, FrameData] = {}
         """Columns read ahead together with others, until first access."""
         self._blocks: dict[str, list[str]] = {}
-        """Columns that are read along with each column of a wide frame, since every read scans all column metadata."""
-        if len(self._names) > _FEW_COLUMNS:
+        """Columns read along with each column: in a wide frame, every read scans the metadata of all columns."""
+        if len(self._names) > _FEW_COLUMNS or path.stat().st_size <= _SMALL_FILE:
             for block in column_blocks(path, self._names, _BYTES_PER_READ):
                 self._blocks.update(dict.fromkeys(block, block))
         self._reading = RLock()
