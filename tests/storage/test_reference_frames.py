@@ -85,7 +85,8 @@ def test_paths_of_artifacts_are_full_where_the_folder_is_known(path, tmp_path):
     assert frame.data_frame(["file"], [0, 2])["file"].tolist() == [full[0], full[2]]
 
 
-def test_a_stored_column_is_read_when_it_is_first_asked_for_and_only_once(path, monkeypatch):
+@pytest.mark.parametrize("is_small", [True, False])
+def test_a_stored_column_is_read_when_it_is_first_asked_for_and_only_once(path, monkeypatch, is_small):
     read = []
     original = reference_frames.read_frame
 
@@ -94,10 +95,16 @@ def test_a_stored_column_is_read_when_it_is_first_asked_for_and_only_once(path, 
         return original(path, columns)
 
     monkeypatch.setattr(reference_frames, "read_frame", recording)
+    if not is_small:
+        monkeypatch.setattr(reference_frames, "_SMALL_FILE", 0)
     frame = StoredFrame(path)
     assert read == []
     assert frame.values("name") is frame.values("name")
-    assert read == ["name"]
+    # A small file is read as a whole, since opening it costs more.
+    assert read == (list(frame.column_names) if is_small else ["name"])
+    for name in frame.column_names:
+        assert frame.values(name) is frame.values(name)
+    assert sorted(read) == sorted(frame.column_names)
 
 
 def test_what_is_wrong_with_a_file_shows_at_once(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -84,9 +84,9 @@ def once(compute: Callable[[], object]) -> Compiled:
     return Compiled(evaluate, is_constant=True)
 
 
-def are_immutable(values: Collection[Any]) -> bool:
-    """Return whether all of these values are immutable."""
-    kinds = set(map(type, values)) - _IMMUTABLE_TYPES
+def are_immutable(values: Collection[Any], kinds: Set[type]) -> bool:
+    """Return whether all of these values, of these classes, are immutable."""
+    kinds = kinds - _IMMUTABLE_TYPES
     if not kinds:
         return True
     # Arrays from cells are read-only.

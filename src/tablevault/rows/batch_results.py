@@ -75,8 +75,3 @@ def _rows_of_arrow(value: object, width: int) -> Sequence[object]:
 def is_exception(result: object) -> TypeGuard[BaseException]:
     """Return whether a result is an exception object, ignoring a spoofed `__class__`."""
     return issubclass(type(result), BaseException)
-
-
-def holds_exceptions(results: Sequence[object]) -> bool:
-    """Return whether any result is an exception object."""
-    return any(issubclass(kind, BaseException) for kind in set(map(type, results)))

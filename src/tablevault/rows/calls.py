@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import repeat
-from typing import cast
 
 import xxhash
 
@@ -48,6 +47,24 @@ class Calls(RowFingerprints):
 
     arguments: tuple[Iterable[object], ...]
     """The values of each parameter, one per row."""
+
+
+@dataclass(frozen=True)
+class Batch(RowFingerprints):
+    """The rows of a batch call."""
+
+    values: Mapping[str, list[object]]
+    """Arguments that were evaluated for the fingerprints, by name, one value per row; the call may take them."""
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """Arguments of several rows."""
+
+    values: dict[str, Iterable[object]]
+    """Values of each argument, one per row."""
+    kinds: dict[str, set[type]]
+    """Classes of the values of arguments that depend on the row, as far as they are known."""
 
 
 @dataclass(frozen=True)
@@ -182,24 +199,23 @@ class FunctionCall:
         values = {name: evaluate(row) for name, evaluate in self._evaluators}
         return self._of_call(values, (row,), facts) if self.differs_by_call else values
 
-    def batch_arguments(self, rows: Sequence[int], facts: CallFacts = FIRST_CALL) -> dict[str, object]:
+    def batch(self, rows: Sequence[int]) -> Batch:
+        """Return the rows of a batch call with their fingerprints, and the arguments evaluated for them."""
+        evaluated = self._evaluated_together(self._counted_as_given, rows)
+        if evaluated is None:
+            each = (self.fingerprint(row, self.counted(row)) for row in rows)
+            return Batch(rows, Fingerprints(b"".join(each)), {})
+        values = {name: column for name, column in evaluated.values.items() if isinstance(column, list)}
+        return Batch(rows, self._fingerprints(rows, evaluated), values)
+
+    def batch_arguments(self, batch: Batch, facts: CallFacts = FIRST_CALL) -> dict[str, object]:
         """Return the arguments of a batch call; row-dependent ones hold one value per row."""
+        rows = batch.positions
         values: dict[str, object] = {
-            name: item.evaluate(rows[0]) if item.is_constant else _row_values(item, rows)
+            name: item.evaluate(rows[0]) if item.is_constant else _row_values(item, rows, batch.values.get(name))
             for name, item in self._compiled.items()
         }
         return self._of_call(values, rows, facts, in_batch=True) if self.differs_by_call else values
-
-    def fingerprints(self, rows: Sequence[int]) -> Fingerprints:
-        """Return the fingerprints of rows."""
-        found = Fingerprints()
-        found.resize(len(rows))
-        done = 0
-        while done < len(rows):
-            counted = self.counts(rows[done:])
-            found.put(done, counted.fingerprints)
-            done += len(counted.positions)
-        return found
 
     def call_id(self, row: int | None, fingerprint: bytes, code: str, number: int) -> str:
         """Return the id of a call; a retry after an unknown outcome reuses it.
@@ -286,49 +302,52 @@ class FunctionCall:
         raised.
         """
         positions, evaluated = self._evaluated(self._compiled, positions)
-        return Calls(positions, self._fingerprints(positions, evaluated), tuple(evaluated.values()))
+        return Calls(positions, self._fingerprints(positions, evaluated), tuple(evaluated.values.values()))
 
     def counts(self, positions: Sequence[int]) -> RowFingerprints:
         """Return the fingerprints of `calls`, evaluating only the arguments that affect them."""
         positions, evaluated = self._evaluated(self._counted_as_given, positions)
         return RowFingerprints(positions, self._fingerprints(positions, evaluated))
 
-    def _evaluated(
-        self, items: Mapping[str, Compiled], positions: Sequence[int]
-    ) -> tuple[Sequence[int], dict[str, Iterable[object]]]:
+    def _evaluated(self, items: Mapping[str, Compiled], positions: Sequence[int]) -> tuple[Sequence[int], _Evaluated]:
         """Evaluate arguments for as many of the first rows as possible, at least one."""
         evaluated = self._evaluated_together(items, positions) if len(positions) > 1 else None
         if evaluated is None:
             positions = positions[:1]
-            evaluated = {name: [item.evaluate(positions[0])] for name, item in items.items()}
+            evaluated = _Evaluated({name: [item.evaluate(positions[0])] for name, item in items.items()}, {})
         return positions, evaluated
 
-    def _fingerprints(self, positions: Sequence[int], evaluated: Mapping[str, Iterable[object]]) -> Fingerprints:
-        counted = [
-            cast("list[object]", evaluated[name]) if evaluate is None else list(map(evaluate, positions))
-            for name, evaluate in self._counted_rows
-        ]
+    def _fingerprints(self, positions: Sequence[int], evaluated: _Evaluated) -> Fingerprints:
         seed = self._constants_seed(positions[0])
-        if counted:
-            encoded = canonical_rows(counted)
+        if self._counted_rows:
+            columns, kinds = [], set[type]()
+            for name, evaluate in self._counted_rows:
+                column = evaluated.values[name] if evaluate is None else list(map(evaluate, positions))
+                assert isinstance(column, list)  # it depends on the row
+                columns.append(column)
+                kinds |= evaluated.kinds.get(name) or set(map(type, column))
+            encoded = canonical_rows(columns, kinds)
             return Fingerprints(b"".join(map(xxhash.xxh3_128_digest, encoded, repeat(seed))))
         return Fingerprints(xxhash.xxh3_128_digest(canonical([]), seed) * len(positions))
 
-    def _evaluated_together(
-        self, items: Mapping[str, Compiled], positions: Sequence[int]
-    ) -> dict[str, Iterable[object]] | None:
+    def _evaluated_together(self, items: Mapping[str, Compiled], positions: Sequence[int]) -> _Evaluated | None:
         """Evaluate arguments for all rows at once; row-dependent ones become lists.
 
         Returns `None` if this is unsafe, or on an error, which may belong to a later row.
         """
-        evaluated: dict[str, Iterable[object]] = {}
+        evaluated = _Evaluated({}, {})
         try:
             for name, item in items.items():
-                evaluated[name] = _constant(item, positions) if item.is_constant else item.evaluate_rows(positions)
+                if item.is_constant:
+                    evaluated.values[name] = _constant(item, positions)
+                    continue
+                evaluated.values[name] = values = item.evaluate_rows(positions)
+                evaluated.kinds[name] = kinds = set(map(type, values))
+                if not are_immutable(values, kinds):
+                    return None
         except Exception:  # noqa: BLE001  (it is raised again when the calls of its row are prepared)
             return None
-        changing = [values for values in evaluated.values() if isinstance(values, list)]
-        return evaluated if all(map(are_immutable, changing)) else None
+        return evaluated
 
     def _constants_seed(self, row: int | None) -> int:
         """Return the hash of the constant arguments, which seeds the fingerprint of each row."""
@@ -373,17 +392,21 @@ class FunctionCall:
         return value
 
 
-def _row_values(item: Compiled, rows: Sequence[int]) -> object:
-    """Return one value per row, stacked for arrays; the caller owns mutable values."""
-    values = item.evaluate_rows(rows)
+def _row_values(item: Compiled, rows: Sequence[int], known: list[object] | None) -> object:
+    """Return one value per row, stacked for arrays; the caller owns mutable values.
+
+    `known` are the values if they were evaluated already, and are immutable.
+    """
+    values = item.evaluate_rows(rows) if known is None else known
     if item.column_type is not None and values:
         arrays = batch_of_arrays(values, item.column_type())
         if arrays is not None:
             return arrays
-    return values if are_immutable(values) else list(map(item.evaluate, rows))
+    is_owned = known is not None or are_immutable(values, set(map(type, values)))
+    return values if is_owned else list(map(item.evaluate, rows))
 
 
 def _constant(item: Compiled, positions: Sequence[int]) -> Iterable[object]:
     """Repeat a constant for every row; mutable values are copied for each call."""
     value = item.evaluate(positions[0])
-    return repeat(value, len(positions)) if are_immutable([value]) else map(item.evaluate, positions)
+    return repeat(value, len(positions)) if are_immutable([value], {type(value)}) else map(item.evaluate, positions)

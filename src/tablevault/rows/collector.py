@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, TypeVar
 
 from tablevault.notes import add_note
@@ -59,7 +59,7 @@ class RowCollector:
         self._error_note = error_note
         self._may_end = may_end
         self._checkpoints = table.checkpoints
-        self._reader = reader or RowReader(table.spec, table.artifacts.name_of, table.columns)
+        self._reader = reader or RowReader(table.spec, table.artifacts.name_of, () if table.is_empty else table.columns)
         self.read = self._reader.read
         self.read_together = self._reader.read_together
         self.running: tuple[Sequence[int], Sequence[object]] = ((), ())
@@ -131,15 +131,15 @@ class RowCollector:
         return len(batch.cells), failure
 
     def collect_batch(
-        self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object], are_read: bool = False
+        self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object], kinds: Set[type]
     ) -> tuple[int, RowError | None]:
         """Collect the first results like `collect_until_error`, with a fast path for plain cells.
 
-        `are_read` marks results of `read_together`.
+        `kinds` are the classes of the results; empty for results of `read_together`.
         """
         count = min(self.most_rows, len(results))
         some = results[:count]
-        if are_read or (count > 1 and self._are_cells(some)):
+        if not kinds or (count > 1 and self._are_cells(some, kinds)):
             batch = self._batch(positions[:count], fingerprints)
             batch.cells.extend(some)
             batch.is_closed = True
@@ -148,9 +148,8 @@ class RowCollector:
             return count, None
         return self.collect_until_error(positions[:count], fingerprints, iter(some))
 
-    def _are_cells(self, results: Sequence[Any]) -> bool:
-        """Return whether results are cells without conversion, by the same rules as the loop."""
-        kinds = set(map(type, results))
+    def _are_cells(self, results: Sequence[Any], kinds: Set[type]) -> bool:
+        """Return whether results of these classes are cells without conversion, by the same rules as the loop."""
         if kinds == {self._text}:
             return "".join(results).isascii()
         if kinds == {self._whole}:

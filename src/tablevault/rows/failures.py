@@ -25,7 +25,7 @@ _MOST_FRAMES = 50
 _MOST_NOTES = 20
 
 
-class FrameRecord(msgspec.Struct, frozen=True, array_like=True):
+class FrameRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One frame of a traceback."""
 
     file: str
@@ -33,7 +33,7 @@ class FrameRecord(msgspec.Struct, frozen=True, array_like=True):
     function: str
 
 
-class RowFailure(msgspec.Struct, frozen=True, array_like=True):
+class RowFailure(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The reason why a row has no cells."""
 
     kind: Literal["failed", "skipped"]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import repeat, starmap
 from types import FunctionType
 
 from tablevault.errors import BudgetSpent, JobsPending, TableReferenceError
 from tablevault.notes import message_of
 from tablevault.ports import CallGroup, Ended, FunctionError, Interruptible, Permit, Refused, RowExecutor
-from tablevault.rows.batch_results import holds_exceptions, is_exception, rows_of_batch
+from tablevault.rows.batch_results import is_exception, rows_of_batch
 from tablevault.rows.call_plan import CallPlan
 from tablevault.rows.calls import FIRST_CALL, ArgumentErrors, CallFacts, FunctionCall
 from tablevault.rows.collector import InlineMeter, RowCollector, prepared
@@ -161,7 +161,7 @@ class RowRunner:
                     return
                 positions = calls.positions[done:]
                 began = clock.monotonic()
-                kept, error = self._collector.collect_until_error(positions, calls.fingerprints.rows(done), results)
+                kept, error = self._collector.collect_until_error(positions, calls.fingerprints.after(done), results)
                 self._errors.succeed(kept)
                 done += kept
                 if error is not None and self._errors.failure is None:
@@ -349,8 +349,9 @@ class RowRunner:
                     fingerprints = Fingerprints(self._call.fingerprint(position, counted))
                     arguments = self._call.completed(position, counted, self._facts(task, fingerprints))
                 else:
-                    fingerprints = self._call.fingerprints(task.positions)
-                    arguments = self._call.batch_arguments(task.positions, self._facts(task, fingerprints))
+                    batch = self._call.batch(task.positions)
+                    fingerprints = batch.fingerprints
+                    arguments = self._call.batch_arguments(batch, self._facts(task, fingerprints))
         except TableReferenceError as error:
             if self._gate is not None:
                 self._gate.cancel(permit)
@@ -411,13 +412,14 @@ class RowRunner:
         """Keep the results of calls for one row each."""
         outcomes, rows, fingerprints = zip(*ended, strict=True)
         positions, joined = consecutive(rows), Fingerprints(b"".join(fingerprints))
-        for place, refused in self._collected(positions, joined, [outcome.value for outcome in outcomes]):
+        results = [outcome.value for outcome in outcomes]
+        for place, refused in self._collected(positions, joined, results, set(map(type, results))):
             call = self._in_flight.get(outcomes[place].number)
             assert call is not None  # they are removed afterwards
             self._errors.fail(_after_call(call.task, outcomes[place].seconds), refused)
 
     def _collected(
-        self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object], are_read: bool = False
+        self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object], kinds: Set[type]
     ) -> Iterator[tuple[int, RowError]]:
         """Keep results in groups; yield the index and error of each rejected one.
 
@@ -427,13 +429,13 @@ class RowRunner:
             Positions and fingerprints of the rows.
         results
             One result per row.
-        are_read
-            Whether they come from `read_together` of the collector.
+        kinds
+            Classes of the results; empty for those of `read_together` of the collector.
         """
         done = 0
         while done < len(results):
             rest, numbers = positions[done:], fingerprints.rows(done)
-            kept, refused = self._collector.collect_batch(rest, numbers, results[done:], are_read)
+            kept, refused = self._collector.collect_batch(rest, numbers, results[done:], kinds)
             self._errors.succeed(kept)
             done += kept
             if refused is not None:
@@ -448,7 +450,7 @@ class RowRunner:
             return
         task = _after_call(call.task, ended.seconds)
         self._note_usage(ended.number, call, ended.seconds, ended.usage or {})
-        if all(self._table.marks(task.positions)):
+        if 0 not in self._table.marks(task.positions):
             # An interrupt came after the rows were kept and before the call was removed.
             pass
         elif ended.error is not None:
@@ -520,11 +522,14 @@ class RowRunner:
             located = ValueError(f"{self._table.spec.function_text}, {rows_text(task.positions)}: {message_of(error)}")
             self._errors.fail(task, RowError(located, is_invalid=True, result=value, note=""))
             return
-        simple = self._plan.function.validator is None and not holds_exceptions(results)
-        if simple and not any(self._table.marks(task.positions)):
+        kinds = set(map(type, results))
+        simple = self._plan.function.validator is None and not any(issubclass(kind, BaseException) for kind in kinds)
+        marks = self._table.marks(task.positions)
+        if simple and marks.count(0) == len(marks):
             together = self._collector.read_together(value)
-            results = results if together is None else together
-            for place, refused in self._collected(task.positions, fingerprints, results, together is not None):
+            if together is not None:
+                results, kinds = together, set()
+            for place, refused in self._collected(task.positions, fingerprints, results, kinds):
                 self._errors.fail(task._replace(positions=(task.positions[place],)), refused, task.positions)
             return
         for place, result in enumerate(results):

@@ -101,12 +101,17 @@ class RowTable:
         self.codes.frombytes(bytes(missing * self.codes.itemsize))
         self.filled.extend(bytes(missing))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no row is computed, reused, failed or skipped."""
+        return self.filled.count(0) == len(self.filled)
+
     def missing(self) -> Sequence[int]:
         """Return the positions of the rows to compute, as a range if they are consecutive.
 
         Rows that failed in earlier attempts come last.
         """
-        if not any(self.filled) and not self.failures:
+        if self.is_empty and not self.failures:
             return range(len(self.filled))
         missing = list(compress(range(len(self.filled)), self.filled.translate(_IS_MISSING)))
         if not self.failures:
@@ -221,10 +226,11 @@ class RowTable:
     def _put(self, positions: Sequence[int], columns: Sequence[Sequence[object]], fingerprints: Fingerprints) -> None:
         """Store cells and fingerprints of rows, and mark the rows as filled."""
         for start, rows in _stretches(positions):
-            here, stop = slice(rows.start, rows.stop), start + len(rows)
+            here, part = slice(rows.start, rows.stop), slice(start, start + len(rows))
+            is_all = len(rows) == len(positions)
             for column, cells in zip(self.columns, columns, strict=False):
-                column[here] = cells[start:stop]
-            self.fingerprints.put(rows.start, fingerprints.rows(start, stop))
+                column[here] = cells if is_all else cells[part]
+            self.fingerprints.put(rows.start, fingerprints if is_all else fingerprints.rows(part.start, part.stop))
             self.filled[here] = b"\x01" * len(rows)
 
     def reuse(

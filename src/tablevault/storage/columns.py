@@ -54,9 +54,14 @@ def build_column(values: Sequence[object], column_type: ColumnType | None) -> tu
     CellError
         If a value does not fit.
     """
+    if column_type is None and len(values) and type(values[0]) is str:
+        texts = _column_of_texts(values)
+        if texts is not None:
+            return texts, type_of_arrow(texts.type)
+    kinds = frozenset(map(type, values))
     if column_type is None:
-        column_type = natural_type(values)
-    if np.ndarray in set(map(type, values)):
+        column_type = _natural_type(values, kinds)
+    if np.ndarray in kinds:
         built = _column_with_arrays(values, column_type)
         if built is not None:
             return built, column_type
@@ -68,18 +73,33 @@ def build_column(values: Sequence[object], column_type: ColumnType | None) -> tu
     return _arrow_column(values, column_type.arrow), column_type
 
 
+def _column_of_texts(values: Sequence[object]) -> Column | None:
+    """Build a column of texts in a single pass; returns `None` if there may be other values among them."""
+    try:
+        built = pa.array(values)
+    except _ARROW_ERRORS:
+        return None
+    # Only texts and nulls are inferred to be strings.
+    return built if pa.types.is_string(built.type) else None
+
+
 def natural_type(values: Sequence[object]) -> ColumnType:
     """Return the natural type of plain values; raises `CellError` if there is none."""
-    if np.ndarray in set(map(type, values)):
+    return _natural_type(values, frozenset(map(type, values)))
+
+
+def _natural_type(values: Sequence[object], kinds: frozenset[type]) -> ColumnType:
+    """Return the natural type of values of these classes."""
+    if np.ndarray in kinds:
         vector = _natural_vector(values)
         if vector is not None:
             return vector
         values = without_arrays(values)
-    arrow = _natural_arrow(values)
+        kinds = frozenset(map(type, values))
+    arrow = _natural_arrow(values, kinds)
     if arrow is not None:
         return type_of_arrow(arrow)
-    kinds = set(map(type, values)) - {NoneType}
-    if kinds <= _JSON_KINDS:
+    if kinds - {NoneType} <= _JSON_KINDS:
         return json_type()
     raise _mixture(values)
 
@@ -168,12 +188,12 @@ _READ_AS_BUILT: dict[pa.DataType, frozenset[type]] = {
 """Classes of values that are read back unchanged, by column type."""
 
 
-def _natural_arrow(values: Sequence[object], depth: int = 0) -> pa.DataType | None:
+def _natural_arrow(values: Sequence[object], kinds: frozenset[type], depth: int = 0) -> pa.DataType | None:
     """Return the Arrow type that holds all values exactly; `None` if there is none.
 
-    `depth` is the number of enclosing lists.
+    `kinds` are the classes of the values, and `depth` is the number of enclosing lists.
     """
-    kinds = frozenset(map(type, values)) - {NoneType}
+    kinds = kinds - {NoneType}
     if not kinds:
         return pa.null()
     if kinds <= {int, float}:
@@ -230,7 +250,7 @@ def _natural_list(values: Sequence[Any], depth: int) -> pa.DataType | None:
     if depth == _DEEPEST_LIST:
         return None
     items = list(itertools.chain.from_iterable(value for value in values if value is not None))
-    item = _natural_arrow(items, depth + 1)
+    item = _natural_arrow(items, frozenset(map(type, items)), depth + 1)
     return None if item is None else pa.list_(item)
 
 
@@ -245,7 +265,8 @@ def _mixture(values: Sequence[object]) -> CellError:
     """Return the error for the first value without a natural type in common with those before it."""
     first = next(value for value in values if value is not None)
     for position, value in enumerate(values):
-        if value is not None and _natural_arrow([first, value]) is None and not _is_json([first, value]):
+        kinds = frozenset({type(first), type(value)})
+        if value is not None and _natural_arrow([first, value], kinds) is None and not kinds <= _JSON_KINDS:
             if value is first:
                 return CellError(position, f"{shown(value)}, of type {type_name(value)}, fits no column")
             return CellError(
@@ -255,10 +276,6 @@ def _mixture(values: Sequence[object]) -> CellError:
             )
     position = next(at for at, value in enumerate(values) if type(value) not in _JSON_KINDS and value is not None)
     return CellError(position, f"{shown(values[position])} cannot share a column with the values before it")
-
-
-def _is_json(values: Sequence[object]) -> bool:
-    return set(map(type, values)) <= _JSON_KINDS
 
 
 def _arrow_column(values: Sequence[object], arrow: pa.DataType) -> Column:

@@ -37,7 +37,7 @@ class Fingerprints:
     __slots__ = ("_content",)
 
     def __init__(self, content: bytes | bytearray = b"") -> None:
-        self._content = bytearray(content)
+        self._content: bytearray | memoryview = bytearray(content)
 
     @classmethod
     def of(cls, fingerprints: Iterable[bytes | None]) -> Self:
@@ -71,6 +71,12 @@ class Fingerprints:
         found._content = self._content[start * FINGERPRINT_BYTES : end]
         return found
 
+    def after(self, start: int) -> Self:
+        """Return the fingerprints from a row on as a view, which must not be changed, as these must not meanwhile."""
+        found = type(self)()
+        found._content = memoryview(self._content)[start * FINGERPRINT_BYTES :]
+        return found
+
     def put(self, start: int, others: Fingerprints) -> None:
         """Overwrite the fingerprints from `start` on with `others`, or append them."""
         first = start * FINGERPRINT_BYTES
@@ -78,11 +84,15 @@ class Fingerprints:
 
     def resize(self, count: int) -> None:
         """Drop the rows beyond `count`, or add rows without a fingerprint."""
+        assert isinstance(self._content, bytearray)  # a view is not changed
         missing = count * FINGERPRINT_BYTES - len(self._content)
         if missing < 0:
             del self._content[missing:]
-        else:
+        elif self._content:
             self._content.extend(bytes(missing))
+        else:
+            # Zeros of a new buffer cost nothing before they are overwritten.
+            self._content = bytearray(missing)
 
     def column(self) -> pa.ChunkedArray:
         """Return an Arrow column, with null for rows without a fingerprint."""
@@ -97,7 +107,7 @@ class Fingerprints:
         there = (words[::2] | words[1::2]) != 0
         ends = np.zeros(len(self) + 1, dtype=np.int32)
         np.cumsum(there, out=ends[1:])
-        content = self._content if there.all() else b"".join([each for each in self if each is not None])
+        content = self._content if there.all() else words.reshape(-1, 2)[there].tobytes()
         validity = None if there.all() else pa.array(there).buffers()[1]
         buffers = [validity, pa.py_buffer(ends * FINGERPRINT_BYTES), pa.py_buffer(content)]
         return pa.Array.from_buffers(pa.binary(), len(self), buffers)

@@ -12,7 +12,7 @@ import itertools
 import math
 import struct
 import zoneinfo
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from types import NoneType
 from typing import Any
 
@@ -21,6 +21,7 @@ import msgspec
 Encode = Callable[[object], bytes]
 
 _ATOMS = frozenset({NoneType, bool, int, float, str, bytes})
+"""Classes of values that are plain and immutable."""
 _SIMPLE = _ATOMS | {list, dict}
 _FEW = 16
 _LARGEST_INTEGER_BITS = 14_000
@@ -106,19 +107,14 @@ def canonical(value: object) -> bytes:
     return _encode_sorted(_canonical_form(value))
 
 
-def canonical_rows(columns: Sequence[Sequence[object]]) -> Iterable[bytes]:
-    """Return `canonical` of each row's list of values, given the columns."""
-    if all(map(_are_atoms, columns)):
+def canonical_rows(columns: Sequence[Sequence[object]], kinds: Set[type]) -> list[bytes]:
+    """Return `canonical` of each row's list of values, given the columns and the classes of all values."""
+    if kinds <= _ATOMS:
         try:
             return list(map(_encode_sorted, zip(*columns, strict=True)))
         except OverflowError:  # A whole number beyond 64 bits.
             pass
     return [canonical(list(row)) for row in zip(*columns, strict=True)]
-
-
-def _are_atoms(values: Iterable[object]) -> bool:
-    """Return whether all values are plain and immutable: text, bytes, numbers, `None`."""
-    return set(map(type, values)) <= _ATOMS
 
 
 def _is_simple(value: Any) -> bool:
@@ -153,7 +149,9 @@ def _consists_of(value: object, simple: frozenset[type]) -> bool:
             nested.extend(item for item in level if type(item) is list or type(item) is tuple)
         else:
             nested = level if len(kinds) == 1 else [item for item in level if type(item) not in _ATOMS]
-        level = list(itertools.chain.from_iterable(nested))
+        level = (
+            nested[0] if len(nested) == 1 and type(nested[0]) is list else list(itertools.chain.from_iterable(nested))
+        )
     return True
 
 

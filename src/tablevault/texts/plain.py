@@ -24,7 +24,8 @@ _ACTIVE = re.compile(
 
 def storable(text: str) -> str:
     """Return a text for recording, with lone surrogates escaped and bounded length."""
-    return _SURROGATES.sub(_escaped, cut(text, MOST_RECORDED))
+    bounded = cut(text, MOST_RECORDED)
+    return bounded if bounded.isascii() else _SURROGATES.sub(_escaped, bounded)
 
 
 def shown(text: str, limit: int = MOST_SHOWN) -> str:
