@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tablevault.storage import columns
 from tablevault.storage.dtypes import CellError, Kind, build_column, cell_checker, parse_dtype, plain_values
 
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
@@ -331,6 +332,46 @@ def test_lists_of_one_type_come_back_exactly(values):
         assert any(isinstance(item, decimal.Decimal | datetime.date) for value in values for item in value or [])
         return
     assert plain_values(column, column_type) == values
+
+
+_JSON_LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=2**62, max_value=2**66),
+    st.floats(),
+    st.text(st.characters(codec=None), max_size=5),
+    st.sampled_from([b"x", datetime.date(2020, 1, 1), (1, 2), np.int64(1), {1: 2}]),
+)
+_JSON_VALUES = st.recursive(
+    _JSON_LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(_JSON_VALUES, max_size=4))
+def test_json_is_written_alike_together_and_one_by_one(monkeypatch, values):
+    def built():
+        try:
+            return build_column(values, parse_dtype("json"))[0].to_pylist()
+        except CellError as error:
+            return error.position, str(error)
+
+    together = built()
+    with monkeypatch.context() as patch:
+        patch.setattr(columns, "_are_json", lambda _: False)
+        assert built() == together
+
+
+@pytest.mark.parametrize("levels", [10, 63, 64, 65, 200])
+def test_deeply_nested_json_is_written(levels):
+    value = "x"
+    for level in range(levels):
+        value = [value, 1] if level % 2 else {"a": value}
+    column, column_type = build_column([value, None], parse_dtype("json"))
+    assert plain_values(column, column_type) == [value, None]
 
 
 @pytest.mark.parametrize("before", [[], [None], [""]])

@@ -36,6 +36,8 @@ _JSON_KINDS = frozenset({bool, int, float, str, list, dict})
 _EXACT_IN_FLOAT = 2**53
 _DEEPEST_LIST = 40
 """Lists nested deeper than this are JSON: the readers of Parquet refuse types of more than a hundred levels."""
+_MOST_LEVELS = 64
+"""Values nested deeper than this are checked one by one."""
 _ARROW_ERRORS = (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError)
 
 _encode_json = msgspec.json.Encoder().encode
@@ -295,6 +297,11 @@ def _check_fits(position: int, value: object, arrow: pa.DataType) -> None:
 
 
 def _json_column(values: Sequence[object]) -> Column:
+    if _are_json(values):
+        try:
+            return pa.array([None if value is None else _encode_json(value) for value in values], type=pa.string())
+        except _ARROW_ERRORS:  # A lone surrogate, or a whole number beyond 64 bits.
+            pass
     texts: list[bytes | None] = []
     for position, value in enumerate(values):
         try:
@@ -302,6 +309,28 @@ def _json_column(values: Sequence[object]) -> Column:
         except (TypeError, ValueError, RecursionError) as error:
             raise CellError(position, f"{shown(value)} cannot be stored as JSON: {error}") from error
     return pa.array(texts, type=pa.string())
+
+
+def _are_json(values: Sequence[Any]) -> bool:
+    """Return whether values consist of JSON's types and finite numbers; level by level, at C speed."""
+    level: Sequence[Any] = values
+    for _ in range(_MOST_LEVELS):
+        kinds = set(map(type, level)) - {NoneType}
+        if not kinds <= _JSON_KINDS:
+            return False
+        if float in kinds:
+            total = sum(value for value in level if type(value) is float)
+            if total - total != 0:
+                return False
+        dicts = [value for value in level if type(value) is dict] if dict in kinds else []
+        lists = [value for value in level if type(value) is list] if list in kinds else []
+        if not (dicts or lists):
+            return True
+        if set(map(type, itertools.chain.from_iterable(dicts))) - {str}:
+            return False
+        items = (value.values() for value in dicts)
+        level = list(itertools.chain(itertools.chain.from_iterable(items), itertools.chain.from_iterable(lists)))
+    return False
 
 
 def _json_text(value: object) -> bytes:
