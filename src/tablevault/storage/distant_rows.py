@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -58,16 +59,16 @@ def read_distant_rows(
         Number of rows, all of them in the row group.
     """
     # Only the copied pages of a large file take up memory.
-    image = bytearray(max(map(sum, spans.values())))
+    image = np.zeros(max(map(sum, spans.values())), dtype=np.uint8)
     skipped = {name: _copy_pages(file, image, span, offset, rows) for name, span in spans.items()}
-    with pq.ParquetFile(pa.BufferReader(image), metadata=metadata) as parquet:
+    with pq.ParquetFile(pa.BufferReader(pa.py_buffer(image)), metadata=metadata) as parquet:
         return {
             name: _first_rows(parquet, group, name, offset - passed_over + rows).slice(offset - passed_over)
             for name, passed_over in skipped.items()
         }
 
 
-def _copy_pages(file: BinaryIO, image: bytearray, span: Span, offset: int, rows: int) -> int:
+def _copy_pages(file: BinaryIO, image: np.ndarray[Any, np.dtype[np.uint8]], span: Span, offset: int, rows: int) -> int:
     """Copy a column's dictionary and its pages with the requested rows; return the number of skipped rows."""
     start, end = span[0], sum(span)
     target, position, passed_over = start, 0, 0
@@ -78,7 +79,8 @@ def _copy_pages(file: BinaryIO, image: bytearray, span: Span, offset: int, rows:
             passed_over = position
             continue
         file.seek(page.start)
-        image[target : target + page.end - page.start] = file.read(page.end - page.start)
+        content = file.read(page.end - page.start)
+        image[target : target + page.end - page.start] = np.frombuffer(content, dtype=np.uint8)
         target += page.end - page.start
         if position >= offset + rows:
             return passed_over

@@ -91,7 +91,6 @@ class Fingerprints:
         elif self._content:
             self._content.extend(bytes(missing))
         else:
-            # Zeros of a new buffer cost nothing before they are overwritten.
             self._content = bytearray(missing)
 
     def column(self) -> pa.ChunkedArray:
