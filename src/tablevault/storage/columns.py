@@ -353,6 +353,9 @@ def _category_column(values: Sequence[object], column_type: ColumnType) -> tuple
     value_type = natural_type(values) if pa.types.is_null(declared) else type_of_arrow(declared)
     if value_type.kind is Kind.JSON:
         raise _mixed_category(values)
+    if pa.types.is_null(value_type.arrow):
+        # Arrow would make null itself a category.
+        return pa.DictionaryArray.from_arrays(pa.nulls(len(values), pa.int32()), pa.nulls(0)), category_of(value_type)
     encoded = _arrow_column(values, value_type.arrow).dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries()
