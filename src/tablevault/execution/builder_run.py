@@ -142,11 +142,16 @@ class BuilderRun:
 
         Existing columns are replaced only if `over`.
         """
-        for name, cells in zip(self.spec.changed_columns, table.columns, strict=True):
+        for place, name in enumerate(self.spec.changed_columns):
             if not over and name in self.frame.columns:
                 continue
-            column, column_type = typed_column(self.spec, name, cells)
-            self.frame.put(name, column, column_type, cells, table.adopted[name])
+            stored = table.column(place)
+            if stored is not None:
+                self.frame.put(name, *stored)
+            else:
+                cells = table.cells[place]
+                column, column_type = typed_column(self.spec, name, cells)
+                self.frame.put(name, column, column_type, cells, table.adopted[name])
             if table.failures:
                 self.frame.failures[name] = {
                     position: failure.cause or (self.spec.name, name) for position, failure in table.failures.items()
@@ -154,8 +159,9 @@ class BuilderRun:
 
     def _misfits(self, table: RowTable) -> list[int]:
         """Return the rows with a cell incompatible with earlier ones in its column."""
-        named = zip(self.spec.changed_columns, table.columns, strict=True)
-        return sorted({position for name, cells in named for position in misfits(self.spec, name, cells)})
+        places = [place for place in range(len(table.columns)) if table.column(place) is None]
+        names = self.spec.changed_columns
+        return sorted({row for place in places for row in misfits(self.spec, names[place], table.cells[place])})
 
     def record_artifacts(self) -> None:
         """Add the records of the files named by computed rows."""
@@ -178,7 +184,7 @@ class BuilderRun:
     def put_rows_so_far(self, table: RowTable) -> None:
         """Put the finished rows into the frame."""
         for position in self._misfits(table):
-            for cells in table.columns:
+            for cells in table.cells:
                 cells[position] = None
         # A column of the IndexBuilder that would be overwritten keeps its values until there are new ones.
         self.put_columns(table, over=any(table.filled))
@@ -211,8 +217,7 @@ class BuilderRun:
             return
         execution.check_primary_key()
         execution.match_origins()
-        produced = {place for place in execution.matches[-1] if place is not None}
-        kept = [place not in produced for place in range(origin.row_count)]
+        kept = execution.matches[-1].left(origin.row_count).tolist()
         count = frame.row_count
         for name, old in zip(spec.changed_columns, old_columns, strict=True):
             built = frame.columns[name]

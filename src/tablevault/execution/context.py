@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 from operator import is_
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.inputs import PinnedKey, WithSelf
+from tablevault.execution.matching import Matches, match_stored
 from tablevault.execution.origins import MaterializedOrigin, Origin
 from tablevault.execution.outcomes import BuilderOutcome
 from tablevault.execution.primary_keys import check_keys, row_keys
@@ -50,7 +50,7 @@ class Execution:
     index_origin: MaterializedOrigin | None = None
     """The origin that `self` means for a row-wise IndexBuilder."""
     outcomes: list[BuilderOutcome] = field(default_factory=list)
-    matches: tuple[Sequence[int | None], ...] = ()
+    matches: tuple[Matches, ...] = ()
     """For each origin, the position of each row of the instance in it."""
     _checked: Sequence[Column] = ()
     """The primary key's columns at the last check; columns are immutable."""
@@ -77,7 +77,7 @@ class Execution:
         )
 
     @property
-    def reusable(self) -> tuple[tuple[Origin, Sequence[int | None]], ...]:
+    def reusable(self) -> tuple[tuple[Origin, Matches], ...]:
         """The origins whose cells may be reused, each with the positions of this instance's rows in it."""
         return tuple(zip(self.origins, self.matches, strict=False)) if self.reuses_cells else ()
 
@@ -113,19 +113,20 @@ class Execution:
         """Match the rows with those of each origin, by primary key or else by position."""
         self.matches = tuple(self._match(origin) for origin in self.origins)
 
-    def _match(self, origin: Origin) -> Sequence[int | None]:
+    def _match(self, origin: Origin) -> Matches:
         count = self.frame.row_count
         if not self.primary_key:
-            return [row if row < origin.row_count else None for row in range(count)]
+            return Matches.by_position(count, origin.row_count)
+        built = [self.frame.columns[name] for name in self.primary_key]
+        stored = origin.key_columns(self.primary_key)
+        found = match_stored([(column.column, column.type) for column in built], stored) if stored else None
+        if found is not None:
+            return found
         old = origin.keys(self.primary_key)
         if old is None:
-            return [None] * count
-        new = row_keys([self.frame.columns[name].values for name in self.primary_key])
-        if new[: len(old)] == old:
-            # Keys are unique, so the following ones are all new.
-            return [*range(len(old)), *repeat(None, count - len(old))]
+            return Matches.none(count)
         places = {key: place for place, key in enumerate(old)}
-        return [places.get(key) for key in new]
+        return Matches.of(places.get(key) for key in row_keys([column.values for column in built]))
 
 
 def _once(compute: Callable[[], Frame]) -> Callable[[], Frame]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, Protocol
+
+import numpy as np
+import pyarrow as pa
 
 from tablevault.errors import TVFileError
 from tablevault.execution.input_rows import InputRows, read_input_rows
 from tablevault.execution.inputs import ContentFrame
-from tablevault.execution.primary_keys import row_keys
-from tablevault.execution.provenance import BuilderFacts, Provenance, read_fingerprints
+from tablevault.execution.primary_keys import KeyColumn, row_keys
+from tablevault.execution.provenance import BuilderFacts, Codes, Provenance, read_fingerprints
 from tablevault.execution.usage import mean_usage, read_usage
 from tablevault.layout import INPUT_ROWS, USAGE
 from tablevault.ports import Frame
@@ -22,21 +25,69 @@ from tablevault.storage.checkpoints import BuilderState, Checkpoints, read_check
 from tablevault.storage.columns import Column
 from tablevault.storage.content import typed_digest
 from tablevault.storage.dtypes import ColumnType, plain_values
+from tablevault.storage.fingerprints import Fingerprints, Mask
 from tablevault.storage.frames import FrameData, StoredFrame, frame_of_columns, read_frame
 from tablevault.values.contents import ArtifactRecord
+
+
+class ReusableColumn:
+    """A column of an origin's cells, with plain values only if they are needed.
+
+    Parameters
+    ----------
+    read
+        Returns the plain values.
+    stored
+        The column as it is stored; `None` if there is none.
+    """
+
+    def __init__(self, read: Callable[[], Sequence[object]], stored: KeyColumn | None = None) -> None:
+        self._read = read
+        self.stored = stored
+
+    @cached_property
+    def values(self) -> Sequence[object]:
+        """The cells as plain values."""
+        return self._read()
 
 
 @dataclass(frozen=True)
 class ReusableRows:
     """The cells of one builder of an origin, by position."""
 
-    values: tuple[Sequence[object], ...]
-    """One sequence per column of the builder."""
-    fingerprints: Sequence[bytes | None]
-    versions: Sequence[str]
-    """Version of the builder that computed each row."""
+    columns: tuple[ReusableColumn, ...]
+    """The columns of the builder."""
+    fingerprints: Fingerprints
+    codes: Codes
+    """Index into `versions`, for each row."""
+    versions: tuple[str, ...]
+    """Versions of the builder that computed rows."""
     whole: bytes | None
     """Fingerprint of a builder that is reused as a whole."""
+
+    @property
+    def values(self) -> tuple[Sequence[object], ...]:
+        """The columns as plain values."""
+        return tuple(column.values for column in self.columns)
+
+    @cached_property
+    def used_versions(self) -> frozenset[str]:
+        """The versions that computed at least one row."""
+        if not len(self.codes) or not self.codes.any():
+            return frozenset(self.versions[: min(len(self.codes), 1)])
+        return frozenset(self.versions[code] for code in np.flatnonzero(np.bincount(self.codes)).tolist())
+
+    def version_of(self, place: int) -> str:
+        """Return the version that computed a row."""
+        return self.versions[int(self.codes[place])]
+
+    def computed_by(self, version: str) -> Mask:
+        """Return whether each row was computed by a version, and has a fingerprint."""
+        known = self.fingerprints.known
+        if self.used_versions == {version}:
+            return known
+        codes = [code for code, name in enumerate(self.versions) if name == version]
+        return known & np.isin(self.codes, codes)
 
 
 class Origin(Protocol):
@@ -52,6 +103,10 @@ class Origin(Protocol):
 
     def keys(self, primary_key: Sequence[str]) -> list[object] | None:
         """Return the key of each row; `None` if any of the columns is missing."""
+        ...
+
+    def key_columns(self, primary_key: Sequence[str]) -> Sequence[KeyColumn]:
+        """Return the columns of the key as they are stored; empty if they are not."""
         ...
 
     def column(self, name: str) -> Sequence[object] | None:
@@ -119,6 +174,7 @@ class MaterializedOrigin:
         self._artifact_folder = artifact_folder
         self._provenance = provenance
         self._artifacts = artifacts
+        self._recorded: dict[str, ReusableRows] = {}
 
     def mean_usage(self) -> dict[str, dict[str, float]]:
         """Return the mean usage per called row, by builder and amount."""
@@ -161,6 +217,17 @@ class MaterializedOrigin:
             return None
         return row_keys([self._frame.values(column) for column in primary_key])
 
+    def key_columns(self, primary_key: Sequence[str]) -> Sequence[KeyColumn]:
+        """Return the columns of the key as they are stored."""
+        if not set(primary_key) <= set(self._frame.column_names):
+            return ()
+        return [self.stored_column(name) for name in primary_key]
+
+    def stored_column(self, name: str) -> KeyColumn:
+        """Return a column of its frame as it is stored."""
+        data = self._frame.stored([name])
+        return data.table.column(0), data.types[name]
+
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
         """Return the rows computed by a builder of these columns."""
         facts = self.facts(spec_columns, is_index)
@@ -170,16 +237,35 @@ class MaterializedOrigin:
 
     def recorded_rows(self, facts: BuilderFacts) -> ReusableRows:
         """Return a builder's rows from the frame, even if another builder overwrote them."""
-        stored = self._fingerprints.get(facts.name)
-        if stored is None:
-            stored = ([None] * self.row_count, [0] * self.row_count)
-        if len(stored[1]) != self.row_count or not set(stored[1]) <= set(range(len(facts.versions))):
+        if facts.name not in self._recorded:
+            self._recorded[facts.name] = self._read_rows(facts)
+        return self._recorded[facts.name]
+
+    def _read_rows(self, facts: BuilderFacts) -> ReusableRows:
+        fingerprints, codes = self._row_records(facts)
+        count = self.row_count
+        is_known = len(codes) == count and (not count or 0 <= codes.min() <= codes.max() < len(facts.versions))
+        if not is_known or len(fingerprints) != count:
             raise TVFileError(f"{self._fingerprint_path} is damaged: its rows are not those of the instance.")
-        values = tuple(self._frame.values(column) for column in facts.columns)
-        versions = [facts.versions[code] for code in stored[1]]
         # Columns with failed cells are not reused as a whole.
         whole = None if facts.failed or facts.skipped else facts.whole
-        return ReusableRows(values, stored[0], versions, whole)
+        columns = tuple(self._reusable_column(name) for name in facts.columns)
+        return ReusableRows(columns, fingerprints, codes, facts.versions, whole)
+
+    def _reusable_column(self, name: str) -> ReusableColumn:
+        return ReusableColumn(partial(self._frame.values, name), self.stored_column(name))
+
+    def _row_records(self, facts: BuilderFacts) -> tuple[Fingerprints, Codes]:
+        """Return the fingerprint and version index of each row of a builder."""
+        stored = self._fingerprints.get(facts.name)
+        if stored is None:
+            fingerprints = Fingerprints()
+            fingerprints.resize(self.row_count)
+            return fingerprints, np.zeros(self.row_count, np.int64)
+        try:
+            return Fingerprints.of_column(stored[0]), stored[1]
+        except ValueError as error:
+            raise TVFileError(f"The fingerprints in {self._fingerprint_path} are damaged: {error}.") from error
 
     def input_rows(self, spec_columns: tuple[str, ...]) -> InputRows | None:
         """Return the input rows of the IndexBuilder of these columns."""
@@ -238,7 +324,7 @@ class MaterializedOrigin:
         return facts.is_index and any(set(other.columns) & set(facts.columns) for other in others)
 
     @cached_property
-    def _fingerprints(self) -> dict[str, tuple[list[bytes | None], list[int]]]:
+    def _fingerprints(self) -> dict[str, tuple[pa.ChunkedArray, Codes]]:
         return read_fingerprints(self._fingerprint_path)
 
 
@@ -282,6 +368,10 @@ class PartialOrigin:
         if rows is None or not set(primary_key) <= set(self._index):
             return None
         return row_keys([rows.values[self._index.index(column)] for column in primary_key])
+
+    def key_columns(self, primary_key: Sequence[str]) -> Sequence[KeyColumn]:
+        """Return an empty list, since rows are recorded one by one."""
+        return ()
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
         """Return the rows computed by a builder of these columns."""
@@ -336,25 +426,43 @@ def _adopted(folder: Path, record: ArtifactRecord | None) -> AdoptedArtifact | N
 
 def _whole_rows(path: Path, fingerprint: bytes, version: str) -> ReusableRows:
     data = read_frame(path)
-    values = tuple(plain_values(data.table.column(name), kind) for name, kind in data.types.items())
-    return ReusableRows(values, [None] * len(data), [version] * len(data), fingerprint)
+    stored = [(data.table.column(name), kind) for name, kind in data.types.items()]
+    columns = tuple(ReusableColumn(partial(plain_values, *column), column) for column in stored)
+    return _without_fingerprints(columns, len(data), version, fingerprint)
 
 
 def _flat_rows(state: BuilderState) -> ReusableRows:
     """Return the rows made from input rows, which are reused by input row only."""
-    values = tuple([cell for cells in column if isinstance(cells, list) for cell in cells] for column in state.values)
-    count = len(values[0]) if values else 0
-    return ReusableRows(values, [None] * count, [""] * count, None)
+    values = [[cell for cells in column if isinstance(cells, list) for cell in cells] for column in state.values]
+    return _without_fingerprints(_columns_of(values), len(values[0]) if values else 0, "", None)
+
+
+def _without_fingerprints(
+    columns: tuple[ReusableColumn, ...], count: int, version: str, whole: bytes | None
+) -> ReusableRows:
+    fingerprints = Fingerprints()
+    fingerprints.resize(count)
+    return ReusableRows(columns, fingerprints, np.zeros(count, np.int64), (version,), whole)
 
 
 def _scattered_rows(state: BuilderState, count: int) -> ReusableRows:
-    values: tuple[list[object], ...] = tuple([None] * count for _ in state.columns)
-    fingerprints: list[bytes | None] = [None] * count
-    versions = [""] * count
+    values: list[list[object]] = [[None] * count for _ in state.columns]
+    fingerprints = Fingerprints()
+    fingerprints.resize(count)
+    # The version of rows that were not computed is empty.
+    codes = np.zeros(count, np.int64)
     for place, position in enumerate(state.positions):
         for column, cells in zip(values, state.values, strict=True):
             column[position] = cells[place]
         fingerprints[position] = state.fingerprints[place]
-        versions[position] = state.code_versions[state.codes[place]]
+        codes[position] = state.codes[place] + 1
     whole = state.fingerprints[0] if state.done and state.fingerprints and not state.failures else None
-    return ReusableRows(values, fingerprints, versions, whole)
+    return ReusableRows(_columns_of(values), fingerprints, codes, ("", *state.code_versions), whole)
+
+
+def _columns_of(values: Iterable[Sequence[object]]) -> tuple[ReusableColumn, ...]:
+    return tuple(ReusableColumn(partial(_given, cells)) for cells in values)
+
+
+def _given(cells: Sequence[object]) -> Sequence[object]:
+    return cells

@@ -44,7 +44,7 @@ def check_keys(
 
 def _are_distinct(columns: Sequence[KeyColumn]) -> bool:
     """Return whether Arrow can prove that no key is null and all are unique."""
-    if any(column.null_count or not _compares_as_python_does(kind) for column, kind in columns):
+    if any(column.null_count or not compares_as_python_does(kind) for column, kind in columns):
         return False
     if len(columns) == 1 and _ascends(columns[0][0]):
         return True
@@ -61,7 +61,7 @@ def _ascends(column: Column) -> bool:
     return bool((values[1:] > values[:-1]).all())
 
 
-def _compares_as_python_does(kind: ColumnType) -> bool:
+def compares_as_python_does(kind: ColumnType) -> bool:
     """Return whether values that differ in Arrow also differ in Python.
 
     0.0 and -0.0, or two texts of one JSON, do not.

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ from tablevault.errors import TVFileError
 from tablevault.ports import Contents
 from tablevault.storage import files
 from tablevault.storage.artifacts import normalise_name
-from tablevault.storage.columns import Column, plain_values
+from tablevault.storage.columns import Column
 from tablevault.storage.dtypes import ColumnType, build_column, type_of_arrow
 from tablevault.storage.fingerprints import Fingerprints, RowFingerprints
 from tablevault.storage.frames import FrameData, frame_of_columns, read_frame, write_frame
@@ -27,6 +27,8 @@ from tablevault.values.contents import ArtifactRecord
 _BYTES = type_of_arrow(pa.binary())
 _INTEGER = type_of_arrow(pa.int64())
 _TEXT = type_of_arrow(pa.string())
+Codes: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+"""For each row, the index of a version."""
 _UNKNOWN = -1
 """Number of an instance missing from the catalog."""
 
@@ -183,14 +185,16 @@ def write_fingerprints(path: Path, rows: Mapping[str, tuple[Fingerprints, array[
     write_frame(path, frame_of_columns(columns), plain=[f"{name}:fingerprint" for name in rows])
 
 
-def read_fingerprints(path: Path) -> dict[str, tuple[list[bytes | None], list[int]]]:
-    """Read the file of `write_fingerprints`; a missing file is empty."""
+def read_fingerprints(path: Path) -> dict[str, tuple[pa.ChunkedArray, Codes]]:
+    """Read the file of `write_fingerprints`: the fingerprint, or null, and the version index of each row, by builder.
+
+    A missing file is empty.
+    """
     if not path.is_file():
         return {}
-    data = _checked_fingerprints(path, read_frame(path))
-    columns = {name: plain_values(data.table.column(name), kind) for name, kind in data.types.items()}
-    names = [name.removesuffix(":version") for name in columns if name.endswith(":version")]
-    return {name: (columns[f"{name}:fingerprint"], columns[f"{name}:version"]) for name in names}
+    table = _checked_fingerprints(path, read_frame(path)).table
+    names = [name.removesuffix(":version") for name in table.column_names if name.endswith(":version")]
+    return {name: (table.column(f"{name}:fingerprint"), table.column(f"{name}:version").to_numpy()) for name in names}
 
 
 def _checked_fingerprints(path: Path, data: FrameData) -> FrameData:

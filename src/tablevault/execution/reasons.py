@@ -141,7 +141,7 @@ class Reasons:
             if spec.runs_by_row:
                 causes = self._causes(builder, places, [(origin, places)])
             else:
-                is_whole = rows.whole is not None and not set(rows.versions) - {builder.version}
+                is_whole = rows.whole is not None and not rows.used_versions - {builder.version}
                 failed = Counter(origin.failures(spec.changed_columns, spec.is_index).values())
                 causes = Counter() if is_whole else failed or Counter({_NEVER: origin.row_count})
             for taken_over in (_CHANGED, _CHANGED_OR_GONE):
@@ -182,7 +182,7 @@ class Reasons:
                 causes[kind] += 1
                 continue
             there = [(cells, place) for cells, matches in known if (place := matches[row]) is not None]
-            same_code = [(cells, place) for cells, place in there if cells.versions[place] == builder.version]
+            same_code = [(cells, place) for cells, place in there if cells.version_of(place) == builder.version]
             computed = [place for cells, place in same_code if cells.fingerprints[place] is not None]
             causes[changed if computed else _NEVER if same_code else _OTHER_CODE if there else _NEW] += 1
         return causes

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
+import numpy as np
+
 from tablevault.builders.document import INDEX
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVArtifactError, TVTableError
@@ -18,16 +20,18 @@ from tablevault.execution.context import Execution
 from tablevault.execution.failures import FailedRow, skip_rows
 from tablevault.execution.for_each import Adopted, fill_input_rows, take_input_row
 from tablevault.execution.generator import run_generator
+from tablevault.execution.matching import Matches
 from tablevault.execution.origins import MaterializedOrigin, ReusableRows
 from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.provenance import BuilderFacts
-from tablevault.execution.reuse import Counterparts, take_equal_rows, take_rows
+from tablevault.execution.reuse import Counterparts, reuse_columns, take_equal_rows, take_rows
 from tablevault.execution.row_wise import call_plan, compute_rows, function_call, restored_rows
 from tablevault.execution.whole import SingleCall, run_dataframe
 from tablevault.references import Literal, find_references
 from tablevault.rows.calls import FunctionCall
 from tablevault.rows.failures import RowFailure
 from tablevault.rows.table import FAILED, RowTable
+from tablevault.storage.fingerprints import Mask, Positions
 
 _ComputedWhole = Callable[[BuilderRun], None]
 
@@ -44,7 +48,7 @@ class Retry:
     """Failed and skipped rows of the instance, by builder and position."""
     is_complete: bool
     """Whether every builder of the instance ran to completion."""
-    places: Sequence[int | None] = ()
+    places: Matches = field(default_factory=lambda: Matches.none(0))
     """The position of each row in the instance."""
     changed: dict[str, set[int]] = field(default_factory=dict)
     """Positions of the cells that differ from the instance, by column."""
@@ -82,7 +86,7 @@ class Retry:
         else:
             self.execution.frame.row_count = self.origin.row_count
             self._take_all(run, facts)
-            self.places = range(self.origin.row_count)
+            self.places = Matches.by_position(self.origin.row_count, self.origin.row_count)
 
     def _run_input_rows(self, run: BuilderRun, facts: BuilderFacts) -> None:
         found = self.origin.input_rows(run.spec.changed_columns)
@@ -112,15 +116,13 @@ class Retry:
         else:
             sizes = [len(found.cells(position)[0]) for position in range(len(found.fingerprints))]
             starts = [0, *accumulate(sizes)]
-            self.places = [
+            self.places = Matches.of(
                 starts[position] + offset if position in taken else None
                 for position, count in enumerate(counts)
                 for offset in range(count)
-            ]
-        new = {position for position, place in enumerate(self.places) if place is None}
-        for name in run.spec.changed_columns:
-            self.changed[name] = set(new)
-        if list(self.places) != list(range(self.origin.row_count)):
+            )
+        self._note(run.spec, _set_of(~self.places.are_there))
+        if not self.places.are_all(self.origin.row_count):
             self.changed[INDEX] = set(range(len(self.places)))
 
     # --- functions that are called for rows -----------------------------------------------------------------------
@@ -131,30 +133,31 @@ class Retry:
         table, call = restored_rows(run), function_call(run)
         skip_rows(run, table)
         taken = self._take_rows(run, table, call, facts)
-        if table.missing():
+        if not table.is_complete:
             self._check_inputs_are_there(run.spec)
         compute_rows(run, table, call)
         failed = self.failures.get(facts.name, {})
-        fresh = {position for position, state in enumerate(table.filled) if state != FAILED} - taken
+        is_fresh = np.frombuffer(table.filled, np.uint8) != FAILED
+        is_fresh[taken] = False
+        fresh = _set_of(is_fresh)
         fresh.update(position for position in table.failures if self.places[position] not in failed)
         self._note(run.spec, fresh)
 
-    def _take_rows(self, run: BuilderRun, table: RowTable, call: FunctionCall, facts: BuilderFacts) -> set[int]:
+    def _take_rows(self, run: BuilderRun, table: RowTable, call: FunctionCall, facts: BuilderFacts) -> Positions:
         """Reuse the finished rows whose arguments have not changed; return their positions."""
         rows = self.origin.recorded_rows(facts)
+        count = self.origin.row_count
         failed, passed = self.failures.get(facts.name, {}), self._passed(run.spec, rows)
-        pairs = [
-            (position, place)
-            for position in table.missing()
-            if (place := self.places[position]) is not None
-            and place not in failed
-            and (rows.fingerprints[place] is not None or place in passed)
-        ]
-        doubtful = self._doubtful(run.spec, len(table))
-        sure = [pair for pair in pairs if pair[0] not in doubtful] if doubtful else pairs
-        taken = take_rows(table, Counterparts.of(sure), self.origin, rows)
-        unsure = Counterparts.of(pair for pair in pairs if pair[0] in doubtful)
-        return taken | take_equal_rows(table, call, unsure, self.origin, rows, self.execution.checkpoints)
+        is_finished = (rows.fingerprints.known | _mask(passed, count)) & ~_mask(failed, count)
+        missing = table.missing_rows()
+        pairs = Counterparts(missing, self.places.places[missing])
+        pairs = pairs.where(pairs.there >= 0)
+        pairs = pairs.where(is_finished[pairs.there])
+        is_doubtful = _mask(self._doubtful(run.spec, len(table)), len(table))[pairs.here]
+        taken = take_rows(table, pairs.where(~is_doubtful), self.origin, rows)
+        unsure = pairs.where(is_doubtful)
+        checkpoints = self.execution.checkpoints
+        return np.concatenate([taken, take_equal_rows(table, call, unsure, self.origin, rows, checkpoints)])
 
     def _passed(self, spec: BuilderSpec, rows: ReusableRows) -> set[int]:
         """Return the instance's rows computed despite a failed cell."""
@@ -185,7 +188,14 @@ class Retry:
 
     def _note(self, spec: BuilderSpec, positions: set[int]) -> None:
         for name in spec.changed_columns:
-            self.changed[name] = self.changed.get(name, set()) | positions
+            # New cells may give a column another type, and so all its cells another form.
+            changed = positions if self._has_its_type(name) else set(range(len(self.places)))
+            self.changed[name] = self.changed.get(name, set()) | changed
+
+    def _has_its_type(self, name: str) -> bool:
+        _, before = self.origin.stored_column(name)
+        now = self.execution.frame.columns[name].type
+        return (now.kind, now.arrow) == (before.kind, before.arrow)
 
     # --- functions that are called once ---------------------------------------------------------------------------
 
@@ -193,7 +203,7 @@ class Retry:
         rows = self.origin.recorded_rows(facts)
         finished = self._finished(facts, rows)
         differs = bool(self._touched(run.spec)) and not self._has_equal_arguments(run, facts)
-        if not differs and len(finished) == len(self.places) == self.origin.row_count:
+        if not differs and finished.all() and len(self.places) == self.origin.row_count:
             self._take_all(run, facts)
             return
         self._check_inputs_are_there(run.spec)
@@ -203,14 +213,10 @@ class Retry:
         taken = set() if differs else self._keep_finished(run, rows, finished)
         self._note(run.spec, set(range(len(self.places))) - taken)
 
-    def _finished(self, facts: BuilderFacts, rows: ReusableRows) -> set[int]:
-        """Return the rows of the instance that have a result."""
-        failed = self.failures.get(facts.name, {})
-        return {
-            place
-            for place in range(self.origin.row_count)
-            if place not in failed and (facts.whole is not None or rows.fingerprints[place] is not None)
-        }
+    def _finished(self, facts: BuilderFacts, rows: ReusableRows) -> Mask:
+        """Return whether each row of the instance has a result."""
+        is_failed = _mask(self.failures.get(facts.name, {}), self.origin.row_count)
+        return ~is_failed if facts.whole is not None else rows.fingerprints.known & ~is_failed
 
     def _has_equal_arguments(self, run: BuilderRun, facts: BuilderFacts) -> bool:
         reads = run.spec.reads
@@ -218,21 +224,20 @@ class Retry:
             return False
         return SingleCall.prepare(run, {}).fingerprint == facts.whole
 
-    def _keep_finished(self, run: BuilderRun, rows: ReusableRows, finished: set[int]) -> set[int]:
+    def _keep_finished(self, run: BuilderRun, rows: ReusableRows, finished: Mask) -> set[int]:
         """Replace new rows by the instance's finished ones; return their positions."""
         table = run.empty_table()
-        if table.artifact_columns or not finished:
+        if table.artifact_columns or not finished.any():
             # The files of both would have the same names.
             return set()
         outcome = self.execution.outcomes.pop()
         new = [self.execution.frame.columns[name].values for name in run.spec.changed_columns]
         table.resize(len(self.places))
-        kept = Counterparts.of(
-            (row, place) for row, place in enumerate(self.places) if place is not None and place in finished
-        )
-        taken = take_rows(table, kept, self.origin, rows)
+        here = np.flatnonzero(self.places.are_there)
+        kept = Counterparts(here, self.places.places[here])
+        taken = set(take_rows(table, kept.where(finished[kept.there]), self.origin, rows).tolist())
         for position in table.missing():
-            for column, cells in zip(table.columns, new, strict=True):
+            for column, cells in zip(table.cells, new, strict=True):
                 column[position] = cells[position]
         table.failures.update({row: failure for row, failure in outcome.failures.items() if row not in taken})
         for position in range(len(table)):
@@ -250,15 +255,12 @@ class Retry:
         run.builder = replace(
             run.builder, version=facts.versions[0], code_parts=facts.code_parts, packages=facts.packages
         )
-        table = run.empty_table()
-        table.resize(self.origin.row_count)
-        everywhere = range(self.origin.row_count)
-        gone = sorted(set(everywhere) - take_rows(table, Counterparts(everywhere, everywhere), self.origin, rows))
-        if gone:
-            raise TVArtifactError(f"A file that builder '{run.spec.name}' wrote for row {gone[0]} is missing.")
+        table = reuse_columns(run, self.origin, rows)
+        if not table.is_complete:
+            gone = table.missing()[0]
+            raise TVArtifactError(f"A file that builder '{run.spec.name}' wrote for row {gone} is missing.")
         run.counter.total = len(table)
-        run.put_columns(table)
-        by_row = len(facts.versions) > 1 or any(rows.fingerprints)
+        by_row = len(facts.versions) > 1 or rows.fingerprints.known.any()
         if by_row:
             run.add_row_outcome(table, facts.whole)
         else:
@@ -278,6 +280,17 @@ def failures_by_builder(rows: Iterable[FailedRow]) -> dict[str, dict[int, RowFai
     for row in rows:
         found.setdefault(row.builder, {})[row.index] = row.failure
     return found
+
+
+def _mask(rows: Iterable[int], count: int) -> Mask:
+    """Return whether each of so many rows is one of these."""
+    mask = np.zeros(count, np.bool_)
+    mask[[row for row in rows if row < count]] = True
+    return mask
+
+
+def _set_of(mask: Mask) -> set[int]:
+    return set(np.flatnonzero(mask).tolist())
 
 
 def _reads_only_its_row(spec: BuilderSpec) -> bool:

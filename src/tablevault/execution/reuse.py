@@ -3,39 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress, repeat
-from operator import is_not
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self
+
+import numpy as np
 
 from tablevault.execution.builder_run import BuilderRun
+from tablevault.execution.matching import Matches
 from tablevault.execution.origins import Origin, ReusableRows
+from tablevault.execution.primary_keys import KeyColumn
 from tablevault.rows.artifacts import AdoptedArtifact
-from tablevault.rows.calls import FunctionCall, RowFingerprints
+from tablevault.rows.calls import FunctionCall
 from tablevault.rows.collector import prepared
-from tablevault.rows.table import RowTable, consecutive
+from tablevault.rows.table import RowTable, positions_of
 from tablevault.storage.checkpoints import CheckpointStore
-
-Value = TypeVar("Value")
+from tablevault.storage.fingerprints import Fingerprints, Mask, Positions
+from tablevault.storage.stored_cells import keeps_its_form, selected
 
 
 class Counterparts(NamedTuple):
     """Rows, paired with the rows of an origin from which they may be reused."""
 
-    here: Sequence[int]
-    there: Sequence[int]
+    here: Positions
+    there: Positions
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[int, int]]) -> Self:
         """Return the counterparts of pairs of rows, here and there."""
-        both = list(pairs)
-        return cls(consecutive([here for here, _ in both]), consecutive([there for _, there in both]))
+        both = np.array(list(pairs), np.int64).reshape(-1, 2)
+        return cls(both[:, 0], both[:, 1])
 
-    def part(self, start: int, stop: int) -> Self:
-        """Return a slice of the pairs."""
-        return type(self)(self.here[start:stop], self.there[start:stop])
+    def where(self, is_wanted: Mask) -> Self:
+        """Return the pairs for which the mask is set."""
+        return self if is_wanted.all() else type(self)(self.here[is_wanted], self.there[is_wanted])
 
 
-def matched_origins(run: BuilderRun, total: int) -> Iterable[tuple[Origin, Sequence[int | None]]]:
+def matched_origins(run: BuilderRun, total: int) -> Iterable[tuple[Origin, Matches]]:
     """Return the origins for row reuse, with this instance's positions in them.
 
     For an IndexBuilder, rows have the same positions as in the origin.
@@ -44,7 +46,7 @@ def matched_origins(run: BuilderRun, total: int) -> Iterable[tuple[Origin, Seque
     if not run.spec.is_index:
         return execution.reusable
     origins = execution.origins if execution.reuses_cells else ()
-    return [(origin, [row if row < origin.row_count else None for row in range(total)]) for origin in origins]
+    return [(origin, Matches.by_position(total, origin.row_count)) for origin in origins]
 
 
 def row_candidates(run: BuilderRun, table: RowTable) -> Iterator[tuple[Origin, ReusableRows, Counterparts]]:
@@ -52,19 +54,12 @@ def row_candidates(run: BuilderRun, table: RowTable) -> Iterator[tuple[Origin, R
     version = run.reused_version
     for origin, matches in matched_origins(run, len(table)):
         rows = origin.rows(run.spec.changed_columns, run.spec.is_index)
-        if rows is None or version not in rows.versions:
+        if rows is None or version not in rows.used_versions:
             continue
-        missing = table.missing()
-        there = _gathered(matches, missing)
-        if rows.versions.count(version) == len(rows.versions) and all(rows.fingerprints):
-            is_there = list(map(is_not, there, repeat(None)))
-        else:
-            is_there = [
-                place is not None and rows.versions[place] == version and rows.fingerprints[place] is not None
-                for place in there
-            ]
-        found: Sequence[int] = there if all(is_there) else list(compress(there, is_there))  # type: ignore[assignment,arg-type]
-        yield origin, rows, Counterparts(consecutive(list(compress(missing, is_there))), consecutive(found))
+        missing = table.missing_rows()
+        pairs = Counterparts(missing, matches.places[missing])
+        pairs = pairs.where(pairs.there >= 0)
+        yield origin, rows, pairs.where(rows.computed_by(version)[pairs.there])
 
 
 def reuse_rows(
@@ -88,8 +83,9 @@ def reuse_rows(
     checkpoints = run.execution.checkpoints
     for origin, rows, pairs in row_candidates(run, table):
         if unknown:
-            undecided.update(unknown.intersection(pairs.here))
-            pairs = Counterparts.of(pair for pair in zip(*pairs, strict=True) if pair[0] not in unknown)
+            is_unknown = np.isin(pairs.here, np.array(list(unknown), np.int64))
+            undecided.update(pairs.here[is_unknown].tolist())
+            pairs = pairs.where(~is_unknown)
         take_equal_rows(table, call, pairs, origin, rows, checkpoints)
     return frozenset(undecided)
 
@@ -101,24 +97,15 @@ def take_equal_rows(
     origin: Origin,
     rows: ReusableRows,
     checkpoints: CheckpointStore,
-) -> set[int]:
+) -> Positions:
     """Reuse the rows computed from equal arguments; return the positions of the reused ones."""
-    taken: set[int] = set()
+    counted = Fingerprints()
+    counted.resize(len(pairs.here))
     done = 0
-    for counted in prepared(table, call.counts, pairs.here, lambda: checkpoints.batch_rows):
-        part = pairs.part(done, done + len(counted.positions))
-        done += len(counted.positions)
-        taken |= take_rows(table, _equal_rows(counted, part, rows), origin, rows)
-    return taken
-
-
-def _equal_rows(counted: RowFingerprints, pairs: Counterparts, rows: ReusableRows) -> Counterparts:
-    """Return the rows computed from equal arguments."""
-    expected = _gathered(rows.fingerprints, pairs.there)
-    if all(expected) and counted.fingerprints.content == b"".join(expected):  # type: ignore[arg-type]
-        return pairs
-    found = zip(zip(*pairs, strict=True), counted.fingerprints, expected, strict=True)
-    return Counterparts.of(pair for pair, mine, theirs in found if mine == theirs)
+    for group in prepared(table, call.counts, positions_of(pairs.here), lambda: checkpoints.batch_rows):
+        counted.put(done, group.fingerprints)
+        done += len(group.positions)
+    return take_rows(table, pairs.where(counted.equals(rows.fingerprints.taken(pairs.there))), origin, rows)
 
 
 def whole_candidates(run: BuilderRun) -> Iterator[tuple[Origin, ReusableRows]]:
@@ -128,8 +115,8 @@ def whole_candidates(run: BuilderRun) -> Iterator[tuple[Origin, ReusableRows]]:
     count = run.frame.row_count
     for origin, matches in run.execution.reusable:
         rows = origin.rows(run.spec.changed_columns, is_index=False)
-        same_rows = origin.row_count == count and list(matches) == list(range(count))
-        if rows is not None and same_rows and not set(rows.versions) - {run.builder.version}:
+        same_rows = origin.row_count == count and matches.are_all(count)
+        if rows is not None and same_rows and not rows.used_versions - {run.builder.version}:
             yield origin, rows
 
 
@@ -139,22 +126,44 @@ def reuse_whole(run: BuilderRun, fingerprint: bytes) -> bool:
     for origin, rows in whole_candidates(run):
         if rows.whole != fingerprint:
             continue
-        table = run.empty_table()
-        table.resize(count)
-        if reuse_first_rows(table, origin, rows, run.builder.version, count) == count:
+        if reuse_columns(run, origin, rows).is_complete:
             run.counter.total = count
-            run.put_columns(table)
             run.add_outcome(whole=fingerprint)
             return True
         run.counter.reused = run.counter.reused_partial = 0
     return False
 
 
+def reuse_columns(run: BuilderRun, origin: Origin, rows: ReusableRows) -> RowTable:
+    """Put an origin's columns into the frame, with the types that the function gave them.
+
+    Rows are missing in the result, and the frame is unchanged, if a file of theirs is missing or its name is taken.
+    """
+    table = run.empty_table()
+    declared = run.spec.dtypes
+    named = list(zip(run.spec.changed_columns, rows.columns, strict=True))
+    stored = {name: column.stored for name, column in named if column.stored is not None}
+    has_form = all(declared.get(name, column[1]) == column[1] for name, column in stored.items())
+    if len(stored) < len(named) or not has_form or table.artifact_columns:
+        table.resize(origin.row_count)
+        everywhere = np.arange(origin.row_count, dtype=np.int64)
+        take_rows(table, Counterparts(everywhere, everywhere), origin, rows)
+        if table.is_complete:
+            run.put_columns(table)
+        return table
+    table.reuse_all(rows.fingerprints, rows.codes, rows.versions)
+    table.counter.reused_partial += 0 if origin.is_committed else len(table)
+    for name, (column, column_type) in stored.items():
+        run.frame.put(name, column, column_type)
+    return table
+
+
 def reuse_first_rows(table: RowTable, origin: Origin, rows: ReusableRows, version: str, count: int) -> int:
     """Fill a table's first rows from an origin; return the number filled."""
-    columns = _fitting_cells(table, rows, range(count))
+    everywhere = np.arange(count, dtype=np.int64)
+    columns = _fitting_cells(table, rows, everywhere)
     if columns is not None:
-        table.reuse_many(range(count), columns, rows.fingerprints[:count], [version] * count)
+        table.reuse_many(everywhere, columns, rows.fingerprints.rows(0, count), [version] * count)
         table.counter.reused_partial += 0 if origin.is_committed else count
         return count
     for position in range(count):
@@ -163,23 +172,43 @@ def reuse_first_rows(table: RowTable, origin: Origin, rows: ReusableRows, versio
     return count
 
 
-def take_rows(table: RowTable, pairs: Counterparts, origin: Origin, rows: ReusableRows) -> set[int]:
+def take_rows(table: RowTable, pairs: Counterparts, origin: Origin, rows: ReusableRows) -> Positions:
     """Reuse rows of an origin; return the positions of the reused ones.
 
     Rows that name files are checked one by one, as are all rows if a list or vector does not fit the current dtype.
     """
     here, there = pairs
-    columns = _fitting_cells(table, rows, there)
-    if columns is None:
-        both = zip(here, there, strict=True)
-        return {row for row, at in both if take_row(table, row, origin, rows, at, rows.versions[at])}
-    fingerprints, versions = _gathered(rows.fingerprints, there), _gathered(rows.versions, there)
-    table.reuse_many(here, columns, fingerprints, versions)
+    if not len(here):
+        return here
+    stored = _stored_cells(table, rows, there)
+    columns = _fitting_cells(table, rows, there) if stored is None else None
+    if stored is None and columns is None:
+        both = zip(here.tolist(), there.tolist(), strict=True)
+        taken = [row for row, at in both if take_row(table, row, origin, rows, at, rows.version_of(at))]
+        return np.array(taken, np.int64)
+    fingerprints = rows.fingerprints.taken(there)
+    if stored is not None:
+        table.reuse_stored(here, stored, fingerprints, rows.codes[there], rows.versions)
+    elif columns is not None:
+        table.reuse_many(here, columns, fingerprints, list(map(rows.versions.__getitem__, rows.codes[there].tolist())))
     table.counter.reused_partial += 0 if origin.is_committed else len(here)
-    return set(here)
+    return here
 
 
-def _fitting_cells(table: RowTable, rows: ReusableRows, there: Sequence[int]) -> list[Sequence[object]] | None:
+def _stored_cells(table: RowTable, rows: ReusableRows, there: Positions) -> list[KeyColumn] | None:
+    """Return an origin's cells as stored, by column; `None` if plain values must be made of them."""
+    found: list[KeyColumn] = []
+    for name, column in zip(table.spec.changed_columns, rows.columns, strict=True):
+        part = selected(column.stored[0], there) if column.stored is not None else None
+        if part is None or column.stored is None:
+            return None
+        if not keeps_its_form(part, column.stored[1], table.spec.dtypes.get(name)):
+            return None
+        found.append((part, column.stored[1]))
+    return found
+
+
+def _fitting_cells(table: RowTable, rows: ReusableRows, there: Positions) -> list[Sequence[object]] | None:
     """Return an origin's cells by column; `None` if rows need separate checks."""
     if table.artifact_columns:
         return None
@@ -192,11 +221,11 @@ def _fitting_cells(table: RowTable, rows: ReusableRows, there: Sequence[int]) ->
     return columns
 
 
-def _gathered(values: Sequence[Value], there: Sequence[int]) -> Sequence[Value]:
-    places = consecutive(there)
+def _gathered(values: Sequence[object], there: Positions) -> Sequence[object]:
+    places = positions_of(there)
     if isinstance(places, range):
         return values[places.start : places.stop]
-    return [values[place] for place in there]
+    return [values[place] for place in places]
 
 
 def take_row(table: RowTable, position: int, origin: Origin, rows: ReusableRows, place: int, version: str) -> bool:

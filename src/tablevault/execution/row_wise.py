@@ -34,10 +34,10 @@ def run_row_wise(run: BuilderRun) -> None:
 
 def compute_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> None:
     """Compute the missing rows, and put the columns into the frame."""
-    if run.is_done and table.missing():
+    if run.is_done and not table.is_complete:
         # Files named by its cells, or files of its origin, are missing.
         run.begin()
-    if table.missing():
+    if not table.is_complete:
         owner = run.execution.owner
         RowRunner(table, call, call_plan(run), owner, gate=run.gate(), jobs=run.job_journal()).run()
     run.complete(table, len(table))
@@ -86,7 +86,7 @@ def decide_rows_without_arguments(run: BuilderRun) -> RowDecision:
     """Decide about rows before any of their arguments can be evaluated."""
     table = restored_rows(run)
     return RowDecision(
-        table, frozenset(position for _, _, pairs in row_candidates(run, table) for position in pairs.here)
+        table, frozenset(position for _, _, pairs in row_candidates(run, table) for position in pairs.here.tolist())
     )
 
 

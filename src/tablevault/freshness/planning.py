@@ -322,7 +322,7 @@ class _Planning:
         # Read before the rows, which use the same columns.
         stored = committed.stored(spec.changed_columns)
         rows = committed.rows(spec.changed_columns, is_index=True)
-        if rows is None or set(rows.versions) != {builder.version}:
+        if rows is None or rows.used_versions != {builder.version}:
             return None
         if rows.whole is None or not self._has_arguments_of(rows.whole, builder):
             return None
@@ -420,7 +420,7 @@ class _Planning:
     def _may_reuse(self, run: BuilderRun) -> bool:
         """Return whether any origin has cells of the same builder and code."""
         found = [origin.rows(run.spec.changed_columns, is_index=False) for origin in self._origins]
-        return any(rows is not None and run.builder.version in rows.versions for rows in found)
+        return any(rows is not None and run.builder.version in rows.used_versions for rows in found)
 
     def _plan_rows(self, run: BuilderRun) -> BuilderPlan:
         gaps = self._gaps_read_by(run.spec)

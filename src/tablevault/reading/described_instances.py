@@ -263,7 +263,8 @@ class DescribedInstances:
                 newest = facts.versions[-1] if facts.versions else None
                 yield None, facts.name, newest, facts.whole_fingerprint, "computed"
                 continue
-            for index, (fingerprint, code) in enumerate(zip(*by_row[facts.name], strict=True)):
+            fingerprints, codes = by_row[facts.name]
+            for index, (fingerprint, code) in enumerate(zip(fingerprints.to_pylist(), codes.tolist(), strict=True)):
                 state = states.get((facts.name, index))
                 if fingerprint is None:
                     yield index, facts.name, None, None, state or "not computed"

@@ -59,7 +59,7 @@ class RowCollector:
         self._error_note = error_note
         self._may_end = may_end
         self._checkpoints = table.checkpoints
-        self._reader = reader or RowReader(table.spec, table.artifacts.name_of, () if table.is_empty else table.columns)
+        self._reader = reader or RowReader(table.spec, table.artifacts.name_of, table.examples())
         self.read = self._reader.read
         self.read_together = self._reader.read_together
         self.running: tuple[Sequence[int], Sequence[object]] = ((), ())

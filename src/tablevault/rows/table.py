@@ -5,8 +5,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import compress, pairwise
+from itertools import pairwise
 from operator import eq
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +16,13 @@ from tablevault.rows.artifacts import AdoptedArtifact, InstanceArtifacts, names_
 from tablevault.rows.failures import RowFailure, pack_failure, unpack_failure
 from tablevault.rows.usage_log import UsageLog
 from tablevault.storage.checkpoints import BuilderState, CheckpointStore, RowBatch
-from tablevault.storage.dtypes import holds_arrays
-from tablevault.storage.fingerprints import Fingerprints
+from tablevault.storage.columns import Column
+from tablevault.storage.dtypes import ColumnType, holds_arrays, plain_values
+from tablevault.storage.fingerprints import Fingerprints, Positions
+from tablevault.storage.stored_cells import completed, examples
 from tablevault.storage.vectors import reused_array
 from tablevault.values.progress import BuilderCounter
 
-_IS_MISSING = bytes([1]) + bytes(255)
-"""Translation table of row marks, which maps missing rows to 1 and others to 0."""
 FAILED = 2
 """Mark in `RowTable.filled` of a row without cells that is not computed in this attempt."""
 
@@ -57,6 +58,7 @@ class RowTable:
         self.artifacts = artifacts
         self.checkpoints = checkpoints
         self.columns: tuple[list[object], ...] = tuple([] for _ in spec.changed_columns)
+        """The cells as plain values; `None` in rows that were reused as stored. `cells` has all of them."""
         self.fingerprints = Fingerprints()
         self.codes = array("q")
         """Index into `versions`, for each row."""
@@ -84,6 +86,8 @@ class RowTable:
             if (known := spec.dtypes.get(name)) is not None and holds_arrays(known)
         )
         """Indices of the columns of vectors and tensors, each with the converter for cells of earlier attempts."""
+        self._stored: list[tuple[Positions, Sequence[tuple[Column, ColumnType]]]] = []
+        """Reused rows as stored: their positions and columns."""
         self.is_nested = spec.for_each is not None
         """Whether each cell is a list with the cells of several rows."""
         self._name = spec.name
@@ -113,11 +117,68 @@ class RowTable:
         """
         if self.is_empty and not self.failures:
             return range(len(self.filled))
-        missing = list(compress(range(len(self.filled)), self.filled.translate(_IS_MISSING)))
+        return positions_of(self.missing_rows())
+
+    def missing_rows(self) -> Positions:
+        """Return the result of `missing` as an array."""
+        missing = np.flatnonzero(self._marks() == 0)
         if not self.failures:
-            return consecutive(missing)
-        never_tried = [position for position in missing if position not in self.failures]
-        return [*never_tried, *(position for position in missing if position in self.failures)]
+            return missing
+        is_tried = np.isin(missing, np.array(list(self.failures), np.int64))
+        return np.concatenate([missing[~is_tried], missing[is_tried]])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no row is to be computed."""
+        return 0 not in self.filled
+
+    def _marks(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return a view of the marks, which must not outlive the next change of their number."""
+        return np.frombuffer(self.filled, np.uint8)
+
+    @property
+    def cells(self) -> tuple[list[object], ...]:
+        """All cells as plain values."""
+        for positions, columns in self._stored:
+            for column, stored in zip(self.columns, columns, strict=True):
+                values = plain_values(*stored)
+                for start, rows in _stretches(positions):
+                    column[rows.start : rows.stop] = values[start : start + len(rows)]
+        self._stored.clear()
+        return self.columns
+
+    def column(self, place: int) -> tuple[Column, ColumnType] | None:
+        """Return a column that holds rows reused as stored; `None` if it must be built of `cells`."""
+        kept = [(positions, columns[place]) for positions, columns in self._stored]
+        types = {column_type for _, (_, column_type) in kept}
+        if len(types) != 1:
+            return None
+        is_other = np.ones(len(self), np.bool_)
+        for positions, _ in kept:
+            is_other[positions] = False
+        others = np.flatnonzero(is_other)
+        values = self.columns[place]
+        return completed(
+            len(self),
+            [(positions, column) for positions, (column, _) in kept],
+            types.pop(),
+            [values[row] for row in others.tolist()],
+            others,
+            self.spec.dtypes.get(self.spec.changed_columns[place]),
+        )
+
+    def examples(self) -> Sequence[Sequence[object]]:
+        """Return cells of each column that stand for all of them when others are to fit in."""
+        if not self._stored:
+            return () if self.is_empty else self.columns
+        found: list[list[object]] = [[] for _ in self.columns]
+        if self.filled.count(1) > sum(len(positions) for positions, _ in self._stored):
+            found = [[cell for cell in column if cell is not None] for column in self.columns]
+        for _, columns in self._stored:
+            for place, (column, _) in enumerate(columns):
+                if self.spec.dtypes.get(self.spec.changed_columns[place]) is None:
+                    found[place] += examples(column)
+        return found
 
     def marks(self, positions: Sequence[int]) -> bytes:
         """Return the marks of rows; 0 for missing ones."""
@@ -223,7 +284,9 @@ class RowTable:
         self._put(positions, columns, batch.fingerprints_until(count))
         self.codes.frombytes(bytes((len(self.filled) - len(self.codes)) * self.codes.itemsize))
 
-    def _put(self, positions: Sequence[int], columns: Sequence[Sequence[object]], fingerprints: Fingerprints) -> None:
+    def _put(
+        self, positions: Sequence[int] | Positions, columns: Sequence[Sequence[object]], fingerprints: Fingerprints
+    ) -> None:
         """Store cells and fingerprints of rows, and mark the rows as filled."""
         for start, rows in _stretches(positions):
             here, part = slice(rows.start, rows.stop), slice(start, start + len(rows))
@@ -265,9 +328,9 @@ class RowTable:
 
     def reuse_many(
         self,
-        positions: Sequence[int],
+        positions: Positions,
         columns: Sequence[Sequence[object]],
-        fingerprints: Sequence[bytes | None],
+        fingerprints: Fingerprints,
         versions: Sequence[str],
     ) -> None:
         """Add rows without files, reused from an origin.
@@ -283,8 +346,56 @@ class RowTable:
         codes = array("q", map(code_of.__getitem__, versions))
         for start, rows in _stretches(positions):
             self.codes[rows.start : rows.stop] = codes[start : start + len(rows)]
-        self._put(positions, columns, Fingerprints.of(fingerprints))
+        self._put(positions, columns, fingerprints)
         self.counter.reused += len(positions)
+
+    def reuse_stored(
+        self,
+        positions: Positions,
+        columns: Sequence[tuple[Column, ColumnType]],
+        fingerprints: Fingerprints,
+        codes: np.ndarray[Any, np.dtype[np.int64]],
+        versions: Sequence[str],
+    ) -> None:
+        """Add rows without files, reused from an origin as stored.
+
+        Parameters
+        ----------
+        positions
+            Their positions in this table.
+        columns
+            Their cells.
+        fingerprints, codes
+            Values of the origin, one for each of these positions.
+        versions
+            The versions that the codes are indices of.
+        """
+        self._stored.append((positions, columns))
+        numbers = self._numbers_of(codes, versions)
+        if numbers.any():
+            np.frombuffer(self.codes, np.int64)[positions] = numbers[codes]
+        self.fingerprints.put_at(positions, fingerprints)
+        self._marks()[positions] = 1
+        self.counter.reused += len(positions)
+
+    def reuse_all(
+        self, fingerprints: Fingerprints, codes: np.ndarray[Any, np.dtype[np.int64]], versions: Sequence[str]
+    ) -> None:
+        """Make this empty table that of an origin, but without its cells, which the caller puts into the frame.
+
+        Parameters are those of `reuse_stored`.
+        """
+        self.fingerprints = fingerprints.rows(0)
+        self.codes = array("q", self._numbers_of(codes, versions)[codes].tobytes())
+        self.filled = bytearray(b"\x01") * len(codes)
+        self.counter.reused += len(codes)
+
+    def _numbers_of(self, codes: np.ndarray[Any, np.dtype[np.int64]], versions: Sequence[str]) -> Positions:
+        """Return the index in this table of each version of an origin that occurs in its codes."""
+        numbers = np.zeros(len(versions), np.int64)
+        for code in _in_order(codes):
+            numbers[code] = self._code_of(versions[code])
+        return numbers
 
     @contextmanager
     def computed_under(self, version: str, positions: Collection[int]) -> Iterator[None]:
@@ -346,15 +457,33 @@ class RowTable:
         return self.versions.index(version)
 
 
-def _stretches(positions: Sequence[int]) -> Iterator[tuple[int, range]]:
+def _stretches(positions: Sequence[int] | Positions) -> Iterator[tuple[int, range]]:
     """Yield runs of consecutive positions, each with the index of its start."""
     if isinstance(positions, range):
         yield 0, positions
         return
-    numbers = np.fromiter(positions, np.int64, len(positions))
+    numbers = np.asarray(positions, np.int64)
     bounds = [0, *(np.flatnonzero(np.diff(numbers) != 1) + 1).tolist(), len(positions)] if len(positions) else [0]
     for start, stop in pairwise(bounds):
-        yield start, range(positions[start], positions[start] + stop - start)
+        first = int(positions[start])
+        yield start, range(first, first + stop - start)
+
+
+def _in_order(codes: np.ndarray[Any, np.dtype[np.int64]]) -> list[int]:
+    """Return the different codes in order of appearance."""
+    found, first = codes[:1], np.zeros(1, np.int64)
+    if len(codes) and codes.min() != codes.max():
+        found, first = np.unique(codes, return_index=True)
+    ordered: list[int] = found[np.argsort(first[: len(found)])].tolist()
+    return ordered
+
+
+def positions_of(rows: Positions) -> Sequence[int]:
+    """Return positions as a range if they are consecutive, or else as a list."""
+    if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and (rows[1:] - rows[:-1] == 1).all():
+        return range(int(rows[0]), int(rows[-1]) + 1)
+    listed: list[int] = rows.tolist()
+    return listed
 
 
 def consecutive(positions: Sequence[int]) -> Sequence[int]:

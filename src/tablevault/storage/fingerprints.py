@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 FINGERPRINT_BYTES = 16
 _NONE = bytes(FINGERPRINT_BYTES)
+_ROW = np.dtype((np.void, FINGERPRINT_BYTES))
 _MOST_IN_ONE_CHUNK = 2**31 // FINGERPRINT_BYTES - 1
+
+Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
+Positions: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Fingerprints:
 
     __slots__ = ("_content",)
 
-    def __init__(self, content: bytes | bytearray = b"") -> None:
+    def __init__(self, content: bytes | bytearray | memoryview = b"") -> None:
         self._content: bytearray | memoryview = bytearray(content)
 
     @classmethod
@@ -44,10 +48,26 @@ class Fingerprints:
         """Return the fingerprints of rows."""
         return cls(b"".join([fingerprint or _NONE for fingerprint in fingerprints]))
 
+    @classmethod
+    def of_column(cls, column: pa.ChunkedArray) -> Self:
+        """Return the fingerprints of a column as returned by `column`.
+
+        Raises `ValueError` if a cell has another size.
+        """
+        parts = [_bytes_of(chunk) for chunk in column.chunks]
+        return cls(parts[0] if len(parts) == 1 else b"".join(parts))
+
     @property
     def content(self) -> bytes:
         """16 bytes per row, zeros for none."""
         return bytes(self._content)
+
+    @property
+    def known(self) -> Mask:
+        """Whether each row has a fingerprint."""
+        words = self._words()
+        known: Mask = (words[:, 0] | words[:, 1]) != 0
+        return known
 
     def __len__(self) -> int:
         return len(self._content) // FINGERPRINT_BYTES
@@ -82,6 +102,22 @@ class Fingerprints:
         first = start * FINGERPRINT_BYTES
         self._content[first : first + len(others._content)] = others._content
 
+    def taken(self, positions: Positions) -> Self:
+        """Return the fingerprints of rows in any order."""
+        found = type(self)()
+        found._content = bytearray(self._rows()[positions].data)
+        return found
+
+    def put_at(self, positions: Positions, others: Fingerprints) -> None:
+        """Overwrite the fingerprints of existing rows in any order."""
+        self._rows()[positions] = others._rows()
+
+    def equals(self, others: Fingerprints) -> Mask:
+        """Return whether each row has the same fingerprint as in as many others; none equals none."""
+        mine, theirs = self._words(), others._words()
+        equal: Mask = (mine[:, 0] == theirs[:, 0]) & (mine[:, 1] == theirs[:, 1])
+        return equal
+
     def resize(self, count: int) -> None:
         """Drop the rows beyond `count`, or add rows without a fingerprint."""
         assert isinstance(self._content, bytearray)  # a view is not changed
@@ -101,12 +137,39 @@ class Fingerprints:
         ]
         return pa.chunked_array(chunks, type=pa.binary())
 
+    def _rows(self) -> np.ndarray[Any, np.dtype[np.void]]:
+        """Return a view of the buffer with one item per row; see `_words`."""
+        return np.frombuffer(self._content, dtype=_ROW)
+
+    def _words(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        """Return a view of the buffer, which must not outlive the next change of its size."""
+        return np.frombuffer(self._content, dtype=np.uint64).reshape(-1, 2)
+
     def _array(self) -> pa.Array:
-        words = np.frombuffer(self._content, dtype=np.uint64)
-        there = (words[::2] | words[1::2]) != 0
+        there = self.known
         ends = np.zeros(len(self) + 1, dtype=np.int32)
         np.cumsum(there, out=ends[1:])
-        content = self._content if there.all() else words.reshape(-1, 2)[there].tobytes()
+        content = self._content if there.all() else self._rows()[there].tobytes()
         validity = None if there.all() else pa.array(there).buffers()[1]
         buffers = [validity, pa.py_buffer(ends * FINGERPRINT_BYTES), pa.py_buffer(content)]
         return pa.Array.from_buffers(pa.binary(), len(self), buffers)
+
+
+def _bytes_of(column: pa.Array) -> bytes | memoryview:
+    """Return the fingerprints in a binary array, zeros for null."""
+    _, offsets, data = column.buffers()
+    if column.null_count == len(column) or data is None:
+        return bytes(FINGERPRINT_BYTES * len(column))
+    ends = np.frombuffer(offsets, np.int32, len(column) + 1, column.offset * 4)
+    sizes = np.diff(ends)
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    if (sizes[there] != FINGERPRINT_BYTES).any():
+        raise ValueError("a fingerprint has another size")
+    if sizes[~there].any():
+        return b"".join([cell or _NONE for cell in column.to_pylist()])
+    content = memoryview(data)[ends[0] : ends[-1]]
+    if not column.null_count:
+        return content
+    rows = np.zeros(len(column), _ROW)
+    rows[there] = np.frombuffer(content, _ROW)
+    return rows.tobytes()

@@ -1,0 +1,110 @@
+"""Columns that are reused as a whole keep the types that their functions gave them."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tablevault import TableVault
+
+CODE = """
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+def rows(count):
+    group = pd.Series(["b", "a"] * count, dtype="category")
+    return pd.DataFrame({"key": np.arange(2 * count, dtype="int16"), "group": group})
+
+def size(frame):
+    return pd.DataFrame({"size": np.arange(len(frame), dtype="int32")})
+
+def answer(folder, key):
+    if key in json.loads(Path(folder, "bad").read_text()):
+        raise ValueError(key)
+    return key
+
+def nothing(key):
+    return None
+"""
+
+BUILDER = """
+builder_type: {kind}
+changed_columns: {columns}
+code_module: work
+is_custom: true
+python_function: {function}
+return_type: {return_type}
+arguments: {arguments}
+"""
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> TableVault:
+    (tmp_path / "bad").write_text("[1]")
+    vault = TableVault(tmp_path / "vault", author="tester", create=True)
+    vault.create_code_module("work", text=CODE)
+    vault.create_table("answers")
+    builders = {
+        "answers_index": ("IndexBuilder", "[key, group]", "rows", "dataframe", "{count: 2}", "primary_key: [key]\n"),
+        "size": ("ColumnBuilder", "[size]", "size", "dataframe", '{frame: "<<self.{key,group}>>"}', ""),
+        "answer": (
+            "ColumnBuilder",
+            "[answer]",
+            "answer",
+            "row-wise",
+            f'{{folder: {tmp_path}, key: "<<self.key[index]>>"}}',
+            "on_error: collect\n",
+        ),
+        "nothing": (
+            "ColumnBuilder",
+            "[nothing]",
+            "nothing",
+            "row-wise",
+            '{key: "<<self.key[index]>>"}',
+            "dtypes: {nothing: category}\n",
+        ),
+    }
+    names = ("kind", "columns", "function", "return_type", "arguments")
+    texts = {
+        name: BUILDER.format(**dict(zip(names, fields, strict=False))) + fields[-1] for name, fields in builders.items()
+    }
+    vault.create_instance("answers", builders=texts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        vault.execute_instance("answers")
+    return vault
+
+
+def types(vault: TableVault) -> dict[str, str]:
+    frame = vault.get_dataframe("answers")[0]
+    return {str(name): str(dtype) for name, dtype in frame.dtypes.items()}
+
+
+def test_retried_instance_keeps_the_types_of_its_columns(vault: TableVault, tmp_path: Path) -> None:
+    before = types(vault)
+    assert before == {"key": "Int16", "group": "category", "size": "Int32", "answer": "Int64", "nothing": "category"}
+    (tmp_path / "bad").write_text(json.dumps([]))
+    vault.retry_failed("answers")
+    assert types(vault) == before
+
+
+def test_column_reused_as_a_whole_keeps_its_type(vault: TableVault) -> None:
+    before = types(vault)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        vault.create_instance("answers", copy=True)
+        vault.execute_instance("answers")
+    assert types(vault) == before
+
+
+def test_category_without_values_is_read_back(vault: TableVault) -> None:
+    found = vault.get_dataframe("answers")[0]["nothing"]
+    assert isinstance(found.dtype, pd.CategoricalDtype)
+    assert found.isna().all()
