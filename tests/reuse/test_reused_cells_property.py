@@ -107,6 +107,11 @@ DTYPES = {
 Row = tuple[int, Any]
 
 
+def copied(rows: Sequence[Row], copies: int) -> list[Row]:
+    """Return rows with many copies of each, which have keys of their own."""
+    return [(key + 1000 * copy, value) for copy in range(copies) for key, value in rows]
+
+
 @st.composite
 def frames(draw: st.DrawFn) -> list[list[Row]]:
     """Return states of a source: rows are added, dropped, moved and changed from each to the next."""
@@ -197,16 +202,22 @@ def changed(before: pd.DataFrame | None, now: pd.DataFrame, column: str, by_key:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(data=st.data(), states=frames(), makes=st.sampled_from(sorted(DTYPES)), by_key=st.booleans())
+@given(
+    data=st.data(),
+    states=frames(),
+    makes=st.sampled_from(sorted(DTYPES)),
+    by_key=st.booleans(),
+    copies=st.sampled_from([1, 100]),
+)
 def test_edits_cost_the_rows_whose_arguments_changed(
-    data: st.DataObject, states: list[list[Row]], makes: str, by_key: bool
+    data: st.DataObject, states: list[list[Row]], makes: str, by_key: bool, copies: int
 ) -> None:
     dtypes = data.draw(st.sampled_from(DTYPES[makes]))
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), makes, dtypes, "row-wise", "[key]" if by_key else "[]")
         before = None
         for rows in states:
-            bench.source(rows)
+            bench.source(copied(rows, copies))
             frame = bench.execute()
             expected = [
                 f"{name} {key}"
@@ -219,14 +230,16 @@ def test_edits_cost_the_rows_whose_arguments_changed(
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(data=st.data(), states=frames(), makes=st.sampled_from(sorted(DTYPES)))
-def test_retry_calls_failed_and_skipped_rows_only(data: st.DataObject, states: list[list[Row]], makes: str) -> None:
+@given(data=st.data(), states=frames(), makes=st.sampled_from(sorted(DTYPES)), copies=st.sampled_from([1, 100]))
+def test_retry_calls_failed_and_skipped_rows_only(
+    data: st.DataObject, states: list[list[Row]], makes: str, copies: int
+) -> None:
     dtypes = data.draw(st.sampled_from(DTYPES[makes]))
     keys = [key for key, _ in states[0]]
     bad = data.draw(st.lists(st.sampled_from(keys), min_size=1, unique=True))
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), makes, dtypes, "row-wise", "[key]")
-        bench.source(states[0])
+        bench.source(copied(states[0], copies))
         bench.bad(bad)
         before = bench.execute()
         for tried, failing in ((bad, bad[: len(bad) // 2]), (bad[: len(bad) // 2], [])):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from tablevault.execution.provenance import BuilderFacts, Codes, Provenance, rea
 from tablevault.execution.usage import mean_usage, read_usage
 from tablevault.layout import INPUT_ROWS, USAGE
 from tablevault.ports import Frame
-from tablevault.rows.artifacts import AdoptedArtifact
+from tablevault.rows.artifacts import AdoptedArtifact, names_artifacts
 from tablevault.storage.checkpoints import BuilderState, Checkpoints, read_checkpoints
 from tablevault.storage.columns import Column
 from tablevault.storage.content import typed_digest
@@ -28,6 +28,10 @@ from tablevault.storage.dtypes import ColumnType, plain_values
 from tablevault.storage.fingerprints import Fingerprints, Mask
 from tablevault.storage.frames import FrameData, StoredFrame, frame_of_columns, read_frame
 from tablevault.values.contents import ArtifactRecord
+
+_EXECUTE = "execute_instance"
+
+Value = TypeVar("Value")
 
 
 class ReusableColumn:
@@ -37,13 +41,22 @@ class ReusableColumn:
     ----------
     read
         Returns the plain values.
-    stored
-        The column as it is stored; `None` if there is none.
+    read_stored
+        Returns the column as it is stored, with its type, or `None` if it is not stored.
     """
 
-    def __init__(self, read: Callable[[], Sequence[object]], stored: KeyColumn | None = None) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Sequence[object]],
+        read_stored: Callable[[], tuple[Column, ColumnType] | None] = lambda: None,
+    ) -> None:
         self._read = read
-        self.stored = stored
+        self._read_stored = read_stored
+
+    @cached_property
+    def stored(self) -> tuple[Column, ColumnType] | None:
+        """The column as it is stored, with its type; `None` if it is not stored."""
+        return self._read_stored()
 
     @cached_property
     def values(self) -> Sequence[object]:
@@ -225,8 +238,7 @@ class MaterializedOrigin:
 
     def stored_column(self, name: str) -> KeyColumn:
         """Return a column of its frame as it is stored."""
-        data = self._frame.stored([name])
-        return data.table.column(0), data.types[name]
+        return self._frame.stored_column(name)
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
         """Return the rows computed by a builder of these columns."""
@@ -253,7 +265,7 @@ class MaterializedOrigin:
         return ReusableRows(columns, fingerprints, codes, facts.versions, whole)
 
     def _reusable_column(self, name: str) -> ReusableColumn:
-        return ReusableColumn(partial(self._frame.values, name), self.stored_column(name))
+        return ReusableColumn(partial(self._frame.values, name), partial(self.stored_column, name))
 
     def _row_records(self, facts: BuilderFacts) -> tuple[Fingerprints, Codes]:
         """Return the fingerprint and version index of each row of a builder."""
@@ -283,6 +295,18 @@ class MaterializedOrigin:
         """Return the recorded facts about the builder of these columns, preferably of this kind."""
         found = [facts for facts in self._provenance.builders if facts.columns == columns]
         return next((facts for facts in found if facts.is_index == is_index), found[0] if found else None)
+
+    def keeps_read_cells(self, name: str) -> bool:
+        """Return whether a column certainly holds the cells that other builders' recorded fingerprints are made of.
+
+        It does not if it was overwritten afterwards, if rows of its builder may have been computed again because files
+        of theirs were gone, or if `retry_failed` may have given it another type.
+        """
+        if self._provenance.operation != _EXECUTE:
+            return False
+        makers = [facts for facts in self._provenance.builders if name in facts.columns]
+        types = self._frame.column_types
+        return len(makers) == 1 and not any(names_artifacts(types.get(column)) for column in makers[0].columns)
 
     def inputs_of(self, facts: BuilderFacts) -> list[str]:
         """Return the ids of the instances read by a builder, in order of creation."""
@@ -427,7 +451,7 @@ def _adopted(folder: Path, record: ArtifactRecord | None) -> AdoptedArtifact | N
 def _whole_rows(path: Path, fingerprint: bytes, version: str) -> ReusableRows:
     data = read_frame(path)
     stored = [(data.table.column(name), kind) for name, kind in data.types.items()]
-    columns = tuple(ReusableColumn(partial(plain_values, *column), column) for column in stored)
+    columns = tuple(ReusableColumn(partial(plain_values, *column), partial(_given, column)) for column in stored)
     return _without_fingerprints(columns, len(data), version, fingerprint)
 
 
@@ -464,5 +488,5 @@ def _columns_of(values: Iterable[Sequence[object]]) -> tuple[ReusableColumn, ...
     return tuple(ReusableColumn(partial(_given, cells)) for cells in values)
 
 
-def _given(cells: Sequence[object]) -> Sequence[object]:
-    return cells
+def _given(value: Value) -> Value:
+    return value

@@ -11,6 +11,7 @@ from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.matching import Matches
 from tablevault.execution.origins import Origin, ReusableRows
 from tablevault.execution.primary_keys import KeyColumn
+from tablevault.execution.same_arguments import have_same_arguments
 from tablevault.rows.artifacts import AdoptedArtifact
 from tablevault.rows.calls import FunctionCall
 from tablevault.rows.collector import prepared
@@ -18,6 +19,9 @@ from tablevault.rows.table import RowTable, positions_of
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.fingerprints import Fingerprints, Mask, Positions
 from tablevault.storage.stored_cells import keeps_its_form, selected
+
+_MANY = 256
+"""Number of rows from which on it pays to handle columns instead of cells."""
 
 
 class Counterparts(NamedTuple):
@@ -86,7 +90,10 @@ def reuse_rows(
             is_unknown = np.isin(pairs.here, np.array(list(unknown), np.int64))
             undecided.update(pairs.here[is_unknown].tolist())
             pairs = pairs.where(~is_unknown)
-        take_equal_rows(table, call, pairs, origin, rows, checkpoints)
+        is_same = None
+        if len(pairs.here) >= _MANY:
+            is_same = have_same_arguments(run, call, pairs.here, pairs.there, origin, rows)
+        take_equal_rows(table, call, pairs, origin, rows, checkpoints, is_same)
     return frozenset(undecided)
 
 
@@ -97,15 +104,31 @@ def take_equal_rows(
     origin: Origin,
     rows: ReusableRows,
     checkpoints: CheckpointStore,
+    is_same: Mask | None = None,
 ) -> Positions:
-    """Reuse the rows computed from equal arguments; return the positions of the reused ones."""
+    """Reuse the rows computed from equal arguments; return the positions of the reused ones.
+
+    Parameters
+    ----------
+    table, call
+        The rows and their arguments.
+    pairs, origin, rows
+        The counterparts in an origin, and its rows.
+    checkpoints
+        Limits the number of rows evaluated at once.
+    is_same
+        Whether each pair certainly has equal arguments; the others are evaluated.
+    """
+    is_equal = np.zeros(len(pairs.here), np.bool_) if is_same is None else is_same.copy()
+    doubtful = pairs.where(~is_equal)
     counted = Fingerprints()
-    counted.resize(len(pairs.here))
+    counted.resize(len(doubtful.here))
     done = 0
-    for group in prepared(table, call.counts, positions_of(pairs.here), lambda: checkpoints.batch_rows):
+    for group in prepared(table, call.counts, positions_of(doubtful.here), lambda: checkpoints.batch_rows):
         counted.put(done, group.fingerprints)
         done += len(group.positions)
-    return take_rows(table, pairs.where(counted.equals(rows.fingerprints.taken(pairs.there))), origin, rows)
+    is_equal[~is_equal] = counted.equals(rows.fingerprints.taken(doubtful.there))
+    return take_rows(table, pairs.where(is_equal), origin, rows)
 
 
 def whole_candidates(run: BuilderRun) -> Iterator[tuple[Origin, ReusableRows]]:
@@ -180,7 +203,7 @@ def take_rows(table: RowTable, pairs: Counterparts, origin: Origin, rows: Reusab
     here, there = pairs
     if not len(here):
         return here
-    stored = _stored_cells(table, rows, there)
+    stored = _stored_cells(table, rows, there) if len(there) >= _MANY else None
     columns = _fitting_cells(table, rows, there) if stored is None else None
     if stored is None and columns is None:
         both = zip(here.tolist(), there.tolist(), strict=True)

@@ -11,6 +11,8 @@ import pyarrow as pa
 
 FINGERPRINT_BYTES = 16
 _NONE = bytes(FINGERPRINT_BYTES)
+_FEW = 256
+"""Number of rows up to which plain Python is faster."""
 _ROW = np.dtype((np.void, FINGERPRINT_BYTES))
 _MOST_IN_ONE_CHUNK = 2**31 // FINGERPRINT_BYTES - 1
 
@@ -157,6 +159,8 @@ class Fingerprints:
 
 def _bytes_of(column: pa.Array) -> bytes | memoryview:
     """Return the fingerprints in a binary array, zeros for null."""
+    if len(column) < _FEW:
+        return _joined(column)
     _, offsets, data = column.buffers()
     if column.null_count == len(column) or data is None:
         return bytes(FINGERPRINT_BYTES * len(column))
@@ -166,10 +170,17 @@ def _bytes_of(column: pa.Array) -> bytes | memoryview:
     if (sizes[there] != FINGERPRINT_BYTES).any():
         raise ValueError("a fingerprint has another size")
     if sizes[~there].any():
-        return b"".join([cell or _NONE for cell in column.to_pylist()])
+        return _joined(column)
     content = memoryview(data)[ends[0] : ends[-1]]
     if not column.null_count:
         return content
     rows = np.zeros(len(column), _ROW)
     rows[there] = np.frombuffer(content, _ROW)
     return rows.tobytes()
+
+
+def _joined(column: pa.Array) -> bytes:
+    cells = [_NONE if cell is None else cell for cell in column.to_pylist()]
+    if set(map(len, cells)) - {FINGERPRINT_BYTES}:
+        raise ValueError("a fingerprint has another size")
+    return b"".join(cells)

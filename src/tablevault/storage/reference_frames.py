@@ -64,6 +64,11 @@ class StoredFrame:
         """Names in the frame's order."""
         return self._names
 
+    @property
+    def column_types(self) -> Mapping[str, ColumnType]:
+        """The types of the columns."""
+        return self._types
+
     def __len__(self) -> int:
         return self._rows
 
@@ -94,6 +99,12 @@ class StoredFrame:
         with self._reading:
             parts = {name: self._column(name) for name in columns}
         return frame_of_columns({name: (part.table.column(0), part.types[name]) for name, part in parts.items()})
+
+    def stored_column(self, column: str) -> tuple[pa.ChunkedArray, ColumnType]:
+        """Return a column in its stored form, with its type; raises `KeyError` for an unknown column."""
+        with self._reading:
+            data = self._column(column)
+        return data.table.column(0), data.types[column]
 
     def _column(self, column: str) -> FrameData:
         if column not in self._data:

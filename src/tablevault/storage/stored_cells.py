@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tablevault.storage.column_types import CellError, ColumnType, Kind, type_of_arrow
 from tablevault.storage.columns import Column, build_column, natural_type
-from tablevault.storage.fingerprints import Positions
+from tablevault.storage.fingerprints import Mask, Positions
 
 _NATURAL = frozenset({pa.bool_(), pa.string(), pa.binary(), pa.int64(), pa.float64(), pa.date32()})
 """Types whose values, in any selection with at least one value, have this natural type again."""
@@ -102,6 +102,36 @@ def completed(
     sources[places] = np.arange(start, start + len(new))
     found = selected(pa.chunked_array([*chunks, *_chunks(new)], type=arrow), sources)
     return None if found is None else (found, column_type)
+
+
+def equal_cells(mine: Column, theirs: Column) -> Mask | None:
+    """Return whether each cell certainly has the same plain value as in a column of the same type and length.
+
+    Returns `None` for types that are not compared. -0.0 differs from 0.0.
+    """
+    arrow = mine.type
+    if pa.types.is_dictionary(arrow):
+        return equal_cells(mine.cast(arrow.value_type), theirs.cast(arrow.value_type))
+    if arrow.num_fields or pa.types.is_null(arrow):
+        return None
+    if pa.types.is_floating(arrow):
+        mine, theirs = _bits(mine), _bits(theirs)
+    equal: Mask = _numpy(pc.fill_null(pc.equal(mine, theirs), False))
+    if mine.null_count and theirs.null_count:
+        equal = equal | (_numpy(pc.is_null(mine)) & _numpy(pc.is_null(theirs)))
+    return equal
+
+
+def _bits(column: Column) -> pa.ChunkedArray:
+    """Return fractions as whole numbers of the same bits."""
+    whole = {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}[column.type.bit_width]
+    return pa.chunked_array([chunk.view(whole) for chunk in _chunks(column)], type=whole)
+
+
+def _numpy(column: Column) -> np.ndarray[Any, np.dtype[Any]]:
+    chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    values: np.ndarray[Any, np.dtype[Any]] = chunked.to_numpy()
+    return values
 
 
 def examples(column: Column) -> list[object]:
