@@ -197,3 +197,14 @@ def test_rows_read_before_their_files_were_lost_are_recomputed(bench: Bench) -> 
     # The cell that row 7 was computed from is not the one in the frame.
     assert bench.run() == ["after 7"]
     assert bench.run() == []
+
+
+def test_rows_of_a_very_large_origin_are_reused(bench: Bench) -> None:
+    count = 100_000
+    upper = bench.builder("[upper]", "better", '{text: "<<self.text[index]>>"}')
+    bench.run(answers_index=bench.index(count=count), upper=upper)
+    bench.vault.create_instance("answers", copy=True, builders={"answers_index": bench.index(count=count, first=2)})
+    progress = bench.vault.get_process(bench.vault.execute_instance("answers")).progress
+    assert (progress["upper"].computed, progress["upper"].reused) == (2, count - 2)
+    frame = bench.vault.get_dataframe("answers")[0]
+    assert frame["upper"].tolist() == [f"TEXT {key}" for key in range(2, count + 2)]

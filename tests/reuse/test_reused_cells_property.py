@@ -201,7 +201,7 @@ def changed(before: pd.DataFrame | None, now: pd.DataFrame, column: str, by_key:
     return [key for name, key, row in rows if known.get(name) != row]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     data=st.data(),
     states=frames(),
@@ -229,7 +229,7 @@ def test_edits_cost_the_rows_whose_arguments_changed(
             before = frame
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), states=frames(), makes=st.sampled_from(sorted(DTYPES)), copies=st.sampled_from([1, 100]))
 def test_retry_calls_failed_and_skipped_rows_only(
     data: st.DataObject, states: list[list[Row]], makes: str, copies: int

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import stat
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,6 +32,8 @@ from tablevault.storage.frames import FrameData, StoredFrame, frame_of_columns, 
 from tablevault.values.contents import ArtifactRecord
 
 _EXECUTE = "execute_instance"
+_MANY_ROWS = 100_000
+"""Number of rows from which on it pays to read them in a thread."""
 
 Value = TypeVar("Value")
 
@@ -188,6 +192,8 @@ class MaterializedOrigin:
         self._provenance = provenance
         self._artifacts = artifacts
         self._recorded: dict[str, ReusableRows] = {}
+        self._read_fingerprints: dict[str, tuple[pa.ChunkedArray, Codes]] | None = None
+        self._reading = threading.Lock()
 
     def mean_usage(self) -> dict[str, dict[str, float]]:
         """Return the mean usage per called row, by builder and amount."""
@@ -347,9 +353,25 @@ class MaterializedOrigin:
         others = [other for other in self._provenance.builders if other.name != facts.name and not other.is_index]
         return facts.is_index and any(set(other.columns) & set(facts.columns) for other in others)
 
-    @cached_property
+    def read_ahead(self, columns: Iterable[str]) -> None:
+        """Begin to read columns and fingerprints in a thread, if there are many rows."""
+        if self.row_count >= _MANY_ROWS:
+            names = [name for name in dict.fromkeys(columns) if name in self._frame.column_names]
+            # The interpreter waits for it at exit, since Arrow must not be interrupted.
+            threading.Thread(target=self._read_ahead, args=(names,), name="tablevault-origin", daemon=False).start()
+
+    def _read_ahead(self, columns: Sequence[str]) -> None:
+        # An error is raised again when the cells are needed.
+        with suppress(Exception):
+            self._fingerprints  # noqa: B018  (reading the property reads the file)
+            self._frame.read_together(columns)
+
+    @property
     def _fingerprints(self) -> dict[str, tuple[pa.ChunkedArray, Codes]]:
-        return read_fingerprints(self._fingerprint_path)
+        with self._reading:
+            if self._read_fingerprints is None:
+                self._read_fingerprints = read_fingerprints(self._fingerprint_path)
+            return self._read_fingerprints
 
 
 class PartialOrigin:

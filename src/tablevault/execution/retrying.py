@@ -55,6 +55,7 @@ class Retry:
 
     def run(self, builders: Sequence[PreparedBuilder]) -> None:
         """Run the builders in order, each only for the necessary rows."""
+        self.origin.read_ahead(name for builder in builders for name in builder.spec.changed_columns)
         for builder in builders:
             self.execution.owner.raise_if_stopped()
             run = BuilderRun.start(self.execution, builder)

@@ -209,11 +209,11 @@ def take_rows(table: RowTable, pairs: Counterparts, origin: Origin, rows: Reusab
         both = zip(here.tolist(), there.tolist(), strict=True)
         taken = [row for row, at in both if take_row(table, row, origin, rows, at, rows.version_of(at))]
         return np.array(taken, np.int64)
-    fingerprints = rows.fingerprints.taken(there)
     if stored is not None:
-        table.reuse_stored(here, stored, fingerprints, rows.codes[there], rows.versions)
+        table.reuse_stored(here, stored, there, rows.fingerprints, rows.codes, rows.versions)
     elif columns is not None:
-        table.reuse_many(here, columns, fingerprints, list(map(rows.versions.__getitem__, rows.codes[there].tolist())))
+        versions = list(map(rows.versions.__getitem__, rows.codes[there].tolist()))
+        table.reuse_many(here, columns, rows.fingerprints.taken(there), versions)
     table.counter.reused_partial += 0 if origin.is_committed else len(here)
     return here
 

@@ -9,6 +9,7 @@ from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.context import Execution
 from tablevault.execution.for_each import restore_for_each, run_for_each
 from tablevault.execution.generator import decide_generator, restore_generator, run_generator
+from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.row_wise import call_plan, restore_row_wise, run_row_wise
 from tablevault.execution.whole import decide_dataframe, restore_dataframe, run_dataframe
@@ -29,11 +30,22 @@ _RESTORE: Mapping[ReturnType, Callable[[BuilderRun, bool], bool]] = {
 
 def run_builders(execution: Execution, builders: Sequence[PreparedBuilder]) -> None:
     """Run builders in order, the IndexBuilder first, and fill the frame."""
+    _read_ahead(execution, builders)
     for builder in builders:
         execution.owner.raise_if_stopped()
         run_builder(execution, builder)
     if builders:
         execution.check_primary_key()
+
+
+def _read_ahead(execution: Execution, builders: Sequence[PreparedBuilder]) -> None:
+    """Begin to read the cells of origins that may be reused, while the IndexBuilder runs."""
+    for origin in execution.origins if execution.reuses_cells else ():
+        if isinstance(origin, MaterializedOrigin):
+            found = [(each, origin.facts(each.spec.changed_columns, is_index=False)) for each in builders]
+            same = [facts for each, facts in found if facts is not None and each.version in facts.versions]
+            if same:
+                origin.read_ahead([*execution.primary_key, *(name for facts in same for name in facts.columns)])
 
 
 def run_builder(execution: Execution, builder: PreparedBuilder) -> None:

@@ -102,7 +102,7 @@ class RowTable:
         for column in self.columns:
             column.extend([None] * missing)
         self.fingerprints.resize(count)
-        self.codes.frombytes(bytes(missing * self.codes.itemsize))
+        self.codes.extend(array("q", [0]) * missing)
         self.filled.extend(bytes(missing))
 
     @property
@@ -353,6 +353,7 @@ class RowTable:
         self,
         positions: Positions,
         columns: Sequence[tuple[Column, ColumnType]],
+        places: Positions,
         fingerprints: Fingerprints,
         codes: np.ndarray[Any, np.dtype[np.int64]],
         versions: Sequence[str],
@@ -365,16 +366,19 @@ class RowTable:
             Their positions in this table.
         columns
             Their cells.
+        places
+            Their positions in the origin.
         fingerprints, codes
-            Values of the origin, one for each of these positions.
+            Values of all rows of the origin.
         versions
             The versions that the codes are indices of.
         """
         self._stored.append((positions, columns))
-        numbers = self._numbers_of(codes, versions)
+        used = codes[places] if codes.any() else codes[:1]
+        numbers = self._numbers_of(used, versions)
         if numbers.any():
-            np.frombuffer(self.codes, np.int64)[positions] = numbers[codes]
-        self.fingerprints.put_at(positions, fingerprints)
+            np.frombuffer(self.codes, np.int64)[positions] = numbers[used]
+        self.fingerprints.put_at(positions, fingerprints, places)
         self._marks()[positions] = 1
         self.counter.reused += len(positions)
 
@@ -383,7 +387,7 @@ class RowTable:
     ) -> None:
         """Make this empty table that of an origin, but without its cells, which the caller puts into the frame.
 
-        Parameters are those of `reuse_stored`.
+        Parameters as for `reuse_stored`.
         """
         self.fingerprints = fingerprints.rows(0)
         self.codes = array("q", self._numbers_of(codes, versions)[codes].tobytes())

@@ -110,9 +110,14 @@ class Fingerprints:
         found._content = bytearray(self._rows()[positions].data)
         return found
 
-    def put_at(self, positions: Positions, others: Fingerprints) -> None:
-        """Overwrite the fingerprints of existing rows in any order."""
-        self._rows()[positions] = others._rows()
+    def put_at(self, positions: Positions, others: Fingerprints, places: Positions) -> None:
+        """Overwrite the fingerprints of existing rows by those of as many others, both in any order."""
+        mine, theirs = self._rows(), others._rows()
+        if _is_consecutive(positions) and _is_consecutive(places):
+            start, first = positions[0], places[0]
+            mine[start : start + len(positions)] = theirs[first : first + len(positions)]
+        else:
+            mine[positions] = theirs[places]
 
     def equals(self, others: Fingerprints) -> Mask:
         """Return whether each row has the same fingerprint as in as many others; none equals none."""
@@ -155,6 +160,10 @@ class Fingerprints:
         validity = None if there.all() else pa.array(there).buffers()[1]
         buffers = [validity, pa.py_buffer(ends * FINGERPRINT_BYTES), pa.py_buffer(content)]
         return pa.Array.from_buffers(pa.binary(), len(self), buffers)
+
+
+def _is_consecutive(rows: Positions) -> bool:
+    return bool(len(rows)) and bool((rows[1:] - rows[:-1] == 1).all())
 
 
 def _bytes_of(column: pa.Array) -> bytes | memoryview:

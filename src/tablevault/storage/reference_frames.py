@@ -106,6 +106,15 @@ class StoredFrame:
             data = self._column(column)
         return data.table.column(0), data.types[column]
 
+    def read_together(self, columns: Sequence[str]) -> None:
+        """Read and cache columns, several at once; raises `KeyError` for an unknown column."""
+        with self._reading:
+            missing = [name for name in columns if name not in self._data and name not in self._unread]
+            if len(missing) > 1 and not self._blocks and self._artifact_folder is None:
+                data = read_frame(self._path, missing)
+                for name, column_type in data.types.items():
+                    self._unread[name] = FrameData(data.table.select([name]), {name: column_type})
+
     def _column(self, column: str) -> FrameData:
         if column not in self._data:
             self._data[column] = self._taken(column)
