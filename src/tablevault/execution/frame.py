@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from tablevault.execution.inputs import ContentFrame
@@ -13,7 +13,7 @@ from tablevault.rows.artifacts import AdoptedArtifact, InstanceArtifacts
 from tablevault.storage import files
 from tablevault.storage.columns import Column, normal_cells
 from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype, plain_values
-from tablevault.storage.frames import FrameData, MemoryFrame, frame_of_columns
+from tablevault.storage.frames import FrameData, MemoryFrame, UnreadColumn, frame_of_columns
 
 _TEXT = parse_dtype("string")
 
@@ -103,8 +103,11 @@ class DraftFrame:
         unfinished
             The filled part of the running builder's columns.
         """
-        values = {name: self._paths(name, built) for name, built in self.columns.items()}
-        return MemoryFrame({**values, **unfinished}, self._types())
+        complete = {
+            name: UnreadColumn(len(built.column), partial(self._paths, built, self.adopted[name]))
+            for name, built in self.columns.items()
+        }
+        return MemoryFrame({**complete, **unfinished}, self._types())
 
     def as_contents(self, unfinished: Mapping[str, Sequence[object]]) -> Frame:
         """Return the frame as fingerprints see it, with artifacts as hashes of their contents."""
@@ -134,10 +137,8 @@ class DraftFrame:
     def _types(self) -> dict[str, ColumnType | None]:
         return {name: _TEXT if built.holds_artifacts else built.type for name, built in self.columns.items()}
 
-    def _paths(self, name: str, built: BuiltColumn) -> Sequence[object]:
-        if not built.holds_artifacts:
-            return built.values
-        return self.full_paths(built.values, self.adopted[name])
+    def _paths(self, built: BuiltColumn, adopted: Mapping[int, AdoptedArtifact]) -> Sequence[object]:
+        return self.full_paths(built.values, adopted) if built.holds_artifacts else built.values
 
     def _contents_of(self, adopted: Iterable[AdoptedArtifact]) -> Callable[[object], object]:
         """Return a function from paths to recorded hashes, or else current ones."""

@@ -25,7 +25,7 @@ from tablevault.storage.frame_files import (
     whole_frame,
     write_frame,
 )
-from tablevault.storage.reference_frames import MemoryFrame, StoredFrame
+from tablevault.storage.reference_frames import MemoryFrame, StoredFrame, UnreadColumn
 
 __all__ = [
     "FrameData",
@@ -33,6 +33,7 @@ __all__ = [
     "MemoryFrame",
     "StoredColumn",
     "StoredFrame",
+    "UnreadColumn",
     "check_frame",
     "frame_of_columns",
     "in_order_of_positions",

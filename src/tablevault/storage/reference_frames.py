@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,30 @@ class StoredFrame:
         return self._unread.pop(column)
 
 
+class UnreadColumn:
+    """A complete column in memory, whose plain values are made on first access.
+
+    Parameters
+    ----------
+    count
+        Number of its cells.
+    read
+        Returns the plain values.
+    """
+
+    def __init__(self, count: int, read: Callable[[], Sequence[object]]) -> None:
+        self._count = count
+        self._read = read
+
+    def __len__(self) -> int:
+        return self._count
+
+    @cached_property
+    def values(self) -> Sequence[object]:
+        """The plain values."""
+        return self._read()
+
+
 class MemoryFrame:
     """The columns of an instance under construction, for references (`interfaces.Frame`).
 
@@ -158,7 +183,9 @@ class MemoryFrame:
         The known types of columns; the others have the natural type of their values.
     """
 
-    def __init__(self, columns: Mapping[str, Sequence[object]], types: Mapping[str, ColumnType | None]) -> None:
+    def __init__(
+        self, columns: Mapping[str, Sequence[object] | UnreadColumn], types: Mapping[str, ColumnType | None]
+    ) -> None:
         self._columns = columns
         self._types = types
 
@@ -172,13 +199,16 @@ class MemoryFrame:
 
     def values(self, column: str) -> Sequence[object]:
         """Return a column as plain Python values; raises `KeyError` for an unknown column."""
-        return self._columns[column]
+        found = self._columns[column]
+        return found.values if isinstance(found, UnreadColumn) else found
 
     def arrow_type(self, column: str) -> pa.DataType:
         """Return the Arrow type of a column's values; raises `KeyError` for an unknown column."""
-        values, declared = self._columns[column], self._types.get(column)
+        if column not in self._columns:
+            raise KeyError(column)
+        declared = self._types.get(column)
         if declared is None or (declared.kind is Kind.CATEGORY and pa.types.is_null(declared.arrow.value_type)):
-            declared = natural_type(values)
+            declared = natural_type(self.values(column))
         return _value_type(declared)
 
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
@@ -186,7 +216,7 @@ class MemoryFrame:
         names = self.column_names if columns is None else columns
         built: dict[str, tuple[Any, ColumnType]] = {}
         for name in names:
-            values = self._columns[name]
+            values = self.values(name)
             taken = values if positions is None else [values[position] for position in positions]
             built[name] = build_column(taken, self._types.get(name))
         return to_pandas(with_nullable_types(frame_of_columns(built)))
