@@ -434,13 +434,17 @@ def processes_are_decided_together_or_not_at_all(make: MakeCatalog) -> None:
 
 
 def ends_are_listed_in_their_order(make: MakeCatalog) -> None:
-    """A finished process is listed after all processes that finished before it."""
+    """A process that succeeds ends once it is tidied up; one that is reverted ends with its decision."""
     catalog = _made(make)
-    slow, quick = _begin(catalog), _begin(catalog)
-    catalog.transitions.decide([Decision(slow, 1, Status.SUCCEEDED, Changes(tidying=(_STEP,)))])
+    slow, reverted, quick = _begin(catalog), _begin(catalog), _begin(catalog)
+    tidying = Changes(tidying=(_STEP,))
+    catalog.transitions.decide([Decision(slow, 1, Status.SUCCEEDED, tidying)])
+    catalog.transitions.decide([Decision(reverted, 1, Status.REVERTED, tidying)])
     _decide(catalog, quick)
-    ((place, record),) = catalog.processes.ended_after(0)
-    assert record.serial == quick
+    ended = catalog.processes.ended_after(0)
+    assert [record.serial for _, record in ended] == [reverted, quick]
+    place = ended[-1][0]
+    catalog.transitions.finish(reverted)
     catalog.transitions.finish(slow)
     assert [record.serial for _, record in catalog.processes.ended_after(place)] == [slow]
     assert [record.serial for record in catalog.processes.history({"operation": "create_table"}, 1)] == [quick]

@@ -30,10 +30,9 @@ _BEGUN_INSIDE = (
     select(processes).where(processes.c.parent_serial == bindparam("parent_serial")).order_by(processes.c.serial)
 )
 _ENDED_AFTER = (
-    select(processes)
-    .where(processes.c.end_order > bindparam("end_order"), processes.c.finished.is_(True))
-    .order_by(processes.c.end_order)
+    select(processes).where(processes.c.end_order > bindparam("end_order")).order_by(processes.c.end_order)
 )
+"""A reverted process has ended even while it is tidied up: its line must not follow that of a later end."""
 _IDS = select(processes.c.serial, processes.c.process_id).where(
     processes.c.serial.in_(bindparam("serials", expanding=True))
 )
