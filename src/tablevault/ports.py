@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tablevault.values.processes import (
         Begun,
         Blocked,
+        EndedProcess,
         ErrorInfo,
         Lock,
         NewProcess,
@@ -633,7 +634,7 @@ class Processes(Protocol):
         """
         ...
 
-    def ended_after(self, end_order: int) -> list[tuple[int, ProcessRecord]]:
+    def ended_after(self, end_order: int) -> list[EndedProcess]:
         """Return the processes that ended later, in order of their end, each with its position in that order."""
         ...
 
@@ -722,11 +723,11 @@ class Transitions(Protocol):
         """Ask the owner of a process to stop; the next claim clears the request."""
         ...
 
-    def decide(self, decisions: Sequence[Decision]) -> Mapping[int, Remaining]:
+    def decide(self, decisions: Sequence[Decision]) -> Mapping[int, Remaining | EndedProcess]:
         """Commit the whole visible effect of one or more processes atomically.
 
-        A process without remaining tidying is finished at once, which releases its locks. The others keep theirs until
-        `finish`; their remaining work is returned by serial number. The generation grows.
+        A process without remaining tidying is finished at once, which releases its locks, and returned as it ended. The
+        others keep theirs until `finish`, and their remaining work is returned. The generation grows.
 
         Raises
         ------
@@ -737,9 +738,10 @@ class Transitions(Protocol):
         """
         ...
 
-    def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:
-        """Record that a decided process is tidied up, and release its locks; no-op if it is finished.
+    def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> EndedProcess | None:
+        """Record that a decided process is tidied up, and release its locks; return it as it ended.
 
+        `None`, and a no-op, if it is finished.
         `problems` are the ids of permanently failed steps, each with its reason; they stay recorded.
         """
         ...

@@ -21,7 +21,7 @@ from tablevault.system.warnings import warn
 from tablevault.texts.plain import MOST_SHOWN, cut, shortened
 from tablevault.values.changes import Changes, Decision, Remaining, Tidying, TidyingAction
 from tablevault.values.contents import InstanceRecord, TableRecord
-from tablevault.values.processes import ErrorInfo, ProcessRecord, Status
+from tablevault.values.processes import EndedProcess, ErrorInfo, Status
 
 _ON_FOLDERS = (TidyingAction.MOVE_FOLDER, TidyingAction.REPLACE_FOLDER, TidyingAction.PRUNE)
 _WITH_TARGET = (
@@ -33,8 +33,8 @@ _WITH_TARGET = (
 )
 
 
-Decided = dict[int, Remaining | None]
-"""Processes that were decided, each with its remaining work on disk; `None` if it is finished."""
+Decided = dict[int, Remaining | EndedProcess]
+"""Processes that were decided, each with its remaining work on disk; a finished one as it ended."""
 
 
 class Decisions:
@@ -73,8 +73,8 @@ class Decisions:
 
     def apply(self, decided: Decided) -> None:
         """Apply decisions on disk, and finish the processes in their order."""
-        for serial, remaining in decided.items():
-            self._finish(serial, remaining)
+        for serial, left in decided.items():
+            self._finish(serial, left)
 
     def revert(
         self, process: Process, error: ErrorInfo | None, status: Status = Status.REVERTED, waiting: str = ""
@@ -93,19 +93,20 @@ class Decisions:
         self._transitions.pause(process.serial, process.attempt, error, progress.snapshot(), progress.waiting)
 
     def _decide(self, *decisions: Decision) -> Decided:
-        remaining = self._transitions.decide(decisions)
-        return {decision.serial: remaining.get(decision.serial) for decision in decisions}
+        return dict(self._transitions.decide(decisions))
 
     def finish(self, serial: int) -> None:
         """Tidy up after a process that another owner decided, release its locks, and log its end."""
         self._finish(serial, Remaining((), has_superseded=True))
 
-    def _finish(self, serial: int, remaining: Remaining | None) -> None:
+    def _finish(self, serial: int, decided: Remaining | EndedProcess) -> None:
         told: list[str] = []
-        if remaining is not None:
-            steps = self._drop_artifacts(serial) if remaining.has_superseded else remaining.steps
-            self._transitions.finish(serial, self._tidy_all(serial, steps, told))
-        self.write_log()
+        if isinstance(decided, Remaining):
+            steps = self._drop_artifacts(serial) if decided.has_superseded else decided.steps
+            ended = self._transitions.finish(serial, self._tidy_all(serial, steps, told))
+        else:
+            ended = decided
+        self.write_log(ended)
         # Last, since a program may turn warnings into errors.
         for message in told:
             warn(message)
@@ -162,13 +163,17 @@ class Decisions:
                 )
         return problems
 
-    def write_log(self) -> None:
-        """Bring the log file up to date with the catalog."""
+    def write_log(self, ended: EndedProcess | None = None) -> None:
+        """Bring the log file up to date with the catalog; `ended` is the process that has just ended, if known."""
+
+        def entries_after(end: int) -> list[log.Entry]:
+            if ended is not None and ended.place == end + 1:
+                # No other process has ended since the last line.
+                return [_log_entry(ended)]
+            return [_log_entry(item) for item in self._processes.ended_after(end)]
+
         try:
-            log.append_ended(
-                self._layout.log,
-                lambda end: [_log_entry(place, record) for place, record in self._processes.ended_after(end)],
-            )
+            log.append_ended(self._layout.log, entries_after)
         except OSError as error:
             warn(f"The log {self._layout.log.name} could not be written ({error}); the next operation tries again.")
 
@@ -291,7 +296,8 @@ def _prune(archived: Path) -> None:
                 files.remove_tree(folder / name)
 
 
-def _log_entry(place: int, record: ProcessRecord) -> log.Entry:
+def _log_entry(ended: EndedProcess) -> log.Entry:
+    place, record = ended
     long = long_arguments(record.operation)
     return {
         "end": place,

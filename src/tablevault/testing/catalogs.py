@@ -400,11 +400,12 @@ def a_decision_with_steps_keeps_locks_until_finished(make: MakeCatalog) -> None:
         assert not _get(catalog, serial).finished
         assert [step for _, step in catalog.tidying.of(serial)] == [_STEP]
         assert isinstance(_try(catalog, _locked("code")), Blocked)
-        catalog.transitions.finish(serial)
+        ended = catalog.transitions.finish(serial)
         finished = _get(catalog, serial)
         assert (finished.status, finished.finished) == (status, True)
+        assert ended == catalog.processes.ended_after(0)[-1]
         assert catalog.tidying.of(serial) == []
-        catalog.transitions.finish(serial)
+        assert catalog.transitions.finish(serial) is None
         assert _get(catalog, serial) == finished
 
 
@@ -448,6 +449,24 @@ def ends_are_listed_in_their_order(make: MakeCatalog) -> None:
     catalog.transitions.finish(slow)
     assert [record.serial for _, record in catalog.processes.ended_after(place)] == [slow]
     assert [record.serial for record in catalog.processes.history({"operation": "create_table"}, 1)] == [quick]
+
+
+def a_decision_returns_the_processes_that_it_finishes(make: MakeCatalog) -> None:
+    """A finished process is returned as it is listed, an unfinished one with its remaining work."""
+    catalog = _made(make)
+    plan = CreateTablePlan(table_name="a", creates=(Creation("a"),), folder="a")
+    done, tidied, stopped = _begin(catalog, plan, "mine"), _begin(catalog), _begin(catalog)
+    progress = {"b": BuilderProgress(3, 1, 0, False)}
+    decided = catalog.transitions.decide(
+        [
+            Decision(stopped, 1, Status.STOPPED, error=_ERROR),
+            Decision(tidied, 1, Status.SUCCEEDED, Changes(tidying=(_STEP,))),
+            Decision(done, 1, Status.SUCCEEDED, Changes((NewTable("a", "a", False, False, ""),)), progress=progress),
+        ]
+    )
+    assert list(decided) == [stopped, tidied, done]
+    assert isinstance(decided[tidied], Remaining)
+    assert [decided[stopped], decided[done]] == catalog.processes.ended_after(0)
 
 
 def creations_are_known_until_they_are_visible(make: MakeCatalog) -> None:
@@ -806,6 +825,7 @@ CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
     nothing_takes_back_a_decision,
     processes_are_decided_together_or_not_at_all,
     ends_are_listed_in_their_order,
+    a_decision_returns_the_processes_that_it_finishes,
     creations_are_known_until_they_are_visible,
     failed_steps_stay_recorded,
     late_answers_about_steps_that_are_done_touch_no_others,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -202,6 +202,13 @@ class ProcessRecord:
     def is_decided(self) -> bool:
         """Whether at most tidying up remains to be done."""
         return self.status is Status.COMMITTING or self.status.ended
+
+
+class EndedProcess(NamedTuple):
+    """An ended process with its position in the order of ends."""
+
+    place: int
+    record: ProcessRecord
 
 
 @dataclass(frozen=True, slots=True)

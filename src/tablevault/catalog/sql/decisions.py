@@ -14,7 +14,7 @@ from tablevault.catalog.sql.changes import apply_change
 from tablevault.catalog.sql.codec import as_record, encode_error, encode_progress, now
 from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.creations import forget_creates
-from tablevault.catalog.sql.processes import BY_SERIAL, first_process
+from tablevault.catalog.sql.processes import BY_SERIAL, ended_process, first_process
 from tablevault.catalog.sql.schema import instances, processes, tidying
 from tablevault.catalog.sql.store import advance
 from tablevault.errors import TVProcessError
@@ -29,7 +29,7 @@ from tablevault.values.changes import (
     WrittenInstance,
 )
 from tablevault.values.contents import ArtifactState
-from tablevault.values.processes import Plan, Status
+from tablevault.values.processes import EndedProcess, Plan, Status
 
 UPDATE_BY_SERIAL = update(processes).where(processes.c.serial == bindparam("of_serial"))
 UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
@@ -37,14 +37,20 @@ UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
     processes.c.status.in_([Status.RUNNING.value, Status.PAUSED.value]),
 )
 """Applies only to a process that the attempt owns. A decision is final, even for the attempt that made it."""
-_DECIDE = UPDATE_UNDECIDED.returning(exists().where(tidying.c.problem.is_not(None)).label("has_failed_steps"))
+_DECIDE = UPDATE_UNDECIDED.returning(
+    exists().where(tidying.c.problem.is_not(None)).label("has_failed_steps"), *processes.c
+)
 _IS_COMMITTING = processes.c.status == Status.COMMITTING.value
-_FINISH = UPDATE_BY_SERIAL.where(~processes.c.finished).values(
-    finished=True,
-    owner_lock=None,
-    status=case((_IS_COMMITTING, Status.SUCCEEDED.value), else_=processes.c.status),
-    ended_at=case((_IS_COMMITTING, bindparam("ended_at")), else_=processes.c.ended_at),
-    end_order=case((_IS_COMMITTING, bindparam("end_order")), else_=processes.c.end_order),
+_FINISH = (
+    UPDATE_BY_SERIAL.where(~processes.c.finished)
+    .values(
+        finished=True,
+        owner_lock=None,
+        status=case((_IS_COMMITTING, Status.SUCCEEDED.value), else_=processes.c.status),
+        ended_at=case((_IS_COMMITTING, bindparam("ended_at")), else_=processes.c.ended_at),
+        end_order=case((_IS_COMMITTING, bindparam("end_order")), else_=processes.c.end_order),
+    )
+    .returning(*processes.c)
 )
 """A reverted or stopped process ended when that was decided, not when it was tidied up."""
 _STEP = ("serial", "action", "source", "target")
@@ -81,10 +87,10 @@ def _insert_steps(count: int) -> Insert:
     )
 
 
-def decide_one(connection: Connection, decision: Decision, made: str | None) -> Remaining | None:
-    """Apply the decision of one process; return the remaining work on disk.
+def decide_one(connection: Connection, decision: Decision, made: str | None) -> Remaining | EndedProcess:
+    """Apply the decision of one process; return its remaining work on disk.
 
-    A process without remaining work is finished immediately.
+    A process without remaining work is finished immediately, and returned as it ended.
 
     Parameters
     ----------
@@ -112,7 +118,7 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
     if "end_order" in counters:
         values |= {"end_order": counters["end_order"], "ended_at": now()}
     fence = {"of_serial": decision.serial, "of_attempt": decision.attempt}
-    row = connection.execute(_DECIDE, {**fence, **values}).first()
+    row = connection.execute(_DECIDE, {**fence, **values}).mapping()
     if row is None:
         raise not_owned(connection, decision.serial)
     if changes and decision.status is not Status.SUCCEEDED:
@@ -123,7 +129,7 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
             _follow_renaming(connection, change)
         apply_change(change, connection, decision.serial)
     if remaining:
-        if row[0]:
+        if row["has_failed_steps"]:
             _forget_superseded(connection, remaining)
         rows = [(decision.serial, step.action.value, step.source, step.target) for step in remaining]
         values = {
@@ -135,7 +141,7 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
     if decision.changes.leaves_work:
         return Remaining((), has_superseded=True)
     locks.release(connection, decision.serial)
-    return None
+    return ended_process(row)
 
 
 def instances_made_by(decisions: Sequence[Decision]) -> dict[int, str]:
@@ -152,14 +158,19 @@ def instances_made_by(decisions: Sequence[Decision]) -> dict[int, str]:
     return {decisions[0].serial: next(iter(made.values())), **made} if made else {}
 
 
-def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:
-    """Record that a decided process is tidied up except for `problems`; release its locks."""
+def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> EndedProcess | None:
+    """Record that a decided process is tidied up except for `problems`; release its locks.
+
+    Return it as it ended; `None` if another owner has finished it.
+    """
     counters = advance(connection, "generation", "end_order")
     ended = {"end_order": counters["end_order"], "ended_at": now()}
-    if connection.execute(_FINISH, {"of_serial": serial, **ended}).rowcount != 1:
-        return
+    row = connection.execute(_FINISH, {"of_serial": serial, **ended}).mapping()
+    if row is None:
+        return None
     settle_tidying(connection, serial, problems)
     locks.release(connection, serial)
+    return ended_process(row)
 
 
 def refuse(connection: Connection, serial: int, error: str) -> None:

@@ -16,7 +16,7 @@ from tablevault.catalog.sql.schema import processes, vault
 from tablevault.catalog.sql.store import Store, batches
 from tablevault.errors import TVProcessError
 from tablevault.values.plans import names_its_creations
-from tablevault.values.processes import Lock, ProcessRecord, Status
+from tablevault.values.processes import EndedProcess, Lock, ProcessRecord, Status
 
 # Statements are built once, because building one takes longer than running it.
 BY_SERIAL = select(processes).where(processes.c.serial == bindparam("serial"))
@@ -29,9 +29,7 @@ _UNFINISHED = select(processes).where(~processes.c.finished).order_by(processes.
 _BEGUN_INSIDE = (
     select(processes).where(processes.c.parent_serial == bindparam("parent_serial")).order_by(processes.c.serial)
 )
-_ENDED_AFTER = (
-    select(processes).where(processes.c.end_order > bindparam("end_order")).order_by(processes.c.end_order)
-)
+_ENDED_AFTER = select(processes).where(processes.c.end_order > bindparam("end_order")).order_by(processes.c.end_order)
 """A reverted process has ended even while it is tidied up: its line must not follow that of a later end."""
 _IDS = select(processes.c.serial, processes.c.process_id).where(
     processes.c.serial.in_(bindparam("serials", expanding=True))
@@ -140,12 +138,12 @@ class Processes:
             query = select(processes).where(*conditions).order_by(processes.c.serial.desc()).limit(limit)
             return process_records(connection, connection.execute(query).mappings())
 
-    def ended_after(self, end_order: int) -> list[tuple[int, ProcessRecord]]:
+    def ended_after(self, end_order: int) -> list[EndedProcess]:
         """Return the processes after a position in end order, each with its own position."""
         with self._store.read() as connection:
             rows = connection.execute(_ENDED_AFTER, {"end_order": end_order}).mappings()
             places = [int(row["end_order"]) for row in rows]
-            return list(zip(places, process_records(connection, rows), strict=True))
+            return list(map(EndedProcess, places, process_records(connection, rows)))
 
     def is_ancestor(self, serial: int, of: int | None) -> bool:
         """Return whether a process is `of` itself or one of its ancestors."""
@@ -171,6 +169,11 @@ class Processes:
         """Return the serial numbers of the processes whose locks block a child of `parent_serial`."""
         with self._store.read() as connection:
             return locks.conflicting_holders(connection, wanted, ancestors_of(connection, parent_serial))
+
+
+def ended_process(row: Mapping[str, Any]) -> EndedProcess:
+    """Decode the row of a finished process."""
+    return EndedProcess(int(row["end_order"]), process_record(row, ()))
 
 
 def first_process(connection: Connection, query: Select[Any], parameters: Mapping[str, object]) -> ProcessRecord | None:

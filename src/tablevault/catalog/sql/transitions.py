@@ -21,6 +21,7 @@ from tablevault.values.plans import Unplanned, encode_plan
 from tablevault.values.processes import (
     Begun,
     Blocked,
+    EndedProcess,
     ErrorInfo,
     NewProcess,
     Owner,
@@ -171,8 +172,8 @@ class Transitions:
 
     # --- ending ---------------------------------------------------------------------------------------------------
 
-    def decide(self, together: Sequence[Decision]) -> dict[int, Remaining]:
-        """Commit the decisions of one or more processes atomically.
+    def decide(self, together: Sequence[Decision]) -> dict[int, Remaining | EndedProcess]:
+        """Commit the decisions of one or more processes atomically; return what each leaves, by serial number.
 
         Raises
         ------
@@ -181,16 +182,14 @@ class Transitions:
         """
         with self._store.write() as connection:
             made = decisions.instances_made_by(together)
-            remaining = {
-                item.serial: decisions.decide_one(connection, item, made.get(item.serial)) for item in together
-            }
+            decided = {item.serial: decisions.decide_one(connection, item, made.get(item.serial)) for item in together}
             for item in together:
                 if item.status is not Status.SUCCEEDED:
                     connection.execute(_SAVE_WAITING, {"waiting": item.waiting or None, "of_serial": item.serial})
-        return {serial: left for serial, left in remaining.items() if left is not None}
+        return decided
 
-    def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:
-        """Record a decided process as tidied up, and release its locks; no-op if finished.
+    def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> EndedProcess | None:
+        """Record a decided process as tidied up, and release its locks; `None` and a no-op if finished.
 
         Parameters
         ----------
@@ -200,4 +199,4 @@ class Transitions:
             Ids of steps that failed permanently, each with its reason; they stay recorded.
         """
         with self._store.write() as connection:
-            decisions.finish(connection, serial, problems)
+            return decisions.finish(connection, serial, problems)
