@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, delete, insert, or_, select, text
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, insert, or_, select, text
 
 from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import locks
@@ -27,7 +27,7 @@ _TAKE_MANY = text(
     + ") AS wanted"
 )
 """Written by hand, because SQLAlchemy would rebuild a multi-row statement each time."""
-_MOST_AT_ONCE = 20
+MOST_AT_ONCE = 20
 """Maximum number of resources in one query; beyond it, SQLite scans all locks for each term."""
 _HELD_BY = (
     select(locks.c.serial, locks.c.resource, locks.c.exclusive)
@@ -124,25 +124,38 @@ def _near(connection: Connection, resources: Sequence[str]) -> Iterator[tuple[in
 
     For many resources, all locks are yielded.
     """
-    if len(resources) > _MOST_AT_ONCE:
+    if len(resources) > MOST_AT_ONCE:
         # Few locks are held at any time, so reading them all is faster than one lookup per resource.
         rows = connection.execute(_ALL).all()
     else:
-        above = {path for resource in resources for path in _path_to(resource)}
-        bounds: dict[str, str] = {}
-        for number, resource in enumerate(resources):
-            # A range can use the index.
-            bounds[f"first_{number}"], bounds[f"end_{number}"] = _bounds_below(resource)
-        rows = connection.execute(_overlapping_with(len(resources)), {"above": sorted(above), **bounds}).all()
+        rows = connection.execute(_locks_near(len(resources)), values_near(resources)).all()
     for serial, resource, exclusive in rows:
         yield int(serial), Lock(resource, bool(exclusive))
 
 
 @cache
-def _overlapping_with(count: int) -> Select[Any]:
+def _locks_near(count: int) -> Select[Any]:
+    return select(locks.c.serial, locks.c.resource, locks.c.exclusive).where(_is_near(count))
+
+
+def none_near(count: int) -> ColumnElement[bool]:
+    """Return the condition that no lock is held on, above or below `count` resources, given by `values_near`."""
+    return ~exists().where(_is_near(count))
+
+
+def values_near(resources: Sequence[str]) -> dict[str, object]:
+    """Return the parameters of a statement about locks on, above or below the resources."""
+    values: dict[str, object] = {"above": sorted({path for resource in resources for path in _path_to(resource)})}
+    for number, resource in enumerate(resources):
+        values[f"first_{number}"], values[f"end_{number}"] = _bounds_below(resource)
+    return values
+
+
+def _is_near(count: int) -> ColumnElement[bool]:
+    on_or_above = locks.c.resource.in_(bindparam("above", expanding=True))
+    # A range can use the index.
     below = [
         and_(locks.c.resource >= bindparam(f"first_{number}"), locks.c.resource < bindparam(f"end_{number}"))
         for number in range(count)
     ]
-    on_or_above = locks.c.resource.in_(bindparam("above", expanding=True))
-    return select(locks.c.serial, locks.c.resource, locks.c.exclusive).where(or_(on_or_above, *below))
+    return or_(on_or_above, *below)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, insert, select, text
+from sqlalchemy import Insert, bindparam, delete, exists, insert, select, text
 
 from tablevault.catalog.sql import decisions, locks
 from tablevault.catalog.sql.codec import encode_error, encode_progress, process_row
-from tablevault.catalog.sql.connection import Connection
+from tablevault.catalog.sql.connection import Connection, Row
 from tablevault.catalog.sql.creations import forget_creates, record_creates
 from tablevault.catalog.sql.processes import BY_SERIAL, ancestors_of, check_id_is_free, first_process
 from tablevault.catalog.sql.schema import counters, processes, tidying
@@ -23,6 +24,7 @@ from tablevault.values.processes import (
     Blocked,
     EndedProcess,
     ErrorInfo,
+    Lock,
     NewProcess,
     Owner,
     Plan,
@@ -32,14 +34,30 @@ from tablevault.values.processes import (
 )
 
 _INSERT = insert(processes).returning(processes.c.serial)
-_BEGIN = insert(processes).returning(
+_BEGUN = (
     processes.c.serial,
     select(counters.c.value).where(counters.c.name == "generation").scalar_subquery(),
     exists().where(tidying.c.problem.is_not(None)),
 )
+_BEGIN = insert(processes).returning(*_BEGUN)
 # The table definition serves both formats and so lacks the columns of format 2.
 _SAVE_WAITING = text("UPDATE processes SET waiting = :waiting WHERE serial = :of_serial AND waiting IS NOT :waiting")
 _CLAIM = decisions.UPDATE_BY_SERIAL.where(processes.c.attempt == bindparam("of_attempt"), ~processes.c.finished)
+
+
+def _begin_alone(connection: Connection, row: Mapping[str, object], wanted: Sequence[Lock]) -> Row | None:
+    """Insert a process if no lock at all is held near the wanted ones, which is the usual case."""
+    if len(wanted) > locks.MOST_AT_ONCE:
+        return None
+    values = {**row, **locks.values_near([lock.resource for lock in wanted])}
+    return connection.execute(_insert_alone(tuple(row), len(wanted)), values).first()
+
+
+@cache
+def _insert_alone(names: tuple[str, ...], resources: int) -> Insert:
+    columns = [processes.c[name] for name in names]
+    row = select(*(bindparam(column.name, type_=column.type) for column in columns))
+    return insert(processes).from_select(columns, row.where(locks.none_near(resources))).returning(*_BEGUN)
 
 
 class Transitions:
@@ -65,11 +83,15 @@ class Transitions:
         with self._store.write() as connection:
             if new.user_given:
                 check_id_is_free(connection, new.process_id)
-            ancestors = ancestors_of(connection, new.parent_serial)
-            holders = locks.conflicting_holders(connection, plan.locks, ancestors)
-            if holders:
-                return Blocked(holders)
-            serial, generation, has_failed_steps = connection.execute(_BEGIN, process_row(new, plan, owner)).one()
+            row = process_row(new, plan, owner)
+            begun = _begin_alone(connection, row, plan.locks)
+            if begun is None:
+                ancestors = ancestors_of(connection, new.parent_serial)
+                holders = locks.conflicting_holders(connection, plan.locks, ancestors)
+                if holders:
+                    return Blocked(holders)
+                begun = connection.execute(_BEGIN, row).one()
+            serial, generation, has_failed_steps = begun
             locks.take(connection, serial, plan.locks)
             record_creates(connection, serial, plan)
             if has_failed_steps:
