@@ -68,7 +68,7 @@ def test_opening_sends_few_statements(tmp_path, vault):
 
 
 def test_create_table_sends_few_statements(vault):
-    with at_most(9):
+    with at_most(8):
         vault.create_table("stories")
 
 
@@ -76,7 +76,7 @@ def test_write_instance_sends_few_statements(vault):
     vault.create_table("stories")
     vault.create_instance("stories", external_edit=True)
     frame = pd.DataFrame({"x": [1, 2, 3]})
-    with at_most(17):
+    with at_most(16):
         vault.write_instance(frame, "stories")
 
 
@@ -92,7 +92,7 @@ def test_get_dataframe_sends_one_statement(vault, format):
 def test_create_instance_sends_few_statements(vault):
     vault.create_table("stories")
     vault.create_instance("stories", builders={"stories_index": INDEX})
-    with at_most(16):
+    with at_most(15):
         vault.create_instance("stories", "other", builders={"stories_index": INDEX})
 
 
@@ -104,11 +104,11 @@ def test_execute_instance_sends_few_statements(vault, monkeypatch):
     vault.create_table("stories")
     builders = {"stories_index": INDEX, "double": DOUBLE}
     vault.create_instance("stories", builders=builders)
-    with at_most(19):
+    with at_most(18):
         vault.execute_instance("stories")
     vault.create_instance("stories", copy=True)
     # One more transaction drops the artifacts of the instance before.
-    with at_most(33):
+    with at_most(32):
         vault.execute_instance("stories")
 
 

@@ -366,8 +366,11 @@ class Engine:
         generation = _NO_GENERATION
         try:
             with self._context.catalog.snapshot():
-                generation = self._lookup.contents.generation()
-                plan = _with_locks(operation.plan(draft), draft.locks)
+                try:
+                    plan = _with_locks(operation.plan(draft), draft.locks)
+                finally:
+                    # Last, because the plan's look-ups read it, too.
+                    generation = self._lookup.contents.generation()
         except TVProcessError:
             # An error about a process is more helpful than a conflict.
             raise

@@ -159,10 +159,12 @@ def a_snapshot_sees_one_state(make: MakeCatalog) -> None:
         now = catalog.processes.get_now(serial)
         assert now is not None
         assert now.status is Status.SUCCEEDED
-    assert catalog.contents.generation() > generation
+    after = catalog.contents.generation()
+    assert after > generation
     with catalog.snapshot():
         table = catalog.contents.table("a")
         assert table is not None
+        assert catalog.contents.generation() == after
         assert catalog.contents.table("a") == catalog.contents.table_by_id(table.table_id) == table
 
 

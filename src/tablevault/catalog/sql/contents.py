@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, Table, bindparam, exists, func, literal, or_, select, text
+from sqlalchemy import Select, Table, and_, bindparam, exists, func, literal, or_, select, text
 from sqlalchemy.exc import OperationalError
 
 from tablevault.catalog.sql import listings, locks
@@ -22,9 +22,9 @@ from tablevault.catalog.sql.codec import (
     tag_record,
 )
 from tablevault.catalog.sql.connection import Connection
-from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, services, tables, tags
+from tablevault.catalog.sql.schema import confirmed, counters, instances, processes, reads, services, tables, tags
 from tablevault.catalog.sql.schema import locks as held_locks
-from tablevault.catalog.sql.store import Store, batches, current_value
+from tablevault.catalog.sql.store import Store, batches
 from tablevault.catalog.sql.tags import TAGS
 from tablevault.names import fold, tag_in
 from tablevault.values.changes import Read
@@ -43,7 +43,14 @@ from tablevault.values.processes import Status
 Result = TypeVar("Result")
 
 # Statements are built once, because building one takes longer than running it.
-_TABLE_BY_NAME = select(tables).where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted)
+_GENERATION = select(counters.c.value).where(counters.c.name == "generation")
+_WITH_GENERATION = _GENERATION.scalar_subquery().label("generation")
+_TABLE_BY_NAME = select(_WITH_GENERATION, *tables.c).select_from(
+    select(literal(1).label("always"))
+    .subquery()
+    .outerjoin(tables, and_(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted))
+)
+"""Always returns one row; the columns of a missing table are null."""
 _TABLE_BY_ID = select(tables).where(tables.c.table_id == bindparam("table_id"))
 _TABLES = select(tables).where(~tables.c.deleted).order_by(tables.c.table_id)
 
@@ -119,6 +126,7 @@ _SELECTED = (
         instances,
         processes.c.process_id,
         _IS_HELD.label("is_held"),
+        _WITH_GENERATION,
     )
     .join(instances, instances.c.table_id == tables.c.table_id)
     .join(processes, processes.c.serial == instances.c.serial)
@@ -202,12 +210,18 @@ class Contents:
 
     def generation(self) -> int:
         """Return a number that grows with every visible change."""
-        with self._store.read() as connection:
-            return current_value(connection, "generation")
+        return self._store.read_once(_GENERATION, lambda connection: int(connection.scalar(_GENERATION) or 0))
 
     def table(self, name: str) -> TableRecord | None:
         """Return the table of this name, ignoring case."""
-        return self._first(_TABLE_BY_NAME, {"name_key": fold(name)}, table_record)
+
+        def read(connection: Connection) -> TableRecord | None:
+            row = connection.execute(_TABLE_BY_NAME, {"name_key": name_key}).mappings()[0]
+            self._keep_generation(row)
+            return None if row["table_id"] is None else table_record(row)
+
+        name_key = fold(name)
+        return self._store.read_once((_TABLE_BY_NAME, name_key), read)
 
     def table_by_id(self, table_id: int) -> TableRecord | None:
         """Return a table by its immutable id, even a deleted one."""
@@ -332,6 +346,7 @@ class Contents:
             row = _of_added(connection, tags, lambda: connection.execute(query, values).mapping(), without=None)
             if row is None:
                 return None
+            self._keep_generation(row)
             table = {name.removeprefix(_OF_TABLE): value for name, value in row.items() if name.startswith(_OF_TABLE)}
             return Selected(table_record(table), instance_record(row), bool(row["is_held"]))
 
@@ -516,6 +531,10 @@ class Contents:
         """Return the serials of the processes that hold a whole table exclusively."""
         with self._store.read() as connection:
             return locks.exclusive_holders_of(connection, lock_on_table(fold(table_name)))
+
+    def _keep_generation(self, row: Mapping[str, Any]) -> None:
+        """Let a snapshot know the generation that came with a row, since a plan needs both."""
+        self._store.keep(_GENERATION, int(row["generation"] or 0))
 
     def _first(
         self, query: Select[Any], parameters: Mapping[str, object], record: Callable[[Mapping[str, Any]], Result]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, Engine, PoolProxiedConnection, bindparam, select, update
+from sqlalchemy import URL, Engine, PoolProxiedConnection, bindparam, update
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidRequestError
 
 from tablevault.catalog.sql import schema
@@ -85,6 +85,12 @@ class Store:
                 found[key] = result
             return result
         return cast("Result", found[key])
+
+    def keep(self, key: Hashable, result: object) -> None:
+        """Cache an immutable result that came with another one, for `read_once` in the current snapshot."""
+        snapshot = self._snapshot()
+        if snapshot is not None:
+            snapshot.found[key] = result
 
     @contextmanager
     def read_now(self) -> Iterator[Connection]:
@@ -206,14 +212,8 @@ def batches(items: Sequence[Item]) -> Iterator[list[Item]]:
         yield list(items[start : start + _MOST_NAMED])
 
 
-def current_value(connection: Connection, counter: str) -> int:
-    """Return a counter's value."""
-    return int(connection.scalar(_READ_COUNTER, {"counter": counter}) or 0)
-
-
 # Statements are built once, because building one takes longer than running it.
 _COUNTERS = schema.counters.c
-_READ_COUNTER = select(_COUNTERS.value).where(_COUNTERS.name == bindparam("counter"))
 _ADVANCE_COUNTERS = (
     update(schema.counters)
     .where(_COUNTERS.name.in_(bindparam("counters", expanding=True)))
