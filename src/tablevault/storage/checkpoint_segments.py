@@ -289,8 +289,17 @@ def _segments(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(match[1]), path) for match, path in matches if match)
 
 
+_empty_segment: bytes | None = None
+"""The content of an empty segment, once known."""
+
+
 def _write_empty_segment(path: Path) -> None:
+    """Write an empty segment; SQLite makes only the first one of an interpreter, because it writes it in many steps."""
+    global _empty_segment
     create_empty(path)
+    if _empty_segment is not None:
+        path.write_bytes(_empty_segment)
+        return
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
         connection.execute("PRAGMA synchronous=OFF")  # It is fsynced as a whole before it is renamed.
@@ -301,6 +310,7 @@ def _write_empty_segment(path: Path) -> None:
             " digest BLOB NOT NULL)"
         )
         connection.execute("PRAGMA journal_mode=WAL")
+    _empty_segment = path.read_bytes()
 
 
 def _remove_database(path: Path) -> None:
