@@ -104,6 +104,8 @@ class Sealed:
 def pin_builders(session: Session, builder_files: Mapping[str, Path]) -> None:
     """Snapshot builder files and code.
 
+    The snapshots are durable if the process can be paused: only then are they read after a power loss.
+
     Parameters
     ----------
     session
@@ -119,7 +121,8 @@ def pin_builders(session: Session, builder_files: Mapping[str, Path]) -> None:
     for name, path in builder_files.items():
         files.copy_unsynced(path, builders / f"{name}{BUILDER_SUFFIX}")
     # The code is copied last, so that its snapshot implies that of the builders.
-    files.fsync_tree(builders)
+    if session.user_given:
+        files.fsync_tree(builders)
     snapshot_code(session, 1)
 
 
@@ -180,7 +183,7 @@ def pinned_builders(session: Session) -> dict[str, Path]:
 
 
 def snapshot_code(session: Session, attempt: int) -> None:
-    """Copy the current modules; the folder exists only once it is complete."""
+    """Copy the current modules; the folder exists only once it is complete. Durable as `pin_builders` says."""
     folder, unfinished = session.workspace.code(attempt), session.workspace.unfinished_code
     files.remove_tree(folder)
 
@@ -193,8 +196,11 @@ def snapshot_code(session: Session, attempt: int) -> None:
 
     session.lookup.with_files(session.lookup.code_modules, copy)
     find_local_code(read_sources(unfinished)).write(unfinished / FOLDER)
-    files.fsync_tree(unfinished)
     folder.parent.mkdir(exist_ok=True)
+    if not session.user_given:
+        unfinished.rename(folder)
+        return
+    files.fsync_tree(unfinished)
     # Syncs the entries of all folders created here at once.
     files.fsync_folder(session.workspace.root)
     files.replace(unfinished, folder)

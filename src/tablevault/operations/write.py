@@ -129,15 +129,19 @@ class FrameOperation(Operation[PlanType]):
         folder = self._folder(plan, session)
         return any(whole_frame(place.frame) is not None for place in (folder, *folder.set_aside()))
 
-    def _stage(self, folder: InstanceFolder) -> tuple[FrameRecord, FrameData]:
-        """Write the frame unless an earlier attempt did; return its record and content."""
+    def _stage(self, folder: InstanceFolder, session: Session) -> tuple[FrameRecord, FrameData]:
+        """Write the frame unless an earlier attempt did; return its record and content.
+
+        It is durable on return if the process can be paused and continued without the caller's frame.
+        """
         reopen(folder, kept=folder.frame)
         stored = whole_frame(folder.frame)
         if stored is None:
             files.remove_tree(folder.root)
             files.make_folder(folder.root)
             stored = write_frame(folder.frame, self._given.data)
-            files.settle_file(folder.frame)
+            if session.user_given:
+                files.settle_file(folder.frame)
         folder.artifacts.mkdir()
         return stored, read_frame(folder.frame) if self._payload is None else self._given.data
 
@@ -205,7 +209,7 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
     def _make_instance(self, plan: WriteInstancePlan, session: Session, success: bool) -> Changes:
         table = session.lookup.table_by_id(plan.table_id)
         folder = instance_folder(session.lookup, table, plan.new_instance_id)
-        stored, data = self._stage(folder)
+        stored, data = self._stage(folder, session)
         records = self._copy_artifacts(plan, session, data)
         facts = InstanceFacts(table.name, plan.new_instance_id, len(data), success)
         manifest = seal_instance(folder, stored, records, self._provenance(session, plan.inputs), facts)
@@ -347,7 +351,7 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
         if isinstance(plan, UnchangedPlan):
             return Changes()
         folder = self._folder(plan, session)
-        stored, data = self._stage(folder)
+        stored, data = self._stage(folder, session)
         provenance = self._provenance(session, plan.inputs, self._key)
         manifest = seal_instance(
             folder, stored, (), provenance, InstanceFacts(plan.table_name, plan.instance_id, len(data))
