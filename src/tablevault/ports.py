@@ -334,7 +334,7 @@ class Observer(Protocol):
     """Follows the work of a vault's processes, to show it to the user."""
 
     def working(self, progress: ExecutionProgress) -> AbstractContextManager[None]:
-        """Return a context that the engine enters before the work of an attempt and leaves after it.
+        """Return a context that the engine enters before the work of an attempt that counts rows, and leaves after it.
 
         `progress` is updated meanwhile; it may be read at any time, from any thread. The observer must not raise, since
         its error would become an error of the work.

@@ -32,6 +32,12 @@ def test_observer_sees_the_progress_of_the_work(job):
     assert recorder.seen == ["begun", {"stories_index": 10, "answer": 10}]
 
 
+def test_observer_is_not_told_of_work_without_rows(job):
+    recorder = Recorder()
+    Engine(open_context(job.path, Settings()), recorder).run(CreateTable("poems"))
+    assert recorder.seen == []
+
+
 def test_observer_is_left_when_the_work_fails(job):
     job.tell("fail", 4)
     recorder = Recorder()

@@ -46,6 +46,7 @@ class Refresh(Operation[StepsPlan]):
     """Executes the tables that are not up to date, each after those that it reads."""
 
     name: ClassVar[str] = "refresh"
+    counts_rows: ClassVar[bool] = True
     runs_children: ClassVar[bool] = True
 
     table_names: Sequence[str] | None = None

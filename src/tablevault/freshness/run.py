@@ -59,6 +59,7 @@ class Run(Operation[RunPlan]):
     """Applies a source, and executes the tables it defines that are not up to date."""
 
     name: ClassVar[str] = "run"
+    counts_rows: ClassVar[bool] = True
     runs_children: ClassVar[bool] = True
 
     source: str = ""

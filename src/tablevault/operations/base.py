@@ -94,6 +94,8 @@ class Operation(ABC, Generic[PlanType]):
     """Whether its unfinished work can be materialized."""
     waits: ClassVar[bool] = True
     """Whether it waits for a process that holds its locks; if not, it is planned again without them."""
+    counts_rows: ClassVar[bool] = False
+    """Whether its work counts rows of builders, so that an observer has progress to show."""
     runs_children: ClassVar[bool] = False
     """Whether its work is done by its children, which persist when it is reverted and are stopped with it."""
 

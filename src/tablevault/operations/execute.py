@@ -64,6 +64,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
 
     name: ClassVar[str] = "execute_instance"
     has_partial_result: ClassVar[bool] = True
+    counts_rows: ClassVar[bool] = True
 
     table_name: str
     version: str = names.DEFAULT_VERSION

@@ -53,6 +53,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
     """
 
     name: ClassVar[str] = "retry_failed"
+    counts_rows: ClassVar[bool] = True
 
     table_name: str
     instance_id: str = ""

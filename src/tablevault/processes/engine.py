@@ -192,7 +192,9 @@ class Engine:
         process.parent = self._parent
         inside = replace(self._context, parent_serial=process.serial)
         process.children = ChildProcesses(process, lambda: Engine(inside, parent=process))
-        watching = self._observer.working(process.progress) if self._observer is not None else nullcontext()
+        # An observer may start a thread, which would take a tenth of creating a table.
+        observer = self._observer if process.operation.counts_rows else None
+        watching = observer.working(process.progress) if observer is not None else nullcontext()
         try:
             with watching, interrupts.exposed():
                 changes = process.operation.work(process.plan, process)
