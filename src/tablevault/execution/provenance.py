@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -115,8 +115,8 @@ class Provenance:
 def write_provenance(path: Path, provenance: Provenance) -> None:
     """Write provenance as indented JSON; the caller makes it durable."""
     builders = tuple(replace(facts, arguments=json_form(facts.arguments)) for facts in provenance.builders)
-    recorded = asdict(replace(provenance, builders=builders))
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(recorded), indent=2))
+    recorded = msgspec.json.encode(replace(provenance, builders=builders))
+    path.write_bytes(msgspec.json.format(recorded, indent=2))
 
 
 def read_provenance(path: Path) -> Provenance:

@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -448,7 +449,7 @@ def _check_dtypes_known(dtypes: Mapping[str, ColumnType], columns: Mapping[str, 
 
 def _check_storable(schema: pa.Schema) -> None:
     for field in schema:
-        if _has_unstorable(field.type) or not _parquet_takes(field):
+        if _has_unstorable(field.type) or not _parquet_takes(field.type):
             raise TVTableError(
                 f"column {field.name!r}: its type {field.type} cannot be stored; cast it to a simpler one"
             )
@@ -462,8 +463,10 @@ def _has_unstorable(arrow: pa.DataType, inside: bool = False) -> bool:
     return any(_has_unstorable(arrow.field(position).type, True) for position in range(arrow.num_fields))
 
 
-def _parquet_takes(field: pa.Field) -> bool:
-    plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+@lru_cache(maxsize=256)
+def _parquet_takes(arrow: pa.DataType) -> bool:
+    """Return whether a type can be written, by writing an empty file, once per type."""
+    plain = arrow.value_type if pa.types.is_dictionary(arrow) else arrow
     try:
         written = io.BytesIO()
         pq.ParquetWriter(written, pa.schema([pa.field("column", plain)])).close()

@@ -255,6 +255,8 @@ def _encoding(data: FrameData, schema: pa.Schema, plain: Collection[str]) -> dic
 
 def _leaf_paths(stored: pa.Schema, written: pa.Schema) -> dict[str, list[str]]:
     """Return the names of each column's leaves in Parquet."""
+    if not any(field.type.num_fields for field in written):
+        return {name: [name] for name in written.names}
     empty = io.BytesIO()
     pq.ParquetWriter(empty, written).close()
     leaves = pq.ParquetFile(empty).schema

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -44,7 +44,7 @@ def write_manifest(path: Path, excluded: Path, known: Mapping[str, FileRecord]) 
         Records that need not be computed again, by path.
     """
     records = [known.get(name) or _record(path.parent, name) for name in sorted(listing(path.parent, excluded))]
-    data = msgspec.json.format(msgspec.json.encode([asdict(record) for record in records]), indent=2)
+    data = msgspec.json.format(msgspec.json.encode(records), indent=2)
     path.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
