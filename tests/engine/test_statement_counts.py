@@ -139,7 +139,7 @@ def test_run_of_an_unchanged_file_sends_few_statements_per_table(tmp_path, vault
         "second.index('x', rows_of='first')\nthird.index('x', rows_of='second')\n"
     )
     vault.run(source)
-    with at_most(172):
+    with at_most(160):
         vault.run(source)
 
 
@@ -150,11 +150,11 @@ def test_tags_of_many_tables_send_few_statements(vault):
     for value in range(2):
         for name in names:
             vault.write(name, pd.DataFrame({"x": [value]}))
-        with at_most(15):
+        with at_most(12):
             vault.create_tag("paper", move=True)
-    with at_most(15):
+    with at_most(9):
         vault.delete_tag("paper", names[:4])
-    with at_most(15):
+    with at_most(9):
         vault.delete_tag("paper")
 
 
