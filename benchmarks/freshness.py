@@ -15,7 +15,7 @@ from tablevault import TableVault
 ROWS = 100
 """Rows of each table."""
 
-_FEWEST_ROUNDS = 9
+_MINIMUM_ROUNDS = 9
 """A round takes less than a second, of which a busy machine changes a large part."""
 
 
@@ -27,7 +27,7 @@ def fresh_tables(tables: int, rounds: int) -> list[Result]:
             "plans": timing(lambda: [vault.plan_instance(name) for name in vault.get_tables()]),
             "refresh": timing(vault.refresh),
         }
-        samples = interleaved(ways, max(rounds, _FEWEST_ROUNDS))
+        samples = interleaved(ways, max(rounds, _MINIMUM_ROUNDS))
         states = {status.state for status in vault.get_status().values()}
     if states != {"fresh"}:
         raise AssertionError(f"the tables were to be fresh, and are {states}")
@@ -50,7 +50,7 @@ def unchanged_file(tables: int, rounds: int) -> list[Result]:
                 "plans": timing(lambda: [vault.plan_instance(name) for name in (*names, names[0])]),
                 "run": timing(lambda: vault.run(source)),
             }
-            samples = interleaved(ways, max(rounds, _FEWEST_ROUNDS))
+            samples = interleaved(ways, max(rounds, _MINIMUM_ROUNDS))
     return [_compared(f"run of an unchanged file of {tables} tables, against as many plan_instance", samples, "run")]
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 USUAL_BEATS = 3
 """A row that ended so many beats before a kill is durable, as a rule: a checkpoint begins every 50 ms."""
-MOST_BEATS = 12
+MAXIMUM_BEATS = 12
 """A checkpoint syncs more than one file, and may wait for the one before it, while a beat syncs once."""
 
 Kill = TypeVar("Kill")
@@ -26,6 +26,6 @@ def check_last_moments(late: Mapping[Kill, int]) -> None:
     late
         For each kill, how many beats before it the earliest of these rows had ended; 0 if there was none.
     """
-    assert all(beats < MOST_BEATS for beats in late.values()), late
+    assert all(beats < MAXIMUM_BEATS for beats in late.values()), late
     if late:
         assert statistics.median_low(late.values()) < USUAL_BEATS, late

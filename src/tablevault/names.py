@@ -14,7 +14,7 @@ TEMPORARY_PREFIX = "TEMP_"
 MAXIMUM_NAME_LENGTH = 128
 MAXIMUM_PROCESS_ID_LENGTH = 200
 _FILE_NAME = re.compile(r"[^/\\\0]+")
-_LONGEST_FILE_NAME = 255
+_MAXIMUM_FILE_NAME_LENGTH = 255
 """In bytes, the limit of file systems."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -142,7 +142,7 @@ def check_text(kind: str, text: str) -> str:
 def is_file_name(text: str) -> bool:
     """Return whether a text is a single file name, which cannot leave its parent folder."""
     size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-    return size <= _LONGEST_FILE_NAME and _FILE_NAME.fullmatch(text) is not None and text not in (".", "..")
+    return size <= _MAXIMUM_FILE_NAME_LENGTH and _FILE_NAME.fullmatch(text) is not None and text not in (".", "..")
 
 
 def is_inner_path(text: str) -> bool:

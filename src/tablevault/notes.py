@@ -18,9 +18,9 @@ _OUTCOME = "__tablevault_outcome__"
 _LOCATION = "__tablevault_location__"
 """Attribute of an exception that names the builder and row whose arguments raised it."""
 
-_MOST_CHAINED = 100
+_MAXIMUM_CHAINED = 100
 """Maximum number of causes and contexts to follow."""
-_MOST_FORMATTED = 1_000_000
+_MAXIMUM_FORMATTED = 1_000_000
 """Maximum characters used of one part of an exception."""
 
 
@@ -125,7 +125,7 @@ def traceback_of(error: BaseException, begin: TracebackType | None = None, notes
         Whether to include its notes.
     """
     begin = begin or frames_of(error)
-    if len(message_of(error)) <= _MOST_FORMATTED:
+    if len(message_of(error)) <= _MAXIMUM_FORMATTED:
         with contextlib.suppress(BaseException):
             lines = traceback.TracebackException(type(error), error, begin)
             if not notes:
@@ -138,7 +138,7 @@ def _formatted(error: BaseException, begin: TracebackType | None, notes: bool) -
     """Yield the parts of a traceback, each made without calling the exception's class."""
     chain = [(error, "")]
     seen = {id(error)}
-    while len(chain) < _MOST_CHAINED:
+    while len(chain) < _MAXIMUM_CHAINED:
         origin = origin_of(chain[-1][0])
         before = origin["__cause__"] or (None if origin["__suppress_context__"] else origin["__context__"])
         if before is None or id(before) in seen:
@@ -155,7 +155,7 @@ def _formatted(error: BaseException, begin: TracebackType | None, notes: bool) -
         if frames is not None:
             yield "Traceback (most recent call last):\n"
             yield from traceback.format_tb(frames)
-        message = cut(message_of(each), _MOST_FORMATTED)
+        message = cut(message_of(each), _MAXIMUM_FORMATTED)
         yield f"{class_name_of(each)}: {message}\n" if message else f"{class_name_of(each)}\n"
         if notes or place:
             yield from (f"{note}\n" for note in notes_of(each))

@@ -12,7 +12,7 @@ import pytest
 
 from tablevault import TableVault, tv_errors
 from tablevault.notes import add_note, message_of, notes_of, traceback_of
-from tablevault.texts.plain import MOST_IN_LINE, MOST_RECORDED, cut, in_line, shown, shown_json, storable
+from tablevault.texts.plain import MAXIMUM_IN_LINE, MAXIMUM_RECORDED, cut, in_line, shown, shown_json, storable
 
 CLASSES = """
 import pandas as pd
@@ -192,7 +192,7 @@ def test_error_text_of_megabytes_is_bounded_where_it_is_shown(vault):
     with pytest.raises(ValueError, match="<p>"):
         vault.execute_instance("t", process_id="night")
     info = vault.get_process("night")
-    assert MOST_RECORDED <= len(info.error.message) < MOST_RECORDED + 100
+    assert MAXIMUM_RECORDED <= len(info.error.message) < MAXIMUM_RECORDED + 100
     assert "characters omitted" in info.error.message
     assert info.error.message.endswith("</p>")
     assert len(repr(info)) < 5_000
@@ -238,7 +238,7 @@ def test_shown_text_keeps_what_people_write():
         assert storable(text) == text
         assert json.loads(shown_json(json.dumps(text, ensure_ascii=False))) == text
     assert in_line("one\ntwo") == "one two"
-    assert len(in_line("x" * 10_000)) < MOST_IN_LINE + 60
+    assert len(in_line("x" * 10_000)) < MAXIMUM_IN_LINE + 60
     assert cut("abc", 3) == "abc"
 
 

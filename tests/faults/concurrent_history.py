@@ -31,11 +31,11 @@ MINUTES = 10.0
 TARGET = 50_000
 UNDISTURBED = 0.25
 """Which part of the time goes by before anybody is killed or paused."""
-LONGEST_RATIO = 3.0
+MAXIMUM_RATIO = 3.0
 """Of the waits of those who share no table with the others: with faults, and without."""
-FEWEST_WAITS = 1_000
+MINIMUM_WAITS = 1_000
 """Without and with faults, from which on their hundredth part says something."""
-SMALLEST_WAIT = 0.05
+MINIMUM_WAIT = 0.05
 """Seconds below which a wait is none: a ratio of two hiccups says nothing."""
 
 
@@ -250,8 +250,8 @@ def _measure(case: dict[str, Any], counts: Counts, events: list[Event], moments:
     counts.count("reads", sum(event.operation.startswith(("get_", "newest")) for event in events))
     counts.count("refused calls", sum(event.refused for event in events))
     counts.count("calls cut off", sum(event.returned == float("inf") for event in events))
-    if min(len(before), len(during)) >= FEWEST_WAITS and _p99(during) > LONGEST_RATIO * max(
-        _p99(before), SMALLEST_WAIT
+    if min(len(before), len(during)) >= MINIMUM_WAITS and _p99(during) > MAXIMUM_RATIO * max(
+        _p99(before), MINIMUM_WAIT
     ):
         counts.violate(case, f"unrelated calls wait {_p99(during):.3f} s with faults, and {_p99(before):.3f} s without")
 

@@ -16,7 +16,7 @@ from tablevault import TableVault, TVArgumentError
 WRITTEN = tuple(f"written-{number}" for number in range(3))
 EXECUTED = tuple(f"executed-{number}" for number in range(3))
 MODULES = tuple(f"module_{number}" for number in range(3))
-MOST_INSTANCES = 12
+MAXIMUM_INSTANCES = 12
 """Of a table, that are left before some are deleted."""
 
 CODE = """
@@ -209,7 +209,7 @@ class User:
     def _delete_instance(self) -> None:
         table = self._table()
         instances = self._vault.get_table_instances(table, "")
-        if len(instances) > MOST_INSTANCES * self._chance.random():
+        if len(instances) > MAXIMUM_INSTANCES * self._chance.random():
             instance = self._chance.choice(instances)
             self._record(
                 "delete_instance",

@@ -39,8 +39,8 @@ INSTRUMENTED += [
 ]
 SLOWEST = 60
 """Seconds that one case may take."""
-MOST_MEMORY = 6 << 30
-LONGEST = {
+MAXIMUM_MEMORY = 6 << 30
+MAXIMUM_LENGTH = {
     "references": 120,
     "builders": 1_000,
     "archives": 200,
@@ -76,7 +76,7 @@ class Tries:
 def main() -> None:
     request = json.loads(sys.argv[1])
     folder = Path(request["folder"])
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MAXIMUM_MEMORY, MAXIMUM_MEMORY))
     guided = importlib.util.find_spec("atheris") is not None
     with _instrumented() if guided else contextlib.nullcontext():
         targets = importlib.import_module("hostile_targets")
@@ -115,7 +115,7 @@ def _guided(request: dict[str, Any], folder: Path, tries: Tries) -> None:
     import atheris
 
     limits = [f"-runs={request['tries']}", f"-max_total_time={max(1, int(request['seconds']))}"]
-    limits += [f"-timeout={SLOWEST}", f"-max_len={LONGEST[request['target']]}", "-rss_limit_mb=4096"]
+    limits += [f"-timeout={SLOWEST}", f"-max_len={MAXIMUM_LENGTH[request['target']]}", "-rss_limit_mb=4096"]
     corpus = folder / "corpus"
     corpus.mkdir()
     arguments = [f"-seed={request['seed'] + 1}", f"-artifact_prefix={folder}/crash-", "-verbosity=0", str(corpus)]
@@ -133,7 +133,7 @@ def _random(request: dict[str, Any], seeds: list[bytes], tries: Tries) -> None:
         if time.monotonic() > end:
             break
         signal.alarm(SLOWEST)
-        tries(mutate_bytes(choice.choice(seeds), choice)[: LONGEST[request["target"]]])
+        tries(mutate_bytes(choice.choice(seeds), choice)[: MAXIMUM_LENGTH[request["target"]]])
         signal.alarm(0)
 
 

@@ -23,7 +23,7 @@ from tablevault.processes import background
 _SECRET = "known-to-readers-only"
 """The text of a cell: no answer of the server that does not see its table may have it."""
 _SECONDS = 60.0
-_MOST_CHARACTERS = 20_000
+_MAXIMUM_CHARACTERS = 20_000
 _SHARES = {"read": 0.5, "limited": 0.2, "write": 0.2, "code": 0.1}
 """Of the servers in all calls."""
 _CHANGING = ("tag ", "write_rows ", "start_run ", "retry_failed ", "stop_run ")
@@ -259,7 +259,7 @@ def _argument(name: str, schema: dict[str, Any], choice: Choices) -> Any:
 
 def _faults(answer: str) -> list[str]:
     found = []
-    if len(answer) > _MOST_CHARACTERS + len("error "):
+    if len(answer) > _MAXIMUM_CHARACTERS + len("error "):
         found.append(f"an answer of {len(answer):,} characters")
     if answer.startswith("!"):
         found.append(answer[1:])

@@ -31,7 +31,7 @@ USER = 2001
 _BETWEEN_DIGESTS = 500
 """Statements; what the system says of files is compared after each."""
 _SECONDS = 2.0
-_MOST_ROWS = 20
+_MAXIMUM_ROWS = 20
 _MEMORY = "300MiB"
 _CATALOG = frozenset({"catalog.db", "catalog.db-wal", "catalog.db-shm"})
 """Files that reading may touch."""
@@ -295,7 +295,7 @@ class HostileStatements:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             frame, _ = self._vault.query(
-                statement, parameters, format=form, rows=_MOST_ROWS, timeout=_SECONDS, memory_limit=_MEMORY
+                statement, parameters, format=form, rows=_MAXIMUM_ROWS, timeout=_SECONDS, memory_limit=_MEMORY
             )
         if SECRET in _text(frame):
             raise RuntimeError("it has read a file that it must not")

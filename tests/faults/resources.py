@@ -57,7 +57,7 @@ return_type: row-wise
 arguments: {name: "<<self.name[index]>>", folder: ~ARTIFACT_FOLDER~}
 """
 
-MOST_MEMORY_LEFT = 300 << 20
+MAXIMUM_MEMORY_LEFT = 300 << 20
 """Bytes that may stay: allocators keep some of what they had."""
 
 
@@ -100,7 +100,7 @@ class Held:
             found.append(f"{self.descriptors - before.descriptors} descriptors are left open")
         if self.threads > before.threads:
             found.append(f"{self.threads - before.threads} threads go on")
-        if self.memory > before.memory + MOST_MEMORY_LEFT:
+        if self.memory > before.memory + MAXIMUM_MEMORY_LEFT:
             found.append(f"{(self.memory - before.memory) >> 20} MB stay in memory")
         return "; ".join(found)
 

@@ -383,7 +383,7 @@ def test_only_the_named_columns_are_returned_in_the_order_asked_for(folder):
 
 @pytest.fixture
 def small_groups(monkeypatch):
-    monkeypatch.setattr(frame_files, "_MOST_ROWS_PER_GROUP", 10)
+    monkeypatch.setattr(frame_files, "_MAXIMUM_ROWS_PER_GROUP", 10)
 
 
 @pytest.mark.usefixtures("small_groups")

@@ -82,7 +82,7 @@ def test_row_traces_its_cells(shown, reader):
 
 
 def test_rows_of_large_frames_are_traced_when_asked(reader, monkeypatch):
-    monkeypatch.setattr(instances, "_MOST_TRACED_AT_ONCE", 10)
+    monkeypatch.setattr(instances, "_MAXIMUM_TRACED_AT_ONCE", 10)
     page = reader.get("/table/stories/base/row/50")
     assert 'data-fetch="/table/stories/' in page.text
     assert "def other_title" not in page.text

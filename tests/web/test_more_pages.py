@@ -96,7 +96,7 @@ def test_statement_that_takes_too_long_is_ended(reader, monkeypatch):
 
 
 def test_statements_that_wait_leave_the_other_pages_alone(shown, monkeypatch):
-    monkeypatch.setattr(application, "_MOST_SECONDS", 5.0)
+    monkeypatch.setattr(application, "_MAXIMUM_SECONDS", 5.0)
     gate = threading.Event()
     monkeypatch.setattr(pages, "run_statement", lambda vault, statement: gate.wait(60) and statements.unrun(statement))
     server = shown.vault.serve(block=False)
@@ -115,14 +115,14 @@ def test_statements_that_wait_leave_the_other_pages_alone(shown, monkeypatch):
 
 
 def test_page_that_takes_too_long_is_given_up(reader, monkeypatch):
-    monkeypatch.setattr(application, "_MOST_SECONDS", 0.2)
+    monkeypatch.setattr(application, "_MAXIMUM_SECONDS", 0.2)
     monkeypatch.setattr(statements, "_SECONDS", 1.0)
     endless = quote("SELECT sum(a.n * b.n) FROM range(10000000) a(n), range(10000000) b(n)")
     answer = reader.get(f"/sql?q={endless}")
     assert answer.status == 503
     assert "took longer" in answer.text
     # The next one waits for the statement that is still running.
-    monkeypatch.setattr(application, "_MOST_SECONDS", 60.0)
+    monkeypatch.setattr(application, "_MAXIMUM_SECONDS", 60.0)
     monkeypatch.setattr(site, "_PATIENCE", 60.0)
     assert reader.get(f"/sql?q={quote('SELECT count(*) FROM stories')}").status == 200
 

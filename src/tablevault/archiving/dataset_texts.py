@@ -54,7 +54,7 @@ _CONTEXT: Mapping[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-_LONGEST_VALUE = 200
+_MAXIMUM_VALUE_LENGTH = 200
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,7 @@ def _is_list(column_type: ColumnType) -> bool:
 
 def _shortened(value: object) -> str:
     text = repr(json_form(value))
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
+    return text if len(text) <= _MAXIMUM_VALUE_LENGTH else f"{text[: _MAXIMUM_VALUE_LENGTH - 3]}..."
 
 
 def _in_cell(text: str) -> str:

@@ -23,12 +23,12 @@ from tablevault.errors import TVFileError
 from tablevault.storage import files
 
 _PIECE_BYTES = 1 << 20
-_MOST_HEADER_BYTES = 1 << 24
-_LONGEST_PATH = 4096
-_MOST_ENTRIES = 10_000_000
+_MAXIMUM_HEADER_BYTES = 1 << 24
+_MAXIMUM_PATH_LENGTH = 4096
+_MAXIMUM_ENTRIES = 10_000_000
 _OF_NAMES = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EILSEQ, errno.ENOENT)
 """Error numbers for invalid or duplicate names; all others concern the disk."""
-_MOST_MEMORY = 1 << 28
+_MAXIMUM_MEMORY_BYTES = 1 << 28
 """Memory limit of the decompressor in bytes; archives of `compress_vault` with the highest preset need a quarter."""
 _BLOCK_BYTES = 1 << 12
 """Minimum disk space of a member."""
@@ -39,7 +39,7 @@ class _Decompressed:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._decompressor = lzma.LZMADecompressor(memlimit=_MOST_MEMORY)
+        self._decompressor = lzma.LZMADecompressor(memlimit=_MAXIMUM_MEMORY_BYTES)
 
     def read(self, size: int) -> bytes:
         """Return up to `size` bytes; empty at the end."""
@@ -48,7 +48,7 @@ class _Decompressed:
                 rest = self._decompressor.unused_data or self._file.read(_PIECE_BYTES)
                 if not rest.strip(b"\0"):  # Padding between streams, or behind the last.
                     return b""
-                self._decompressor = lzma.LZMADecompressor(memlimit=_MOST_MEMORY)
+                self._decompressor = lzma.LZMADecompressor(memlimit=_MAXIMUM_MEMORY_BYTES)
                 data = self._decompressor.decompress(rest, size)
             else:
                 compressed = self._file.read(_PIECE_BYTES) if self._decompressor.needs_input else b""
@@ -103,7 +103,7 @@ class _Metered:
             data += more
         if self._header_bytes is not None:
             self._header_bytes += len(data)
-            if self._header_bytes > _MOST_HEADER_BYTES:
+            if self._header_bytes > _MAXIMUM_HEADER_BYTES:
                 raise tarfile.HeaderError("a header without end")
         return data
 
@@ -131,7 +131,7 @@ class Unpacking:
         self._read_only: list[str] = []
         disk = os.statvfs(target)
         self._room = disk.f_bavail * disk.f_frsize
-        self._entries = disk.f_favail or _MOST_ENTRIES  # Some file systems report no inode count.
+        self._entries = disk.f_favail or _MAXIMUM_ENTRIES  # Some file systems report no inode count.
 
     def run(self) -> None:
         """Unpack the archive, and restore read-only modes.
@@ -240,7 +240,7 @@ class Unpacking:
     def _inside(self, member: tarfile.TarInfo, name: str) -> str:
         """Strip the archive's top folder from a name, which must not escape it."""
         parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or ".." in parts or "\0" in name or len(name) > _LONGEST_PATH:
+        if not parts or name.startswith("/") or ".." in parts or "\0" in name or len(name) > _MAXIMUM_PATH_LENGTH:
             raise self._refused(member, "its name is empty or leads out of the vault")
         return "/".join(parts[1:]) or "."
 

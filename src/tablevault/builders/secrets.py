@@ -10,7 +10,7 @@ from tablevault.builders.placeholders import environment_variables, has_placehol
 from tablevault.builders.spec import BuilderSpec
 from tablevault.references import parse
 
-_MOST_VALUES = 10_000
+_MAXIMUM_VALUES = 10_000
 """Maximum number of values per argument, which may be a whole column."""
 _LEAST_DIGITS = 6
 """Shorter numbers are not treated as secrets: they are usually settings, and occur in any text by chance."""
@@ -35,7 +35,7 @@ def given_secrets(spec: BuilderSpec, arguments: Mapping[str, object]) -> Iterato
 
 
 def _marked(name: str, value: object) -> Iterator[tuple[str, str]]:
-    for text in islice(_leaves(value), _MOST_VALUES):
+    for text in islice(_leaves(value), _MAXIMUM_VALUES):
         if not has_placeholder(text):
             yield text, f"[untracked: {name}]"
 

@@ -31,7 +31,7 @@ _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOL
 # In an untrusted vault, a lock file may turn out to be a symbolic link or a FIFO without a writer.
 _LOOKING = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
-_LONGEST_LOOK = 10.0
+_MAXIMUM_LOOK_SECONDS = 10.0
 """Seconds to wait while other processes test a lock file."""
 
 
@@ -93,7 +93,7 @@ class Owners:
         self._folder.mkdir(exist_ok=True)
         try:
             # The name is unique, but another process may be testing the lock at this moment.
-            lock = KernelLock.take(self._folder / name, _LONGEST_LOOK)
+            lock = KernelLock.take(self._folder / name, _MAXIMUM_LOOK_SECONDS)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise

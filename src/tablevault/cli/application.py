@@ -31,7 +31,7 @@ DIFFERENT = 6
 """Exit status of `diff --exit-code` for instances that differ."""
 
 _THRESHOLDS = gc.get_threshold()
-_MOST_NEW_OBJECTS = 50_000
+_MAXIMUM_NEW_OBJECTS = 50_000
 """Before garbage is looked for the first time, while a command is imported."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -183,7 +183,7 @@ def application(ctx: click.Context, db_dir: Path | None, author: str, as_json: b
 def main() -> None:
     """Run the command line; the entry point `tablevault`."""
     # Imports make many objects, all of which stay: looking for garbage among them takes a fifth of a short command.
-    gc.set_threshold(_MOST_NEW_OBJECTS)
+    gc.set_threshold(_MAXIMUM_NEW_OBJECTS)
     warnings.showwarning = _warn
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

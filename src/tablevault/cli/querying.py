@@ -15,7 +15,7 @@ from tablevault.cli.reading import as_of
 from tablevault.cli.showing import echo_text, is_json, show
 from tablevault.texts.plain import shown_json
 
-_MOST_ROWS = 1000
+_MAXIMUM_ROWS = 1000
 """Printed without being told to."""
 
 
@@ -43,7 +43,9 @@ def _named(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write, without a limit of rows; its suffix selects the format.",
 )
-@click.option("--rows", type=click.IntRange(0), default=None, help=f"Maximum number of rows. [default: {_MOST_ROWS}]")
+@click.option(
+    "--rows", type=click.IntRange(0), default=None, help=f"Maximum number of rows. [default: {_MAXIMUM_ROWS}]"
+)
 @click.option("--timeout", type=float, default=None, help="Seconds.")
 @click.option("--explain", is_flag=True, help="Print the plan of the statement instead.")
 @json_option
@@ -65,7 +67,7 @@ def sql(
     if output is not None:
         format_of(output)
     text = sys.stdin.read() if statement == "-" else statement
-    limit = _MOST_ROWS if rows is None and output is None and not explain else rows
+    limit = _MAXIMUM_ROWS if rows is None and output is None and not explain else rows
     # One more row tells whether any are left out.
     asked = None if limit is None else limit + 1
     data = place.vault()._query_rows(text, parameters, as_of, asked, timeout, explain)

@@ -29,7 +29,7 @@ FOLDER = "local"
 """Subfolder of a code snapshot for local modules."""
 _INDEX = "modules.json"
 _REMEMBERED_MODULES = 200
-_MOST_ATTEMPTS = 100
+_MAXIMUM_ATTEMPTS = 100
 _INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
 _OF_PYTHON = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib"))
 _NEVER_LOCAL = frozenset({*sys.stdlib_module_names, "tablevault", "__main__"})
@@ -165,7 +165,7 @@ def find_local_code(sources: Mapping[str, str]) -> LocalCode:
 
 def _look_at_folders_again() -> None:
     """Invalidate import caches, so that new files are found."""
-    for _ in range(_MOST_ATTEMPTS):
+    for _ in range(_MAXIMUM_ATTEMPTS):
         try:
             importlib.invalidate_caches()
         except (RuntimeError, KeyError):

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from tablevault.display.html import Sheet, State
 from tablevault.texts.json_forms import json_form
-from tablevault.texts.plain import MOST_RECORDED, shown
+from tablevault.texts.plain import MAXIMUM_RECORDED, shown
 from tablevault.values.contents import JsonObject
 
 if TYPE_CHECKING:
     from tablevault.records import CellTrace
 
-_LONGEST_VALUE = 200
+_MAXIMUM_VALUE_LENGTH = 200
 _COLOURS = {"computed": "ok", "external": "ok", "failed": "wrong", "skipped": "stale", "not computed": "stale"}
 
 
@@ -30,7 +30,7 @@ def trace_text(trace: CellTrace) -> str:
     if trace.source:
         lines.append("source:")
         lines += [f"  {line}" for line in trace.source.splitlines()]
-    return shown("\n".join(lines), MOST_RECORDED)
+    return shown("\n".join(lines), MAXIMUM_RECORDED)
 
 
 def trace_html(trace: CellTrace) -> str:
@@ -113,4 +113,4 @@ def _plain(value: Any) -> Any:
 def _value(value: Any) -> str:
     plain = _plain(value)
     text = json.dumps(plain, ensure_ascii=False)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
+    return text if len(text) <= _MAXIMUM_VALUE_LENGTH else f"{text[: _MAXIMUM_VALUE_LENGTH - 3]}..."

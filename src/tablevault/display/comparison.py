@@ -8,14 +8,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tablevault.display.html import Count, Sheet, State
-from tablevault.texts.plain import MOST_RECORDED, shown
+from tablevault.texts.plain import MAXIMUM_RECORDED, shown
 from tablevault.values.contents import JsonObject
 
 if TYPE_CHECKING:
     from tablevault.records import ChangedCell, ColumnDiff, InstanceDiff
 
 _BY_POSITION = "rows are matched by position"
-_LONGEST_VALUE = 60
+_MAXIMUM_VALUE_LENGTH = 60
 
 
 def diff_text(diff: InstanceDiff) -> str:
@@ -24,7 +24,7 @@ def diff_text(diff: InstanceDiff) -> str:
     if diff.examples:
         lines.append("examples:")
         lines += [f"  {_example(item)}" for item in diff.examples]
-    return shown("\n".join(lines), MOST_RECORDED)
+    return shown("\n".join(lines), MAXIMUM_RECORDED)
 
 
 def counts_text(diff: InstanceDiff) -> str:
@@ -186,4 +186,4 @@ def _pairs(items: Iterable[tuple[str, Any]]) -> Iterator[str]:
 
 def _value(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
+    return text if len(text) <= _MAXIMUM_VALUE_LENGTH else f"{text[: _MAXIMUM_VALUE_LENGTH - 3]}..."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tablevault.display.html import Count, Sheet, State
 from tablevault.display.processes import usage_text
-from tablevault.texts.plain import MOST_RECORDED, shown
+from tablevault.texts.plain import MAXIMUM_RECORDED, shown
 
 if TYPE_CHECKING:
     from tablevault.records import RefreshPlan, RefreshStep, TableStatus
@@ -19,7 +19,7 @@ def status_text(status: TableStatus) -> str:
     for name, value in facts:
         if value:
             lines.append(f"  {name}: {value if isinstance(value, str) else ', '.join(value)}")
-    return shown("\n".join(lines), MOST_RECORDED)
+    return shown("\n".join(lines), MAXIMUM_RECORDED)
 
 
 def status_html(status: TableStatus) -> str:
@@ -39,7 +39,7 @@ def status_html(status: TableStatus) -> str:
 
 def refresh_text(plan: RefreshPlan) -> str:
     """Return a refresh plan as text."""
-    return shown("\n".join(map(_step, plan.steps)), MOST_RECORDED) or "nothing to do"
+    return shown("\n".join(map(_step, plan.steps)), MAXIMUM_RECORDED) or "nothing to do"
 
 
 def _step(step: RefreshStep) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tablevault.display.html import Sheet, State
-from tablevault.texts.plain import MOST_RECORDED, shown
+from tablevault.texts.plain import MAXIMUM_RECORDED, shown
 
 if TYPE_CHECKING:
     from tablevault.records import GcGroup, GcItem, GcPlan
@@ -23,7 +23,7 @@ def gc_text(plan: GcPlan) -> str:
         lines.append("other files")
         lines += [f"  remove  {_item(item)}" for item in plan.other]
     lines.append(f"{plan.policy}: {sum_text(plan)}")
-    return shown("\n".join(lines), MOST_RECORDED)
+    return shown("\n".join(lines), MAXIMUM_RECORDED)
 
 
 def gc_html(plan: GcPlan) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tablevault.texts.plain import shown
 from tablevault.values.outcomes import Remedy
 
-MOST_ROWS = 100
+MAXIMUM_ROWS = 100
 """Maximum number of rows shown in a table; a note gives the number of omitted rows."""
 
 _COLOURS = {
@@ -152,7 +152,7 @@ class Sheet:
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         """Add a table; columns of numbers are right-aligned."""
-        shown = rows[:MOST_ROWS]
+        shown = rows[:MAXIMUM_ROWS]
         numbers = [any(isinstance(row[place], Count | Number) for row in shown) for place in range(len(headers))]
         head = "".join(
             f'<th style="{_HEAD}{";text-align:right" if number else ""}"><span style="{_MUTED}">'
@@ -162,8 +162,8 @@ class Sheet:
         body = "".join(f'<tr style="{_ROW}">{"".join(map(_table_cell, row))}</tr>' for row in shown)
         thead = f'<thead style="border:0"><tr style="{_ROW}">{head}</tr></thead>' if headers else ""
         self._parts.append(f'<table style="{_TABLE}">{thead}<tbody>{body}</tbody></table>')
-        if len(rows) > MOST_ROWS:
-            self.note(f"… and {len(rows) - MOST_ROWS:,} more")
+        if len(rows) > MAXIMUM_ROWS:
+            self.note(f"… and {len(rows) - MAXIMUM_ROWS:,} more")
 
     def facts(self, facts: Iterable[tuple[str, Cell]]) -> None:
         """Add a table of names and values."""

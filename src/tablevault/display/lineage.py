@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tablevault.display.html import Branch, Sheet
 from tablevault.texts.json_forms import json_form
-from tablevault.texts.plain import MOST_RECORDED, shown
+from tablevault.texts.plain import MAXIMUM_RECORDED, shown
 from tablevault.values.contents import JsonObject
 
 if TYPE_CHECKING:
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from tablevault.records import CodeVersion, Lineage, LineageStep
 
-_DEEPEST = 40
+_MAXIMUM_DEPTH = 40
 """Maximum number of levels shown; `to_dict` has all."""
-_MOST_RANGES = 4
-_LONGEST_ARGUMENT = 80
+_MAXIMUM_RANGES = 4
+_MAXIMUM_ARGUMENT_LENGTH = 80
 
 
 def step_text(step: LineageStep) -> str:
     """Return one step as text."""
-    return shown(f"{step.name}: {_text(step)}", MOST_RECORDED)
+    return shown(f"{step.name}: {_text(step)}", MAXIMUM_RECORDED)
 
 
 def lineage_text(lineage: Lineage) -> str:
@@ -35,7 +35,7 @@ def lineage_text(lineage: Lineage) -> str:
             yield "  " * depth + branch.label
             yield from lines(branch.branches, depth + 1)
 
-    return shown("\n".join([_title(lineage), *lines(_branches(lineage), 1)]), MOST_RECORDED)
+    return shown("\n".join([_title(lineage), *lines(_branches(lineage), 1)]), MAXIMUM_RECORDED)
 
 
 def lineage_html(lineage: Lineage) -> str:
@@ -98,7 +98,7 @@ def _branch(relation: str, step: LineageStep, expanded: set[int], depth: int) ->
         return Branch(name, text)
     if id(step) in expanded:
         return Branch(f"{name} (shown above)", "")
-    if depth >= _DEEPEST:
+    if depth >= _MAXIMUM_DEPTH:
         return Branch(name, f"{text} (truncated; see to_dict())")
     expanded.add(id(step))
     prefixes = {"inputs": "from ", "origin": "reused from ", "used_by": "used by "}
@@ -170,11 +170,11 @@ def _described_versions(versions: tuple[CodeVersion, ...]) -> Iterable[str]:
         elif item.rows is None:
             yield f"some rows under {code}"
         elif item.rows:
-            ranges = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in item.ranges[:_MOST_RANGES])
-            more = ", ..." if len(item.ranges) > _MOST_RANGES else ""
+            ranges = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in item.ranges[:_MAXIMUM_RANGES])
+            more = ", ..." if len(item.ranges) > _MAXIMUM_RANGES else ""
             yield f"{item.rows:,} {'row' if item.rows == 1 else 'rows'} ({ranges}{more}) under {code}"
 
 
 def _shortened(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= _LONGEST_ARGUMENT else f"{text[: _LONGEST_ARGUMENT - 3]}..."
+    return text if len(text) <= _MAXIMUM_ARGUMENT_LENGTH else f"{text[: _MAXIMUM_ARGUMENT_LENGTH - 3]}..."

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tablevault.display.html import Cell, Count, Sheet, State
-from tablevault.texts.plain import MOST_RECORDED, shown
+from tablevault.texts.plain import MAXIMUM_RECORDED, shown
 
 if TYPE_CHECKING:
     from tablevault.records import Overview, ProcessInfo
@@ -33,7 +33,7 @@ def process_text(process: ProcessInfo) -> str:
     if process.error is not None:
         lines.append(("error", process.error_line))
     text = "\n".join(f"{name}: {value}" for name, value in lines)
-    return shown(f"{text}\n{process.hint}" if process.hint else text, MOST_RECORDED)
+    return shown(f"{text}\n{process.hint}" if process.hint else text, MAXIMUM_RECORDED)
 
 
 def process_html(process: ProcessInfo) -> str:
@@ -109,7 +109,7 @@ def overview_text(overview: Overview) -> str:
     for process in overview.processes:
         lines.append(f"process {process.process_id}: {process.operation}, {process.status}")
         lines.extend(f"    {line}" for line in process.hint.splitlines())
-    return shown("\n".join(lines), MOST_RECORDED)
+    return shown("\n".join(lines), MAXIMUM_RECORDED)
 
 
 def overview_html(overview: Overview) -> str:

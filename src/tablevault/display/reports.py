@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tablevault.display.html import Count, Sheet, State
 from tablevault.display.processes import usage_text
-from tablevault.texts.plain import MOST_RECORDED, shown
+from tablevault.texts.plain import MAXIMUM_RECORDED, shown
 
 if TYPE_CHECKING:
     from tablevault.records import ApplyPlan, BuilderPlan, InstancePlan, VerifyReport
@@ -19,7 +19,7 @@ _QUIET = frozenset({"new", "same"})
 def plan_text(plan: InstancePlan) -> str:
     """Return a plan as text."""
     lines = (f"{name}: {_builder_plan(item)}" for name, item in plan.builders.items())
-    return shown("\n".join(lines), MOST_RECORDED) or "nothing to do"
+    return shown("\n".join(lines), MAXIMUM_RECORDED) or "nothing to do"
 
 
 def _builder_plan(item: BuilderPlan) -> str:
@@ -60,7 +60,7 @@ def apply_plan_text(plan: ApplyPlan) -> str:
     for file in plan.files:
         lines.append(f"{file.state}: {file.path}")
         lines.extend(f"  {line}" for line in file.diff.splitlines())
-    return shown("\n".join(lines), MOST_RECORDED) or "nothing to do"
+    return shown("\n".join(lines), MAXIMUM_RECORDED) or "nothing to do"
 
 
 def apply_plan_html(plan: ApplyPlan) -> str:
@@ -79,7 +79,7 @@ def report_text(report: VerifyReport) -> str:
     """Return a report as text."""
     lines = [f"vault: {'ok' if report.ok else _counted(report)}, {report.checked:,} files checked"]
     lines.extend(f"{problem.kind}: {problem.path}: {problem.detail}" for problem in report.problems)
-    return shown("\n".join(lines), MOST_RECORDED)
+    return shown("\n".join(lines), MAXIMUM_RECORDED)
 
 
 def report_html(report: VerifyReport) -> str:

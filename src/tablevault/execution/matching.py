@@ -14,7 +14,7 @@ from tablevault.storage.columns import Column
 from tablevault.storage.fingerprints import Mask, Positions
 
 _NONE = -1
-_LARGEST_VALUE_SET = 2**30
+_MAXIMUM_VALUE_SET = 2**30
 """Bytes; larger keys may not fit into one Arrow array."""
 
 
@@ -96,7 +96,7 @@ def match_stored(new: Sequence[KeyColumn], old: Sequence[KeyColumn]) -> Matches 
     ):
         # Keys are unique, so the following ones are all new.
         return Matches.by_position(count, known)
-    if len(new) > 1 or old[0][0].nbytes > _LARGEST_VALUE_SET:
+    if len(new) > 1 or old[0][0].nbytes > _MAXIMUM_VALUE_SET:
         return None
     found = pc.index_in(_chunked(new[0][0]), value_set=_reversed(old[0][0]))
     # Numbers of the reversed keys, so that the first one found is the last one in the origin.

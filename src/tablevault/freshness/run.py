@@ -50,7 +50,7 @@ _APPLIED = "applied"
 """Staged once the definitions are applied; holds the id of their reading."""
 _STEPS = "steps"
 """Staged before the first step begins; holds all steps, so that each attempt runs the same."""
-_LONGEST_STEM = 40
+_MAXIMUM_STEM_LENGTH = 40
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -348,7 +348,7 @@ def _newest_paused(
 def _new_id(context: VaultContext, place: str) -> str:
     """Return an unused id made of the source's name and the time."""
     path = Path(place)
-    stem = _NOT_IN_AN_ID.sub("-", path.name if path.is_dir() else path.stem)[:_LONGEST_STEM]
+    stem = _NOT_IN_AN_ID.sub("-", path.name if path.is_dir() else path.stem)[:_MAXIMUM_STEM_LENGTH]
     first = f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     if not first[0].isalnum():
         first = f"run{first}" if first.startswith("-") else f"run-{first}"

@@ -48,7 +48,7 @@ TO_BE_COMPUTED = frozenset({State.NEVER, State.PENDING, State.STALE})
 UNDECIDED = frozenset({State.RUNNING, State.PAUSED, State.UNKNOWN})
 """States that make every table downstream unknown, unless it is stale."""
 
-_MOST_ATTEMPTS = 20
+_MAXIMUM_ATTEMPTS = 20
 """Maximum number of attempts to read a vault while files are moved or removed."""
 
 Result = TypeVar("Result")
@@ -148,7 +148,7 @@ def read_settled(context: VaultContext, read: Callable[[bool], Result]) -> Resul
     read
         Reads the vault, given whether a missing file is damage; raises `FileNotFoundError` if it may not be.
     """
-    for _ in range(_MOST_ATTEMPTS):
+    for _ in range(_MAXIMUM_ATTEMPTS):
         generation = context.catalog.contents.generation()
         try:
             return read(False)

@@ -15,7 +15,7 @@ from tablevault.values.processes import ErrorInfo, ProcessRecord, Status
 _STOPPED = "User Stopped"
 """The error message that version 0.1.x recorded for stopped processes."""
 
-_LONGEST_OPERATION = 40
+_MAXIMUM_OPERATION_LENGTH = 40
 
 
 def import_history(processes: Sequence[LegacyProcess], notes: list[str]) -> dict[str, ProcessRecord]:
@@ -61,7 +61,7 @@ def _record(process: LegacyProcess, serial: int, parent: int | None, process_id:
     return ProcessRecord(
         serial=serial,
         process_id=process_id,
-        operation=process.operation[:_LONGEST_OPERATION],
+        operation=process.operation[:_MAXIMUM_OPERATION_LENGTH],
         author=process.author,
         table_name=table_name,
         instance_id=instance_id,

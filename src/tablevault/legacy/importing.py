@@ -37,9 +37,9 @@ from tablevault.values.processes import ProcessRecord, Status
 OPERATION = "import_legacy_vault"
 
 _INSTANCE_ID = re.compile(r"(.+)_(\d+)_([0-9A-Za-z-]{8,64})")
-_LONGEST_INSTANCE_ID = 200
+_MAXIMUM_INSTANCE_ID_LENGTH = 200
 _SHORTENED_NAME = 100
-_MOST_LISTED = 5
+_MAXIMUM_LISTED = 5
 
 
 class VaultImport:
@@ -191,7 +191,7 @@ class VaultImport:
             parts = _INSTANCE_ID.fullmatch(instance.instance_id)
             version = self._version(table_id, parts[1] if parts else instance.instance_id)
             new = f"{version}_{parts[2]}_{parts[3]}" if parts else ""
-            if not parts or len(new) > _LONGEST_INSTANCE_ID or names.fold(new) in taken:
+            if not parts or len(new) > _MAXIMUM_INSTANCE_ID_LENGTH or names.fold(new) in taken:
                 seconds = (instance.committed_at or self._started_at).timestamp()
                 new = f"{version}_{int(seconds)}_{uuid.uuid4().hex}"
         if new != instance.instance_id:
@@ -330,8 +330,8 @@ class VaultImport:
 
     def _note_files(self, problem: str, found: Collection[str]) -> None:
         if found:
-            listed = ", ".join(sorted(found)[:_MOST_LISTED])
-            more = f" and {len(found) - _MOST_LISTED:,} more" if len(found) > _MOST_LISTED else ""
+            listed = ", ".join(sorted(found)[:_MAXIMUM_LISTED])
+            more = f" and {len(found) - _MAXIMUM_LISTED:,} more" if len(found) > _MAXIMUM_LISTED else ""
             self.notes.append(f"{problem}: {listed}{more}")
 
     def _copy_texts(self, source: Path, suffix: str, target: Path) -> None:

@@ -13,12 +13,12 @@ from tablevault.presentation.cells import Cell, ShownFrame
 from tablevault.presentation.json_text import plain
 from tablevault.system.warnings import hear_warnings
 
-MOST_CHARACTERS = 20_000
+MAXIMUM_CHARACTERS = 20_000
 """Of an answer as JSON."""
 CELL_CHARACTERS = 500
 _ROOM_FOR_LENGTH = 40
 """Characters that tell how long a text is that was cut."""
-_MOST_ITEMS, _FEWEST_ITEMS = 1_000, 5
+_MAXIMUM_ITEMS, _MINIMUM_ITEMS = 1_000, 5
 """Of a list or an object; fewer where they would not fit."""
 _ERROR_CHARACTERS = 4_000
 
@@ -57,15 +57,15 @@ def answer(
     heard = hear_warnings()
     told = {"warnings": heard, **(facts or {})} if heard else facts or {}
     whole_facts = {name: plain(value) for name, value in told.items()}
-    length, items = CELL_CHARACTERS, _MOST_ITEMS
+    length, items = CELL_CHARACTERS, _MAXIMUM_ITEMS
     shown_facts = {name: short(value, length, items) for name, value in whole_facts.items()}
     are_cut = False
-    while len(_text(shown_facts)) > MOST_CHARACTERS * 3 // 4 and length > 1:
+    while len(_text(shown_facts)) > MAXIMUM_CHARACTERS * 3 // 4 and length > 1:
         # Few items that can be read tell more than many that cannot.
         are_cut = True
-        length, items = (length, items // 2) if items > _FEWEST_ITEMS else (length // 2, items)
+        length, items = (length, items // 2) if items > _MINIMUM_ITEMS else (length // 2, items)
         shown_facts = {name: short(value, length, items) for name, value in whole_facts.items()}
-    room = MOST_CHARACTERS - len(_text(shown_facts)) - len(advice) - 200
+    room = MAXIMUM_CHARACTERS - len(_text(shown_facts)) - len(advice) - 200
     sizes = [len(_text(row)) + 2 for row in shown_rows]
     count = 0
     while count < len(sizes) and room >= sizes[count]:
@@ -88,7 +88,7 @@ def error_text(told: Sequence[str]) -> str:
     return str(short("\n".join(told), _ERROR_CHARACTERS))
 
 
-def short(value: Any, characters: int = CELL_CHARACTERS, items: int = _MOST_ITEMS) -> Any:
+def short(value: Any, characters: int = CELL_CHARACTERS, items: int = _MAXIMUM_ITEMS) -> Any:
     """Return a plain value with long texts, lists and objects cut, each with its length."""
     if isinstance(value, str):
         return value if len(value) <= characters else f"{value[:characters]}… ({len(value):,} characters)"

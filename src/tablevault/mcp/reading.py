@@ -13,7 +13,7 @@ from typing import Any
 from tablevault import names
 from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.mcp.access import Access
-from tablevault.mcp.answers import CELL_CHARACTERS, MOST_CHARACTERS, Answer, answer, rows_of, short
+from tablevault.mcp.answers import CELL_CHARACTERS, MAXIMUM_CHARACTERS, Answer, answer, rows_of, short
 from tablevault.presentation.cells import shown_frame
 from tablevault.presentation.errors import read_errors
 from tablevault.presentation.instances import read_instance
@@ -21,16 +21,16 @@ from tablevault.presentation.processes import process_line, read_process
 from tablevault.reading.listings import TableLine
 from tablevault.values.addresses import Address
 
-_MOST_TABLES = 200
+_MAXIMUM_TABLES = 200
 _TABLES_AT_ONCE = 1_000
 _SECONDS, _MEMORY = 30.0, "1GiB"
 """Limits of a statement."""
-_MOST_ROWS = 1_000_000
+_MAXIMUM_ROWS = 1_000_000
 _EXAMPLE_ROWS = 3
 _NAMES_OF_STEP = ("table", "instance", "column", "inputs", "origin", "used_by")
 _CHANGED_CELLS = 1_000
 _EXAMPLES_PER_COLUMN = 5
-_MOST_PROCESSES = 50
+_MAXIMUM_PROCESSES = 50
 
 
 class ReadingTools:
@@ -50,7 +50,7 @@ class ReadingTools:
         """List tables (name contains `filter`): newest instance, rows, failed cells, tags, status; active processes."""
         wanted = names.fold(filter)
         found = [line for line in self._tables() if wanted in names.fold(line.table_name)]
-        listed = found[:_MOST_TABLES]
+        listed = found[:_MAXIMUM_TABLES]
         statuses = self._vault.get_status([line.table_name for line in listed]) if listed else {}
         rows = []
         for line in listed:
@@ -72,7 +72,7 @@ class ReadingTools:
             rows,
             len(found),
             "Use filter to list fewer tables.",
-            {"active_processes": list(map(process_line, active[:_MOST_PROCESSES]))},
+            {"active_processes": list(map(process_line, active[:_MAXIMUM_PROCESSES]))},
         )
 
     def describe_table(self, table: str) -> Answer:
@@ -118,7 +118,7 @@ class ReadingTools:
         if table.num_rows > limit:
             total = self._count(sql, limits)
         # More rows fit into no answer.
-        shown = shown_frame(table.slice(0, min(limit, MOST_CHARACTERS // 2)), {}, most=CELL_CHARACTERS)
+        shown = shown_frame(table.slice(0, min(limit, MAXIMUM_CHARACTERS // 2)), {}, most=CELL_CHARACTERS)
         advice = "Select fewer columns or rows, aggregate, or raise limit."
         return answer(rows_of(shown), total, advice, {"instances": instances})
 
@@ -202,8 +202,8 @@ class ReadingTools:
     def list_processes(self, status: str = "", table: str = "") -> Answer:
         """List processes, newest first, of a status (running, paused, succeeded, reverted, stopped) or table."""
         table_name = self._access.address(table).table_name if table else ""
-        infos = list(islice(self._access.processes(table_name, status), _MOST_PROCESSES + 1))
-        lines = list(map(process_line, infos[:_MOST_PROCESSES]))
+        infos = list(islice(self._access.processes(table_name, status), _MAXIMUM_PROCESSES + 1))
+        lines = list(map(process_line, infos[:_MAXIMUM_PROCESSES]))
         return answer(lines, len(lines) if len(lines) == len(infos) else None, "Filter by status or table.")
 
     def get_process(self, id: str) -> Answer:
@@ -247,8 +247,8 @@ class ReadingTools:
 
 
 def _check_limit(limit: int) -> None:
-    if not 1 <= limit <= _MOST_ROWS:
-        raise TVArgumentError(f"limit is a number of rows from 1 to {_MOST_ROWS:,}, not {limit}.")
+    if not 1 <= limit <= _MAXIMUM_ROWS:
+        raise TVArgumentError(f"limit is a number of rows from 1 to {_MAXIMUM_ROWS:,}, not {limit}.")
 
 
 def _named(address: Address) -> str:

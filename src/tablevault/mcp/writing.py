@@ -13,8 +13,8 @@ from tablevault.mcp.answers import Answer, answer
 from tablevault.presentation.processes import ProcessDetail, read_process
 from tablevault.vault import TableVault
 
-_MOST_ROWS, _MOST_VERSIONS = 1_000, 1_000
-MOST_SECONDS = 50.0
+_MAXIMUM_ROWS, _MAXIMUM_VERSIONS = 1_000, 1_000
+MAXIMUM_SECONDS = 50.0
 """That `wait_run` waits: no client's time limit is shorter."""
 _ENDED = ("succeeded", "reverted", "stopped", "paused")
 
@@ -43,8 +43,8 @@ class WritingTools:
     def write_rows(self, table: str, rows: list[dict[str, Any]], create: bool = False, version: str = "base") -> Answer:
         """Write at most 1,000 rows as a new instance, which replaces the earlier ones; create makes the table."""
         name = self._access.table(table)
-        if not 0 < len(rows) <= _MOST_ROWS:
-            raise TVArgumentError(f"write_rows takes 1 to {_MOST_ROWS:,} rows, not {len(rows):,}.")
+        if not 0 < len(rows) <= _MAXIMUM_ROWS:
+            raise TVArgumentError(f"write_rows takes 1 to {_MAXIMUM_ROWS:,} rows, not {len(rows):,}.")
         acting = self._acting()
         if not create:
             acting.get_descriptions(table_name=name)  # which raises for a table that is missing
@@ -98,7 +98,7 @@ class WritingTools:
             raise TVArgumentError("files is a mapping of builder names to their YAML, and this one is empty.")
         acting = self._acting()
         done = [acting.create_table(name, exist_ok=True)] if name not in acting.get_tables() else []
-        temporary = acting._listings().instances(name, True, "", _MOST_VERSIONS)
+        temporary = acting._listings().instances(name, True, "", _MAXIMUM_VERSIONS)
         if not any(line.version == version for line in temporary):
             done.append(acting.create_instance(name, version, copy=True))
         for builder, text in files.items():

@@ -56,7 +56,7 @@ from tablevault.values.contents import ArtifactRecord, ColumnRecord, InstanceRec
 from tablevault.values.plans import BuildPlan
 from tablevault.values.progress import ExecutionProgress
 
-_FEWEST_ROWS_FOR_A_THREAD = 10_000
+_MINIMUM_ROWS_FOR_A_THREAD = 10_000
 """Minimum number of rows for which a thread pays off when fingerprints are written."""
 _POLICIES = "policies-"
 """Prefix of the staged texts that record the policies of attempts."""
@@ -315,7 +315,7 @@ def seal_execution(
     folder = instance_folder(session.lookup, table, plan.new_instance_id)
     data = execution.frame.data()
     write_aside = partial(_write_fingerprints, folder, execution.outcomes, execution.frame.row_count)
-    if len(data) < _FEWEST_ROWS_FOR_A_THREAD:
+    if len(data) < _MINIMUM_ROWS_FOR_A_THREAD:
         write_aside()
         stored = write_frame(folder.frame, data)
     else:

@@ -23,9 +23,9 @@ from tablevault.system.warnings import warn
 from tablevault.values.changes import Tidying, TidyingAction
 from tablevault.values.contents import ArtifactRecord, ColumnRecord, TableRecord
 
-_MOST_SHOWN = 5
+_MAXIMUM_SHOWN = 5
 """Maximum number of files named in a warning."""
-_MOST_LISTED = 1_000
+_MAXIMUM_LISTED = 1_000
 """Maximum number of files named in an error; the rest are counted."""
 
 
@@ -202,7 +202,7 @@ def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
         left = [name for name in unnamed if frame.artifacts.may_be_left(name)]
         check_artifacts(missing, sorted({*unnamed, *elsewhere} - set(left)), named)
         if left:
-            shown = ", ".join(left[:_MOST_SHOWN]) + (", …" if len(left) > _MOST_SHOWN else "")
+            shown = ", ".join(left[:_MAXIMUM_SHOWN]) + (", …" if len(left) > _MAXIMUM_SHOWN else "")
             warn(
                 f"{len(left):,} {'file' if len(left) == 1 else 'files'} of calls that failed or were repeated, which "
                 f"no cell names, {'was' if len(left) == 1 else 'were'} dropped: {shown}."
@@ -261,8 +261,8 @@ def check_artifacts(
     ]
     problems += [f"{name} is not named by any cell" for name in unnamed]
     if problems:
-        listed = "; ".join(problems[:_MOST_LISTED])
-        more = f"; and {len(problems) - _MOST_LISTED:,} more" if len(problems) > _MOST_LISTED else ""
+        listed = "; ".join(problems[:_MAXIMUM_LISTED])
+        more = f"; and {len(problems) - _MAXIMUM_LISTED:,} more" if len(problems) > _MAXIMUM_LISTED else ""
         raise TVArtifactError(
             f"Artifacts and artifact columns do not agree: {listed}{more}. Write every file that a cell names into "
             "~ARTIFACT_FOLDER~, and name every file that is written."

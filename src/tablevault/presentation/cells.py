@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from tablevault.reading.instance_details import FailedCell, UnsetCells
 
 _EXPONENTS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
-MOST_CHARACTERS = 300
+MAXIMUM_CHARACTERS = 300
 """Maximum number of characters of a cell in a page of rows."""
-MOST_IN_FULL = 1_000_000
+MAXIMUM_IN_FULL = 1_000_000
 """Maximum number of characters of a text shown in full."""
 _BYTES = 16
 """Number of bytes shown of each value."""
@@ -84,7 +84,7 @@ def shown_frame(
     offset: int = 0,
     unset: UnsetCells | None = None,
     artifacts: Mapping[str, ArtifactLink] | None = None,
-    most: int = MOST_CHARACTERS,
+    most: int = MAXIMUM_CHARACTERS,
 ) -> ShownFrame:
     """Return the rows of an Arrow table for display.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from tablevault.presentation.cells import MOST_CHARACTERS, Cell
+from tablevault.presentation.cells import MAXIMUM_CHARACTERS, Cell
 from tablevault.records import ColumnDiff, RowCounts
 from tablevault.values.addresses import Address
 
@@ -166,9 +166,9 @@ def _value(text: str | None) -> Cell:
     if value is None:
         return Cell("null")
     if isinstance(value, str):
-        return Cell("text", value[:MOST_CHARACTERS], len(value) if len(value) > MOST_CHARACTERS else None)
+        return Cell("text", value[:MAXIMUM_CHARACTERS], len(value) if len(value) > MAXIMUM_CHARACTERS else None)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Cell("number", text)
     if isinstance(value, list):
-        return Cell("list", text[:MOST_CHARACTERS], len(value))
-    return Cell("json", text[:MOST_CHARACTERS], len(text) if len(text) > MOST_CHARACTERS else None)
+        return Cell("list", text[:MAXIMUM_CHARACTERS], len(value))
+    return Cell("json", text[:MAXIMUM_CHARACTERS], len(text) if len(text) > MAXIMUM_CHARACTERS else None)

@@ -20,7 +20,7 @@ from tablevault.values.addresses import Address
 if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
-_MOST_BYTES = {"picture": 256 * 1024, "sound": 1024 * 1024}
+_MAXIMUM_BYTES = {"picture": 256 * 1024, "sound": 1024 * 1024}
 """Maximum bytes of files embedded in the page."""
 
 
@@ -106,7 +106,7 @@ def read_view(vault: TableVault, address: Address, rows: int, offset: int, colum
     if problem and columns is not None and not facts.line.temporary:
         raise TVTableError(problem)
     links = [cell.artifact for row in frame.rows for cell in row.cells if cell.artifact is not None]
-    small = {link.name: link.shown_as for link in links if link.shown_as in _MOST_BYTES}
+    small = {link.name: link.shown_as for link in links if link.shown_as in _MAXIMUM_BYTES}
     exact = Address(facts.table_name, facts.line.instance_id)
     paths = details.artifacts(exact, small) if small else {}
     files = {name: found for name, path in paths.items() if (found := _embedded(name, path, small[name])) is not None}
@@ -115,7 +115,7 @@ def read_view(vault: TableVault, address: Address, rows: int, offset: int, colum
 
 def _embedded(name: str, path: Path, kind: str) -> Embedded | None:
     """Return a file for embedding in a page, if it is small enough."""
-    if path.stat().st_size > _MOST_BYTES[kind]:
+    if path.stat().st_size > _MAXIMUM_BYTES[kind]:
         return None
     content = base64.b64encode(path.read_bytes()).decode()
     return Embedded(kind, name, f"data:{content_type(path)};base64,{content}")

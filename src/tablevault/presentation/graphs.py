@@ -13,7 +13,7 @@ from tablevault.values.addresses import parse_address
 if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
-MOST_NODES = 100
+MAXIMUM_NODES = 100
 """Maximum number of nodes of a lineage."""
 
 
@@ -101,7 +101,7 @@ def read_lineage(vault: TableVault, table_name: str, instance_id: str, column: s
 
 
 def graph_of_lineage(lineage: Lineage, by_column: bool, up: int, down: int) -> Graph:
-    """Return the graph around the columns of a lineage, of at most `MOST_NODES` nodes."""
+    """Return the graph around the columns of a lineage, of at most `MAXIMUM_NODES` nodes."""
     return _Walk(lineage, by_column).graph(up, down)
 
 
@@ -175,7 +175,7 @@ class _Walk:
     def _connect(self, here: str, there: str, other: LineageStep, is_origin: bool, is_near: bool, is_up: bool) -> bool:
         """Add an edge to another node if that is shown; return whether it is."""
         if there not in self._steps:
-            if not is_near or len(self._steps) >= MOST_NODES:
+            if not is_near or len(self._steps) >= MAXIMUM_NODES:
                 self._hidden.setdefault((here, is_up), set()).add(there)
                 return False
             self._steps[there] = other

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tablevault.errors import TableVaultError, TVTableError
 from tablevault.presentation.cells import (
-    MOST_IN_FULL,
+    MAXIMUM_IN_FULL,
     ArtifactLink,
     Cell,
     ShownColumn,
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from tablevault.reading.instance_details import InstanceFacts
     from tablevault.vault import TableVault
 
-_MOST_TRACED_AT_ONCE = 200_000
+_MAXIMUM_TRACED_AT_ONCE = 200_000
 """Maximum number of cells of a frame whose rows are traced by default."""
-_LONGEST_ARGUMENT = 2_000
+_MAXIMUM_ARGUMENT_LENGTH = 2_000
 """Maximum number of characters of a text in the arguments of a call."""
-_MOST_CODE = 200_000
+_MAXIMUM_CODE_LENGTH = 200_000
 """Maximum number of characters shown of all code modules of an instance."""
 
 
@@ -236,7 +236,7 @@ def read_row(vault: TableVault, address: Address, position: int, traces: bool = 
     exact = Address(table_name, instance_id)
     types = _type_names(facts)
     unset = details.unset_cells(exact, range(position, position + 1))
-    frame = shown_frame(table, types, position, unset, _artifacts(vault, facts, table, types), most=MOST_IN_FULL)
+    frame = shown_frame(table, types, position, unset, _artifacts(vault, facts, table, types), most=MAXIMUM_IN_FULL)
     cells = tuple(
         Cell(cell.state, indented(cell.text), cell.length, cell.artifact, cell.failure)
         if cell.state == "json"
@@ -257,7 +257,7 @@ def read_row(vault: TableVault, address: Address, position: int, traces: bool = 
 
 
 def _is_traced_at_once(facts: InstanceFacts) -> bool:
-    return (facts.line.rows or 0) * max(len(facts.columns), 1) <= _MOST_TRACED_AT_ONCE
+    return (facts.line.rows or 0) * max(len(facts.columns), 1) <= _MAXIMUM_TRACED_AT_ONCE
 
 
 def _traces(vault: TableVault, facts: InstanceFacts, table: pa.Table, position: int) -> dict[str, Trace]:
@@ -284,7 +284,9 @@ def _trace(vault: TableVault, facts: InstanceFacts, row: object, column: str) ->
         trace.function,
         trace.code_version,
         trace.source,
-        "" if arguments is None else json.dumps(shortened(arguments, _LONGEST_ARGUMENT), indent=2, ensure_ascii=False),
+        ""
+        if arguments is None
+        else json.dumps(shortened(arguments, _MAXIMUM_ARGUMENT_LENGTH), indent=2, ensure_ascii=False),
         "" if computed is None else computed.instance_id,
         "" if computed is None else computed.process_id,
         "" if computed is None else computed.author,
@@ -400,7 +402,7 @@ def _texts(texts: Mapping[str, str]) -> tuple[BuilderText, ...]:
 
 def _shortened(modules: Mapping[str, str]) -> dict[str, str]:
     """Return modules, truncated to the displayed length."""
-    left, shown = _MOST_CODE, {}
+    left, shown = _MAXIMUM_CODE_LENGTH, {}
     for name, text in modules.items():
         shown[name] = text[:left] if len(text) > left else text
         left -= len(shown[name])

@@ -12,7 +12,7 @@ from tablevault.errors import TVProcessError
 if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
-_MOST_REMEMBERED = 1_000
+_MAXIMUM_REMEMBERED = 1_000
 
 
 class ProcessIds:
@@ -40,7 +40,7 @@ class ProcessIds:
             taken = next(name for name in ids if name not in self._given and not has_process(self._vault, name))
             self._given[taken] = None
             # The processes of ids issued long ago have begun.
-            while len(self._given) > _MOST_REMEMBERED:
+            while len(self._given) > _MAXIMUM_REMEMBERED:
                 del self._given[next(iter(self._given))]
         return taken
 

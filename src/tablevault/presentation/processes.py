@@ -15,7 +15,7 @@ from tablevault.values.processes import BuilderProgress
 if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
-_MOST_OF_LOG = 16 * 1024
+_MAXIMUM_LOG_LENGTH = 16 * 1024
 """Number of trailing bytes shown of a worker's output."""
 _ACTIVE = ("running", "paused", "committing")
 RESUMABLE = ("execute_instance", "retry_failed", "refresh", "run")
@@ -190,7 +190,7 @@ def read_process(vault: TableVault, process_id: str, rates: Rates) -> ProcessDet
         info.owner,
         info.locks,
         process_lines(listings.children(process_id)),
-        listings.worker_log(process_id, _MOST_OF_LOG),
+        listings.worker_log(process_id, _MAXIMUM_LOG_LENGTH),
         info.remedies,
         _resumable(vault, info),
         line.failed + line.skipped,

@@ -13,9 +13,9 @@ from tablevault.presentation.cells import ShownFrame, shown_frame
 if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
-LONGEST = 8_000
+MAXIMUM_LENGTH = 8_000
 """Maximum number of characters of a statement."""
-_MOST_ROWS = 1_000
+_MAXIMUM_ROWS = 1_000
 _SECONDS = 10.0
 _MEMORY = "1GiB"
 
@@ -50,18 +50,18 @@ def unrun(statement: str) -> QueryResult:
 def run_statement(vault: TableVault, statement: str) -> QueryResult:
     """Run one statement, in bounded time and memory."""
     draft = unrun(statement)
-    if len(statement) > LONGEST:
-        problem = f"A statement here has at most {LONGEST:,} characters, and this one {len(statement):,}."
-        return QueryResult(statement[:LONGEST], draft.is_possible, problem=problem)
+    if len(statement) > MAXIMUM_LENGTH:
+        problem = f"A statement here has at most {MAXIMUM_LENGTH:,} characters, and this one {len(statement):,}."
+        return QueryResult(statement[:MAXIMUM_LENGTH], draft.is_possible, problem=problem)
     try:
         # One extra row tells whether rows are omitted.
         table, instances = vault.query(
-            statement, rows=_MOST_ROWS + 1, timeout=_SECONDS, memory_limit=_MEMORY, format="arrow"
+            statement, rows=_MAXIMUM_ROWS + 1, timeout=_SECONDS, memory_limit=_MEMORY, format="arrow"
         )
     except TableVaultError as error:
         return QueryResult(statement, draft.is_possible, problem=str(error))
     except TimeoutError:
         problem = f"The statement took longer than {_SECONDS:.0f} seconds."
         return QueryResult(statement, draft.is_possible, problem=problem)
-    shown = shown_frame(table.slice(0, _MOST_ROWS), {})
-    return QueryResult(statement, draft.is_possible, shown, table.num_rows > _MOST_ROWS, instances)
+    shown = shown_frame(table.slice(0, _MAXIMUM_ROWS), {})
+    return QueryResult(statement, draft.is_possible, shown, table.num_rows > _MAXIMUM_ROWS, instances)

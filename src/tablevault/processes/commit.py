@@ -18,7 +18,7 @@ from tablevault.state.context import VaultContext
 from tablevault.state.lookup import Lookup, note_content, was_edited
 from tablevault.storage import files, log
 from tablevault.system.warnings import warn
-from tablevault.texts.plain import MOST_SHOWN, cut, shortened
+from tablevault.texts.plain import MAXIMUM_SHOWN, cut, shortened
 from tablevault.values.changes import Changes, Decision, Remaining, Tidying, TidyingAction
 from tablevault.values.contents import InstanceRecord, TableRecord
 from tablevault.values.processes import EndedProcess, ErrorInfo, Status
@@ -309,7 +309,7 @@ def _log_entry(ended: EndedProcess) -> log.Entry:
         "status": record.status.value,
         "started_at": record.started_at.isoformat(),
         "ended_at": record.ended_at.isoformat() if record.ended_at else None,
-        "error": cut(f"{record.error.type}: {record.error.message}", MOST_SHOWN) if record.error else None,
+        "error": cut(f"{record.error.type}: {record.error.message}", MAXIMUM_SHOWN) if record.error else None,
         "arguments": shortened(
             {name: value for name, value in {**record.arguments, **record.plan.facts()}.items() if name not in long}
         ),

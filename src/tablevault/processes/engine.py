@@ -47,7 +47,7 @@ from tablevault.values.processes import (
 )
 from tablevault.values.progress import ExecutionProgress
 
-_SHORTEST_WAIT, _LONGEST_WAIT = 0.002, 0.05
+_MINIMUM_WAIT, _MAXIMUM_WAIT = 0.002, 0.05
 """Seconds between two attempts to take locks that another process holds."""
 
 _NO_GENERATION = -1
@@ -359,7 +359,7 @@ class Engine:
                 if self._clear_the_way(outcome, deadline):
                     return None
 
-        begun = poll(try_to_begin, growing(_SHORTEST_WAIT, _LONGEST_WAIT))
+        begun = poll(try_to_begin, growing(_MINIMUM_WAIT, _MAXIMUM_WAIT))
         assert begun is not None  # The loop of pauses is endless; only an error ends the wait.
         return begun
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tablevault.notes import traceback_of
 from tablevault.processes.engine import Engine
 from tablevault.state.opening import Settings, open_context
-from tablevault.texts.plain import MOST_RECORDED, shown
+from tablevault.texts.plain import MAXIMUM_RECORDED, shown
 
 
 def main(arguments: list[str]) -> int:
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         engine.take_over(record)
     except BaseException as error:  # noqa: BLE001 - it is recorded; here it is only printed
         with contextlib.suppress(OSError):
-            print(shown(engine.secrets(traceback_of(error)), MOST_RECORDED), file=sys.stderr)
+            print(shown(engine.secrets(traceback_of(error)), MAXIMUM_RECORDED), file=sys.stderr)
         return 1
     return 0
 

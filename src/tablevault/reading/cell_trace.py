@@ -39,7 +39,7 @@ from tablevault.storage.frames import StoredFrame
 from tablevault.values.contents import InstanceRecord
 from tablevault.values.processes import ErrorInfo
 
-_MOST_SUGGESTED = 100_000
+_MAXIMUM_SUGGESTED = 100_000
 """Maximum number of keys that are searched for similar ones."""
 
 
@@ -402,7 +402,7 @@ def _position(side: ComparedInstance, row: Any) -> int:
         places &= column.places_of(value)
     if not places:
         shown = wanted[0] if len(wanted) == 1 else tuple(wanted)
-        known = columns[0].texts() if len(columns) == 1 and side.row_count <= _MOST_SUGGESTED else []
+        known = columns[0].texts() if len(columns) == 1 and side.row_count <= _MAXIMUM_SUGGESTED else []
         raise TVTableError(
             f"Instance '{side.instance.instance_id}' of table '{side.table.name}' has no row with "
             f"{', '.join(side.primary_key)} = {shown!r:.200}{names.nearest(str(shown), known) if known else '.'}"

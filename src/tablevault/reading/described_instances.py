@@ -24,7 +24,7 @@ from tablevault.storage.dtypes import Kind
 from tablevault.values.contents import InstanceRecord, TableRecord
 from tablevault.values.processes import ProcessRecord
 
-_MOST_PROCESSES = 2**31
+_MAXIMUM_PROCESSES = 2**31
 _TEXT, _INTEGER, _BOOLEAN = pa.string(), pa.int64(), pa.bool_()
 _TIME = pa.timestamp("us", "UTC")
 _COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
@@ -205,7 +205,7 @@ class DescribedInstances:
             )
 
     def _all_processes(self) -> Iterator[tuple[Any, ...]]:
-        records = self._processes.history({}, _MOST_PROCESSES)
+        records = self._processes.history({}, _MAXIMUM_PROCESSES)
         ids = {record.serial: record.process_id for record in records}
         for record in records:
             yield (

@@ -20,12 +20,12 @@ from tablevault.state.context import VaultContext
 from tablevault.state.liveness import Liveness
 from tablevault.state.lookup import Lookup
 from tablevault.system.waiting import growing, poll
-from tablevault.texts.plain import MOST_RECORDED, shown
+from tablevault.texts.plain import MAXIMUM_RECORDED, shown
 from tablevault.values.outcomes import Remedy
 from tablevault.values.processes import Lock, OwnerInfo, ProcessRecord, Status
 from tablevault.values.progress import summed
 
-_SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 0.2
+_MINIMUM_WAIT, _MAXIMUM_WAIT = 0.01, 0.2
 
 
 class ProcessReader:
@@ -159,7 +159,7 @@ class ProcessReader:
         TimeoutError
             If it is still running after `timeout` seconds.
         """
-        over = poll(partial(self._if_over, process_id), growing(_SHORTEST_WAIT, _LONGEST_WAIT), timeout)
+        over = poll(partial(self._if_over, process_id), growing(_MINIMUM_WAIT, _MAXIMUM_WAIT), timeout)
         if over is None:
             record = self.record(process_id)
             raise TimeoutError(
@@ -209,7 +209,7 @@ def _recorded_error(record: ProcessRecord) -> BaseException:
     if isinstance(kind, type) and issubclass(kind, BaseException):
         raised: BaseException
         try:
-            raised = kind(_argument_of(kind, shown(record.error.message, MOST_RECORDED)))
+            raised = kind(_argument_of(kind, shown(record.error.message, MAXIMUM_RECORDED)))
         except TypeError:
             # Some built-in exceptions cannot be created from a message alone.
             raised = TVProcessError(f"{name}: {shown(record.error.message)}")

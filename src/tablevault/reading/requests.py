@@ -10,7 +10,7 @@ from tablevault import names
 from tablevault.errors import TVArgumentError
 from tablevault.values.contents import Page, Selection
 
-_MOST_ROWS = 2**61
+_MAXIMUM_ROWS = 2**61
 """More rows than any frame has, yet within Arrow's integer range."""
 
 
@@ -39,4 +39,4 @@ def page(offset: int, rows: int | None) -> Page:
         raise TVArgumentError(f"rows must be a non-negative integer or None, not {rows!r:.100}.")
     if isinstance(offset, bool) or not isinstance(offset, Integral) or offset < 0:
         raise TVArgumentError(f"offset must be a non-negative integer, not {offset!r:.100}.")
-    return Page(min(offset, _MOST_ROWS), rows if rows is None else min(rows, _MOST_ROWS))
+    return Page(min(offset, _MAXIMUM_ROWS), rows if rows is None else min(rows, _MAXIMUM_ROWS))

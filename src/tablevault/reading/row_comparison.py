@@ -27,7 +27,7 @@ POSITION = "index"
 """Replaces the key if rows are matched by position."""
 _INTEGER, _TEXT = type_of_arrow(pa.int64()), type_of_arrow(pa.string())
 _NEW, _REMOVED = "new row", "removed row"
-_MOST_NAMED_INPUTS = 62
+_MAXIMUM_NAMED_INPUTS = 62
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ class RowComparison:
 
     def _named_inputs(self, after: BuilderFacts, pairs: Positions) -> np.ndarray[Any, Any] | None:
         """Return the changed input columns of each row, as text for its cause; empty for none."""
-        own = [name for name in self.after.own_inputs(after) if name in self.before.types][:_MOST_NAMED_INPUTS]
+        own = [name for name in self.after.own_inputs(after) if name in self.before.types][:_MAXIMUM_NAMED_INPUTS]
         if not own:
             return None
         bits = np.zeros(len(pairs), dtype=np.int64)

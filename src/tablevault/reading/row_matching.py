@@ -19,7 +19,7 @@ from tablevault.texts.plain import in_line
 
 Positions: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
-_MOST_CODES = 2**62
+_MAXIMUM_CODES = 2**62
 """Maximum range of combined key codes before they are renumbered."""
 
 
@@ -128,7 +128,7 @@ def _codes(pairs: Sequence[tuple[pa.ChunkedArray, pa.ChunkedArray]]) -> tuple[pa
         both = pa.chunked_array([*before.chunks, *after.chunks], type=before.type)
         values = pc.unique(both)
         numbers = np.asarray(pc.fill_null(pc.index_in(both, value_set=values), len(values))).astype(np.int64)
-        if size * (len(values) + 1) > _MOST_CODES:
+        if size * (len(values) + 1) > _MAXIMUM_CODES:
             known, codes = np.unique(codes, return_inverse=True)
             size = len(known)
         codes, size = codes * (len(values) + 1) + numbers, size * (len(values) + 1)

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from tablevault.sql_engine.relations import DuckDBPyConnection
 
 _SCHEMAS = ("artifacts", "errors", "provenance", "vault")
-_MOST_ENGINES = 4
+_MAXIMUM_ENGINES = 4
 """Maximum number of engines kept per open vault."""
-_MOST_TABLES = 1_000
+_MAXIMUM_TABLES = 1_000
 """Maximum number of tables for which `connect` creates views by default."""
 
 
@@ -206,9 +206,9 @@ class Sql:
         contents = self._context.catalog.contents
         with self._context.catalog.snapshot():
             found = [table.name for table in contents.tables() if self._has_base(table.table_id, reading)]
-        if len(found) > _MOST_TABLES:
+        if len(found) > _MAXIMUM_TABLES:
             raise TVArgumentError(
-                f"The vault has {len(found):,} tables, but connect creates views of at most {_MOST_TABLES:,} by "
+                f"The vault has {len(found):,} tables, but connect creates views of at most {_MAXIMUM_TABLES:,} by "
                 "default. Name the tables."
             )
         return found
@@ -234,7 +234,7 @@ class Sql:
             if engine is None:
                 engine = self._engines[key] = _new_engine(paths, memory_limit)
             self._engines.move_to_end(key)
-            if len(self._engines) > _MOST_ENGINES:
+            if len(self._engines) > _MAXIMUM_ENGINES:
                 # A running statement keeps its engine alive.
                 self._engines.popitem(last=False)
         return engine

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 AHEAD_SECONDS = 0.02
 """Target duration of queued calls, so that workers do not wait for their owner."""
-_MOST_AHEAD = 500
-_SHORTEST = 1e-6
+_MAXIMUM_AHEAD = 500
+_MINIMUM_SECONDS = 1e-6
 
 
 @dataclass
@@ -28,10 +28,10 @@ class CallMeasure:
         """Return how many calls, from 1 to `most`, fit a duration and size."""
         if self.seconds is None:
             return 1
-        return max(1, int(min(seconds / max(self.seconds, _SHORTEST), size / max(self.size, 1.0), most)))
+        return max(1, int(min(seconds / max(self.seconds, _MINIMUM_SECONDS), size / max(self.size, 1.0), most)))
 
     def calls_ahead(self, workers: int) -> int:
         """Return how many calls to queue ahead; 0 for long calls."""
         if self.seconds is None:
             return 0
-        return min(int(workers * AHEAD_SECONDS / max(self.seconds, _SHORTEST)), _MOST_AHEAD)
+        return min(int(workers * AHEAD_SECONDS / max(self.seconds, _MINIMUM_SECONDS)), _MAXIMUM_AHEAD)

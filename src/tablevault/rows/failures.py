@@ -18,11 +18,11 @@ from tablevault.notes import class_name_of, frames_of, message_of, notes_of
 from tablevault.rows.error_names import RowError
 from tablevault.texts.plain import cut, storable
 
-MOST_MESSAGE_BYTES = 4 * 1024
-MOST_RESULT_BYTES = 16 * 1024
-_MOST_BYTES_PER_CHARACTER = 4
-_MOST_FRAMES = 50
-_MOST_NOTES = 20
+MAXIMUM_MESSAGE_BYTES = 4 * 1024
+MAXIMUM_RESULT_BYTES = 16 * 1024
+_MAXIMUM_BYTES_PER_CHARACTER = 4
+_MAXIMUM_FRAMES = 50
+_MAXIMUM_NOTES = 20
 
 
 class FrameRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -96,19 +96,19 @@ def describe_failure(
         return _cut_bytes(storable(hide(without_namespaces(value))), most)
 
     raised = error.error
-    frames = deque(traceback.walk_tb(frames_of(raised)), _MOST_FRAMES)
+    frames = deque(traceback.walk_tb(frames_of(raised)), _MAXIMUM_FRAMES)
     return RowFailure(
         kind="failed",
         code=code,
-        error=text(class_name_of(raised), MOST_MESSAGE_BYTES),
+        error=text(class_name_of(raised), MAXIMUM_MESSAGE_BYTES),
         status=error.status,
-        message=text(message_of(raised), MOST_MESSAGE_BYTES),
+        message=text(message_of(raised), MAXIMUM_MESSAGE_BYTES),
         frames=tuple(
             _frame_record(frame.f_code.co_filename, line, frame.f_code.co_name)
             for frame, line in frames
             if not _is_ours(frame.f_code.co_filename)
         ),
-        notes=tuple(text(note, MOST_MESSAGE_BYTES) for note in notes_of(raised)[:_MOST_NOTES]),
+        notes=tuple(text(note, MAXIMUM_MESSAGE_BYTES) for note in notes_of(raised)[:_MAXIMUM_NOTES]),
         result=_json_of(error.result, hide) if error.is_invalid else None,
         calls=calls,
         seconds=seconds,
@@ -136,16 +136,16 @@ def _json_of(result: object, hide: Callable[[str], str]) -> str | None:
         text = json.dumps(result, ensure_ascii=False, allow_nan=True, default=_shown)
     except Exception:  # noqa: BLE001 - a foreign object may raise anything
         text = json.dumps(f"<a {type(result).__name__} that cannot be shown>")
-    return _cut_bytes(storable(hide(text)), MOST_RESULT_BYTES)
+    return _cut_bytes(storable(hide(text)), MAXIMUM_RESULT_BYTES)
 
 
 def _shown(value: object) -> str:
-    return cut(repr(value), MOST_RESULT_BYTES)
+    return cut(repr(value), MAXIMUM_RESULT_BYTES)
 
 
 def _cut_bytes(text: str, most: int) -> str:
     """Cut a text to a maximum size in UTF-8 bytes, and mark the cut."""
-    if len(text) * _MOST_BYTES_PER_CHARACTER <= most:
+    if len(text) * _MAXIMUM_BYTES_PER_CHARACTER <= most:
         return text
     content = text.encode("utf-8", "surrogatepass")
     if len(content) <= most:

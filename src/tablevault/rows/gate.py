@@ -12,7 +12,7 @@ from tablevault.system import clock
 from tablevault.values.progress import BuilderCounter
 from tablevault.values.services import CALLS
 
-LONGEST_REFUSAL = 1.0
+MAXIMUM_REFUSAL_SECONDS = 1.0
 """Maximum seconds between two requests to the services, whose limits may change."""
 _LATE_SECONDS = 0.002
 """Seconds of delay after which the start of an admitted call is postponed in the counters."""
@@ -86,7 +86,7 @@ class CallGate:
         found = self.limits.take(self.services, mean)
         if isinstance(found, Refused):
             self.counter.waiting = found.text
-            self._ask_again = clock.monotonic() + min(found.seconds, LONGEST_REFUSAL)
+            self._ask_again = clock.monotonic() + min(found.seconds, MAXIMUM_REFUSAL_SECONDS)
         else:
             self.counter.waiting = ""
         return found

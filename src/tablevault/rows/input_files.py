@@ -13,7 +13,7 @@ from tablevault.rows.worker_files import InputFile
 from tablevault.rows.worker_texts import WITHOUT_TEXTS, mapped_texts, mark_of_file
 from tablevault.storage import files
 
-_MOST_KEPT = 32
+_MAXIMUM_KEPT = 32
 """Maximum number of files kept in the object store for later calls."""
 
 
@@ -80,6 +80,6 @@ class InputFiles:
                 pieces = [self._put(piece) for piece in iter(lambda: source.read(PIECE_BYTES), b"")]
             file = InputFile(Path(path).name, files.sha256(Path(path)), pieces)
         self._kept[path] = file
-        if len(self._kept) > _MOST_KEPT:
+        if len(self._kept) > _MAXIMUM_KEPT:
             self._kept.popitem(last=False)
         return file

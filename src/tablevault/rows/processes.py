@@ -31,9 +31,9 @@ from tablevault.rows.worker_core import PROTOCOL, Answer
 from tablevault.storage.files import anonymous_file
 from tablevault.system import clock
 
-_MOST_AHEAD = 2_000
+_MAXIMUM_AHEAD = 2_000
 """Maximum number of calls queued on a worker."""
-_MOST_BYTES_AHEAD = 16 * 1024 * 1024
+_MAXIMUM_BYTES_AHEAD = 16 * 1024 * 1024
 """Maximum size in bytes of the arguments queued on a worker."""
 _LONG_SECONDS = 0.1
 """Seconds after which calls queued behind a long one are moved to a free worker."""
@@ -326,7 +326,7 @@ class _Crew:
         self.calls.answer(answers)
         worker.is_alone = worker.is_alone and bool(worker.outstanding)
         self._measure.add(sum(answer[1] for answer in answers) / len(answers), size / len(answers))
-        ahead = self._measure.calls_in(AHEAD_SECONDS, _MOST_BYTES_AHEAD, _MOST_AHEAD)
+        ahead = self._measure.calls_in(AHEAD_SECONDS, _MAXIMUM_BYTES_AHEAD, _MAXIMUM_AHEAD)
         self.capacity = self._processes * ahead
 
     def _give_out(self) -> None:

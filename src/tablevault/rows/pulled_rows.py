@@ -18,8 +18,8 @@ _MORE = "more rows"
 """The only argument of calls after the first. It is not a valid parameter name."""
 _SECONDS = 0.1
 """Seconds after which the yielded rows are sent to the owner."""
-_MOST_ROWS = 10_000
-_MOST_BYTES = 4 * 1024 * 1024
+_MAXIMUM_ROWS = 10_000
+_MAXIMUM_BYTES = 4 * 1024 * 1024
 
 
 class PulledRows(NamedTuple):
@@ -96,7 +96,7 @@ class OpenedGenerator:
                 kind, content = (RAISED, value) if isinstance(value, BaseException) else packed_result(value)
                 rows.append((kind, described(content) if isinstance(content, BaseException) else content))
                 size += len(content) if isinstance(content, str | bytes) else 0
-                if len(rows) >= _MOST_ROWS or size >= _MOST_BYTES or monotonic() >= until:
+                if len(rows) >= _MAXIMUM_ROWS or size >= _MAXIMUM_BYTES or monotonic() >= until:
                     return PulledRows(rows)
         except BaseException as error:  # noqa: BLE001 - the owner raises it after these rows
             return PulledRows(rows, raised=described(error))

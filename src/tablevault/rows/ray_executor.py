@@ -50,8 +50,8 @@ from tablevault.system.warnings import warn
 
 _TASK_SECONDS = 0.1
 """Target duration of a task, estimated from the durations of recent calls."""
-_MOST_CALLS = 10_000
-_MOST_BYTES = 4 * 1024 * 1024
+_MAXIMUM_CALLS = 10_000
+_MAXIMUM_BYTES = 4 * 1024 * 1024
 """Calls of one task, and bytes of their arguments."""
 _TASKS_PER_PLACE = 2
 """Tasks submitted for each place of a worker, so that no place waits for the network."""
@@ -581,7 +581,7 @@ class _Crew:
                 actor.is_alone = bool(actor.tasks)
 
     def _submit(self, actor: RayActor, numbers: deque[int], most: int) -> None:
-        taken = self.calls.take(numbers, most, _MOST_BYTES)
+        taken = self.calls.take(numbers, most, _MAXIMUM_BYTES)
         if not taken.calls:
             return
         task, calls = next(self._numbers), list(taken.sizes)
@@ -662,7 +662,7 @@ class _Crew:
         count = len(found.answers)
         self._measure.add(sum(answer[1] for answer in found.answers) / count, task.size / count)
         if not self._job.one_by_one:
-            self._task_calls = self._measure.calls_in(_TASK_SECONDS, _MOST_BYTES, _MOST_CALLS)
+            self._task_calls = self._measure.calls_in(_TASK_SECONDS, _MAXIMUM_BYTES, _MAXIMUM_CALLS)
 
     # --- the end --------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from tablevault.ports import CallGroup, Ended, FunctionError, OpenFunction
 from tablevault.rows.wakeup import Wakeup
 from tablevault.rows.worker_core import PLAIN, PLAIN_TYPES, PROTOCOL, Answer, SentCall, ended_call
 
-_MOST_DEATHS = 3
+_MAXIMUM_DEATHS = 3
 """Number of consecutive worker deaths, during setup or between calls, that ends the run."""
 
 
@@ -270,7 +270,7 @@ class RemoteCalls:
         self._break_after(self._deaths_idle, f"between two calls; the last one {fate}")
 
     def _break_after(self, deaths: int, when: str) -> None:
-        if deaths >= _MOST_DEATHS:
+        if deaths >= _MAXIMUM_DEATHS:
             self.break_off(FunctionError(ChildProcessError(f"{deaths} {self.workers} in a row died {when}")))
 
     def break_off(self, error: BaseException) -> None:

@@ -39,7 +39,7 @@ from tablevault.storage.vectors import ArrayChecker, natural_array
 NameArtifact = Callable[[object], str]
 """Returns the file name held by a cell; raises `ValueError` if it is invalid."""
 
-_MOST_LISTED = 20
+_MAXIMUM_LISTED = 20
 _ROW_WISE = "A function that is called once per row, and returns a cell, needs 'return_type: row-wise'."
 
 
@@ -406,9 +406,11 @@ def _renamed(spec: BuilderSpec, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _check_width(spec: BuilderSpec, returned: Sequence[object]) -> None:
     if len(returned) != len(spec.changed_columns):
-        more = ", …" if len(returned) > _MOST_LISTED else ""
+        more = ", …" if len(returned) > _MAXIMUM_LISTED else ""
         listed = (
-            f"with the columns {', '.join(map(str, returned[:_MOST_LISTED]))}{more}" if returned else "without columns"
+            f"with the columns {', '.join(map(str, returned[:_MAXIMUM_LISTED]))}{more}"
+            if returned
+            else "without columns"
         )
         raise ValueError(
             f"Builder '{spec.name}': {spec.python_function}() returned a frame {listed}; expected as many as "

@@ -33,13 +33,13 @@ INTERRUPT_PATIENCE = 5.0
 
 _LONG_CALL = 60.0
 """Seconds after which progress shows the running time of a call on another machine."""
-_LONGEST_WAIT = 0.1
+_MAXIMUM_WAIT = 0.1
 """Seconds between two checks for a stop request."""
 
 
-_FEWEST_TOGETHER = 4
+_MINIMUM_TOGETHER = 4
 """Number of calls from which preparing their arguments together is faster."""
-_MOST_TOGETHER = 256
+_MAXIMUM_TOGETHER = 256
 """Maximum number of calls prepared together, between two checks for ended ones."""
 
 
@@ -242,8 +242,8 @@ class RowRunner:
         if self._gate is None:
             ended = executor.ended
             while self._errors.failure is None and not ended and (room := executor.workers - len(self._in_flight)) > 0:
-                if self._is_uniform and room >= _FEWEST_TOGETHER:
-                    positions = self._schedule.take_new(min(room, _MOST_TOGETHER), now)
+                if self._is_uniform and room >= _MINIMUM_TOGETHER:
+                    positions = self._schedule.take_new(min(room, _MAXIMUM_TOGETHER), now)
                     if positions:
                         self._start_first(executor, positions)
                         continue
@@ -308,7 +308,7 @@ class RowRunner:
                 until.append(self._schedule.next_time)
             if self._gate is not None and self._gate.opens_at > now:
                 until.append(self._gate.opens_at)
-        return max(0.0, min([_LONGEST_WAIT, *(time - now for time in until)]))
+        return max(0.0, min([_MAXIMUM_WAIT, *(time - now for time in until)]))
 
     def _deadlines(self, executor: RowExecutor) -> dict[int, float]:
         """Return the deadlines of the running calls, on the monotonic clock."""
@@ -597,7 +597,7 @@ class RowRunner:
         deadline = clock.monotonic() + INTERRUPT_PATIENCE
         self._handle(executor)
         while self._in_flight and (patient or clock.monotonic() < deadline):
-            executor.wait(_LONGEST_WAIT)
+            executor.wait(_MAXIMUM_WAIT)
             self._expire(executor)
             self._handle(executor)
             self._take_back(executor)

@@ -14,7 +14,7 @@ from tablevault.builders.policies import Policies, Share
 from tablevault.rows.error_names import ErrorRules, RowError, TimedOut, is_a, is_throttled, stops_run, told_wait
 from tablevault.values.progress import BuilderCounter
 
-FEWEST_FOR_SHARE = 20
+MINIMUM_FOR_SHARE = 20
 """Minimum number of tried rows before a share of failures is checked."""
 
 
@@ -184,8 +184,8 @@ class FailurePolicy:
         if not rows:
             return None
         self.consecutive = 0
-        if self.counter.failed and self._tried - rows < FEWEST_FOR_SHARE <= self._tried:
-            return self._exceeded(FEWEST_FOR_SHARE)
+        if self.counter.failed and self._tried - rows < MINIMUM_FOR_SHARE <= self._tried:
+            return self._exceeded(MINIMUM_FOR_SHARE)
         return None
 
     @property
@@ -263,7 +263,7 @@ class FailurePolicy:
         """Return the note about `max_failures` if it is exceeded."""
         limit, failed = self.policies.max_failures, self.counter.failed
         if isinstance(limit, Share):
-            too_many = tried >= FEWEST_FOR_SHARE and failed * 100 > limit.percent * tried
+            too_many = tried >= MINIMUM_FOR_SHARE and failed * 100 > limit.percent * tried
             allowed = f"{limit.percent} %"
         else:
             too_many, allowed = failed > limit, f"{limit:,}"

@@ -20,9 +20,9 @@ from tablevault.notes import (
     traceback_of,
 )
 
-_MOST_CHAINED = 20
+_MAXIMUM_CHAINED = 20
 """Maximum number of causes and contexts sent along."""
-_MOST_FRAMES = 200
+_MAXIMUM_FRAMES = 200
 """Maximum number of frames sent along; the innermost ones are kept."""
 _PROTOCOL = 5
 
@@ -67,7 +67,7 @@ def send_error(error: BaseException, begin: TracebackType | None) -> bytes:
     chain: list[SentError] = []
     seen: set[int] = set()
     current: BaseException | None = error
-    while current is not None and id(current) not in seen and len(chain) < _MOST_CHAINED:
+    while current is not None and id(current) not in seen and len(chain) < _MAXIMUM_CHAINED:
         seen.add(id(current))
         origin = origin_of(current)
         follows = "__cause__" if origin["__cause__"] is not None else "__context__"
@@ -160,7 +160,7 @@ def _frames(traceback: TracebackType | None) -> list[SentFrame]:
         code = traceback.tb_frame.f_code
         frames.append(SentFrame(code.co_filename, traceback.tb_lineno or code.co_firstlineno, code.co_name))
         traceback = traceback.tb_next
-    return frames[-_MOST_FRAMES:]
+    return frames[-_MAXIMUM_FRAMES:]
 
 
 def _traceback(frames: list[SentFrame]) -> TracebackType | None:

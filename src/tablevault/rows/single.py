@@ -15,7 +15,7 @@ from tablevault.rows.calls import CallFacts
 from tablevault.rows.coroutines import AsyncExecutor
 from tablevault.rows.error_names import TimedOut, error_of, is_a, timeout_text
 from tablevault.rows.functions import BuilderFunction
-from tablevault.rows.gate import LONGEST_REFUSAL, CallGate
+from tablevault.rows.gate import MAXIMUM_REFUSAL_SECONDS, CallGate
 from tablevault.rows.opened import SnapshotFunction
 from tablevault.rows.processes import ProcessExecutor
 from tablevault.rows.pulled_rows import GeneratorOpener, RemoteRows
@@ -25,7 +25,7 @@ from tablevault.rows.usage_log import UsageLog
 from tablevault.system import clock
 from tablevault.values.processes import WHOLE_BUILDER
 
-_LONGEST_WAIT = 0.1
+_MAXIMUM_WAIT = 0.1
 """Seconds between two checks for a stop request."""
 _STOP_PATIENCE = 5.0
 """Seconds for a call in another thread to finish after a stop request."""
@@ -72,10 +72,10 @@ class SinglePassage:
                 raise FunctionError(admitted) from admitted
             if not isinstance(admitted, Refused):
                 break
-            until = clock.monotonic() + min(admitted.seconds, LONGEST_REFUSAL)
+            until = clock.monotonic() + min(admitted.seconds, MAXIMUM_REFUSAL_SECONDS)
             while (left := until - clock.monotonic()) > 0:
                 self._owner.raise_if_stopped()
-                clock.sleep(min(left, _LONGEST_WAIT))
+                clock.sleep(min(left, _MAXIMUM_WAIT))
         self._gate.begin(number, admitted)
         self._usage.begin(_WHOLE)
 
@@ -186,7 +186,7 @@ def call_once(
             task = decision.task
             while (left := decision.not_before - clock.monotonic()) > 0:
                 owner.raise_if_stopped()
-                clock.sleep(min(left, _LONGEST_WAIT))
+                clock.sleep(min(left, _MAXIMUM_WAIT))
     finally:
         executor.close()
         passage.close()
@@ -259,7 +259,7 @@ def _call(
         executor.ended.popleft()
     executor.start(number, arguments)
     while not executor.ended:
-        executor.wait(_LONGEST_WAIT)
+        executor.wait(_MAXIMUM_WAIT)
         now = clock.monotonic()
         if timeout is not None and now - executor.begun.get(number, now) >= timeout and not executor.ended:
             usage = executor.reported(number)

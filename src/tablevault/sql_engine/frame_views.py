@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
-_MOST_DIGITS = 38
+_MAXIMUM_DIGITS = 38
 """Maximum number of digits of an SQL decimal."""
 _VALUES = {
     pa.bool_(): "BOOLEAN",
@@ -72,8 +72,8 @@ class FrameFile:
             arrow = self.columns[name]
             if name != names[name]:
                 yield f"Column {name!r} is called {names[name]!r} in SQL, which ignores case."
-            if pa.types.is_decimal(arrow) and arrow.precision > _MOST_DIGITS:
-                yield f"Column {name!r} has more than {_MOST_DIGITS} digits and is DOUBLE in SQL."
+            if pa.types.is_decimal(arrow) and arrow.precision > _MAXIMUM_DIGITS:
+                yield f"Column {name!r} has more than {_MAXIMUM_DIGITS} digits and is DOUBLE in SQL."
 
     def _expression(self, name: str, column: str) -> str:
         if name in self.json:

@@ -17,7 +17,7 @@ from tablevault.values.processes import ProcessRecord
 
 Result = TypeVar("Result")
 
-_MOST_RETRIES = 50
+_MAXIMUM_RETRIES = 50
 """Maximum number of retries of a read while other interpreters keep replacing its files."""
 _RECENT = 1000
 """Number of newest processes searched for an id similar to a misspelt one."""
@@ -238,7 +238,7 @@ def again_if_moved(read: Callable[[], Result]) -> Result:
         try:
             return read()
         except FileNotFoundError as error:
-            if error.filename in missing or len(missing) >= _MOST_RETRIES:
+            if error.filename in missing or len(missing) >= _MAXIMUM_RETRIES:
                 raise
             missing.add(error.filename)
 

@@ -19,7 +19,7 @@ from tablevault.values.contents import ArtifactRecord
 
 _FEW = 8
 """Maximum number of files that are synced one by one in the calling thread, which is cheaper than a pool."""
-_MOST_THREADS = 8
+_MAXIMUM_THREADS = 8
 _SETTLED_NANOSECONDS = 20_000_000
 """Age from which a file's timestamps reveal later writes; file system clocks tick every 4 to 10 ms."""
 
@@ -229,7 +229,7 @@ def _in_pool(do: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Re
     """Map `do` over the items, in a thread pool if there are many; keeps their order."""
     if len(items) <= _FEW:
         return [do(item) for item in items]
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "tablevault-artifacts") as pool:
+    with ThreadPoolExecutor(min(_MAXIMUM_THREADS, os.cpu_count() or 1), "tablevault-artifacts") as pool:
         return list(pool.map(do, items, chunksize=1))
 
 

@@ -15,7 +15,7 @@ from tablevault.storage.packing import canonical
 
 Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
-_MOST_DIGITS = 76
+_MAXIMUM_DIGITS = 76
 _UNITS = ("s", "ms", "us", "ns")
 
 
@@ -147,7 +147,7 @@ def _common_number(before: pa.DataType, after: pa.DataType) -> pa.DataType | Non
     if any(map(pa.types.is_decimal, pair)):
         if any(map(pa.types.is_floating, pair)):
             return None
-        return pa.decimal256(_MOST_DIGITS, max(getattr(arrow, "scale", 0) for arrow in pair))
+        return pa.decimal256(_MAXIMUM_DIGITS, max(getattr(arrow, "scale", 0) for arrow in pair))
     if any(map(pa.types.is_floating, pair)):
         return pa.float64()
     if all(map(pa.types.is_signed_integer, pair)):

@@ -42,7 +42,7 @@ _LARGE_PART, _LARGE_WAL_BYTES = 2**22, 2**30
 """While parts are this large, the WAL is copied at this size, so that vectors are written once rather than twice."""
 _PACKED_FIELDS = (9, 11, 12, 13, 14)
 """Fields of a part in formats 2, 3, 4 and 5, 6, and now."""
-_MOST_EMPTY_ROWS = 2**20  # Per part: rows without columns take no space, so a file could claim any number.
+_MAXIMUM_EMPTY_ROWS = 2**20  # Per part: rows without columns take no space, so a file could claim any number.
 _encode = msgspec.msgpack.Encoder().encode
 _decode_fields = msgspec.msgpack.Decoder().decode
 
@@ -145,7 +145,7 @@ class Part:
             raise ValueError("a name is not text")
         rows = len(self.positions)
         widths = [len(column) for column in self.values]
-        if widths != [rows] * len(self.columns) or (not widths and rows > _MOST_EMPTY_ROWS):
+        if widths != [rows] * len(self.columns) or (not widths and rows > _MAXIMUM_EMPTY_ROWS):
             raise ValueError("its columns differ in length")
         if len(self.each_fingerprint()) != rows:
             raise ValueError("the number of fingerprints differs from the number of rows")

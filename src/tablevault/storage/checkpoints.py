@@ -32,9 +32,9 @@ __all__ = ["BuilderState", "CheckpointStore", "Checkpoints", "RowBatch", "SavedF
 FLUSH_SECONDS = 0.05
 _BACKLOG_BYTES = 64 * 2**20
 _FIRST_BACKLOG_ROWS = 8_192  # Until the first flush has shown how large the rows are.
-_FEWEST_BACKLOG_ROWS = 16
-_MOST_BACKLOG_ROWS = 524_288
-_MOST_BATCH_ROWS = 4_096
+_MINIMUM_BACKLOG_ROWS = 16
+_MAXIMUM_BACKLOG_ROWS = 524_288
+_MAXIMUM_BATCH_ROWS = 4_096
 _NO_ROOM = -1  # Makes the compute thread call the method that raises pending errors, at no cost without errors.
 
 
@@ -150,7 +150,7 @@ class CheckpointStore:
     @property
     def batch_rows(self) -> int:
         """Maximum number of rows in a batch, which bounds the rows that wait."""
-        return min(_MOST_BATCH_ROWS, max(self.room, _FEWEST_BACKLOG_ROWS))
+        return min(_MAXIMUM_BATCH_ROWS, max(self.room, _MINIMUM_BACKLOG_ROWS))
 
     def finish(self, builder: str, total: int) -> None:
         """Mark a builder as complete with `total` rows, durable with the next flush."""
@@ -323,7 +323,7 @@ class CheckpointStore:
             self.room = _NO_ROOM
         elif self._backlog.bytes_per_row:
             rows = int(_BACKLOG_BYTES / self._backlog.bytes_per_row)
-            self.room = min(max(rows, _FEWEST_BACKLOG_ROWS), _MOST_BACKLOG_ROWS)
+            self.room = min(max(rows, _MINIMUM_BACKLOG_ROWS), _MAXIMUM_BACKLOG_ROWS)
         else:
             self.room = _FIRST_BACKLOG_ROWS
 

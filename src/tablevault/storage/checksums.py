@@ -32,7 +32,7 @@ _DIGEST_BYTES = 16
 _SEAL_END = _LENGTH_BYTES + _DIGEST_BYTES + len(_SEAL_MAGIC)
 _FILE_END = _LENGTH_BYTES + len(_MAGIC)
 _PIECE_BYTES = 1 << 20
-_MOST_THREADS = 4
+_MAXIMUM_THREADS = 4
 _LARGE_BYTES = 1 << 25
 """Size in bytes from which several threads read faster than one."""
 
@@ -102,7 +102,7 @@ class Seal:
             for part in parts:
                 self._compare(partial(_pieces, file), part)
             return
-        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "tablevault-checksums") as pool:
+        with ThreadPoolExecutor(min(_MAXIMUM_THREADS, os.cpu_count() or 1), "tablevault-checksums") as pool:
             try:
                 for _ in pool.map(partial(self._compare, partial(_pieces_at, file.fileno())), parts):
                     pass

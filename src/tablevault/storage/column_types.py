@@ -98,8 +98,8 @@ ITEM_TYPES: dict[str, pa.DataType] = {
 }
 """Types of the items of vectors and tensors."""
 _ARRAYS = re.compile(r"(vector|tensor)\s*<\s*(\w+)\s*((?:,\s*\d+\s*)*)>")
-_MOST_DIMENSIONS = 8
-_LARGEST_SIZE = 2**31 - 2
+_MAXIMUM_DIMENSIONS = 8
+_MAXIMUM_SIZE = 2**31 - 2
 _DATETIME = re.compile(r"datetime64(?:\[(s|ms|us|ns)(?:, ?([A-Za-z0-9_+\-:/]+))?\])?")
 _TIMEDELTA = re.compile(r"timedelta64(?:\[(s|ms|us|ns)\])?")
 _PYARROW_SUFFIX = "[pyarrow]"
@@ -200,14 +200,14 @@ def _arrays(text: str) -> ColumnType | None:
         raise ValueError(f"the items of a {kind} are {', '.join(ITEM_TYPES)}, not {item}")
     if 0 in sizes:
         raise ValueError("a size of 0 cannot be stored")
-    if math.prod(sizes) > _LARGEST_SIZE:
-        raise ValueError(f"a cell has at most {_LARGEST_SIZE:,} items")
+    if math.prod(sizes) > _MAXIMUM_SIZE:
+        raise ValueError(f"a cell has at most {_MAXIMUM_SIZE:,} items")
     if kind == "vector":
         if len(sizes) > 1:
             raise ValueError("a vector has one size; for several write a tensor")
         return vector_type(item, *sizes)
-    if not 2 <= len(sizes) <= _MOST_DIMENSIONS:
-        raise ValueError(f"a tensor has 2 to {_MOST_DIMENSIONS} sizes, as in tensor<float32, 3, 4>")
+    if not 2 <= len(sizes) <= _MAXIMUM_DIMENSIONS:
+        raise ValueError(f"a tensor has 2 to {_MAXIMUM_DIMENSIONS} sizes, as in tensor<float32, 3, 4>")
     return tensor_column_type(item, sizes)
 
 

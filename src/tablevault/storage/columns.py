@@ -34,9 +34,9 @@ Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 _JSON_KINDS = frozenset({bool, int, float, str, list, dict})
 _EXACT_IN_FLOAT = 2**53
-_DEEPEST_LIST = 40
+_MAXIMUM_LIST_DEPTH = 40
 """Lists nested deeper than this are JSON: the readers of Parquet refuse types of more than a hundred levels."""
-_MOST_LEVELS = 64
+_MAXIMUM_LEVELS = 64
 """Values nested deeper than this are checked one by one."""
 _ARROW_ERRORS = (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError)
 
@@ -249,7 +249,7 @@ def _natural_datetime(values: Sequence[Any]) -> pa.DataType | None:
 
 
 def _natural_list(values: Sequence[Any], depth: int) -> pa.DataType | None:
-    if depth == _DEEPEST_LIST:
+    if depth == _MAXIMUM_LIST_DEPTH:
         return None
     items = list(itertools.chain.from_iterable(value for value in values if value is not None))
     item = _natural_arrow(items, frozenset(map(type, items)), depth + 1)
@@ -314,7 +314,7 @@ def _json_column(values: Sequence[object]) -> Column:
 def _are_json(values: Sequence[Any]) -> bool:
     """Return whether values consist of JSON's types and finite numbers; level by level, at C speed."""
     level: Sequence[Any] = values
-    for _ in range(_MOST_LEVELS):
+    for _ in range(_MAXIMUM_LEVELS):
         kinds = set(map(type, level)) - {NoneType}
         if not kinds <= _JSON_KINDS:
             return False

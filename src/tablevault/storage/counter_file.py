@@ -33,10 +33,10 @@ _HEADER = struct.Struct("=8sQ")
 """Magic bytes, and the capacity of each copy in bytes."""
 _COPY = struct.Struct("=QQQ")
 """Header of each copy: its number, length and checksum."""
-_SMALLEST = 8 * 1024
+_MINIMUM_SIZE = 8 * 1024
 _PATIENCE = 30.0
 """Seconds to wait for the lock, which is normally held for microseconds."""
-_LONGEST_PAUSE = 0.002
+_MAXIMUM_PAUSE = 0.002
 _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -96,7 +96,7 @@ class CounterFile(Generic[State]):
                 if clock.monotonic() >= deadline:
                     raise OSError(errno.EBUSY, "The counters of services remain locked", str(self._path)) from None
                 clock.sleep(pause)
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause = min(pause * 2, _MAXIMUM_PAUSE)
                 continue
             if self._is_current(self._descriptor):
                 return self._descriptor
@@ -127,7 +127,7 @@ class CounterFile(Generic[State]):
         if len(content) < _HEADER.size:
             return 0, 0, self._new()
         magic, capacity = _HEADER.unpack_from(content)
-        if magic != _MAGIC or len(content) < _HEADER.size + 2 * capacity or capacity < _SMALLEST:
+        if magic != _MAGIC or len(content) < _HEADER.size + 2 * capacity or capacity < _MINIMUM_SIZE:
             return 0, 0, self._new()
         starts = (_HEADER.size, _HEADER.size + capacity)
         copies = [(*_COPY.unpack_from(content, start), start + _COPY.size) for start in starts]
@@ -141,7 +141,7 @@ class CounterFile(Generic[State]):
 
     def _write(self, descriptor: int, number: int, capacity: int, packed: bytes) -> None:
         if _COPY.size + len(packed) > capacity:
-            capacity = max(_SMALLEST, 2 * (_COPY.size + len(packed)))
+            capacity = max(_MINIMUM_SIZE, 2 * (_COPY.size + len(packed)))
             self._replace(capacity, number + 1, packed)
             return
         number += 1

@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 
 from tablevault.storage.checksums import Span
 
-_LONGEST_HEADER = 16 * 1024
+_MAXIMUM_HEADER_BYTES = 16 * 1024
 """Maximum size of a page header with its statistics, in bytes."""
 _DICTIONARY = 2
 _TYPE, _COMPRESSED_SIZE, _DATA, _DATA_2 = 1, 3, 5, 8
 """Field numbers in a page header."""
 _COUNT = 1
 """Field number of the value count in the data part of a page header."""
-_MOST_DEPTH = 8
+_MAXIMUM_DEPTH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def _first_rows(parquet: pq.ParquetFile, group: int, name: str, count: int) -> p
 def _pages(file: BinaryIO, start: int, end: int) -> Iterator[_Page]:
     while start < end:
         file.seek(start)
-        header = _Header(file.read(min(_LONGEST_HEADER, end - start)))
+        header = _Header(file.read(min(_MAXIMUM_HEADER_BYTES, end - start)))
         try:
             fields = header.fields()
             is_dictionary = fields[_TYPE] == _DICTIONARY
@@ -133,7 +133,7 @@ class _Header:
 
     def fields(self, depth: int = 0) -> dict[int, Any]:
         """Return the fields of a struct by number; binary fields are skipped."""
-        if depth > _MOST_DEPTH:
+        if depth > _MAXIMUM_DEPTH:
             raise UnknownPageError("the header of a page is nested too deeply")
         found: dict[int, Any] = {}
         number = 0

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from openpyxl.cell import WriteOnlyCell
 
 # Limits of the format: "Excel specifications and limits" in Microsoft's documentation.
-_MOST_ROWS, _MOST_COLUMNS, _LONGEST_TEXT = 1_048_576, 16_384, 32_767
-_LARGEST_WHOLE_NUMBER = 2**53
+_MAXIMUM_ROWS, _MAXIMUM_COLUMNS, _MAXIMUM_TEXT_LENGTH = 1_048_576, 16_384, 32_767
+_MAXIMUM_WHOLE_NUMBER = 2**53
 """Largest whole number up to which Excel, which stores doubles, is exact."""
 _DIGITS = 15
 """Maximum number of digits with which a decimal survives the conversion to a double and back."""
@@ -51,10 +51,10 @@ def write_sheet(data: FrameData, path: Path) -> None:
         from openpyxl import Workbook
     except ImportError as error:
         raise TVArgumentError("Writing .xlsx needs openpyxl, which is not installed: pip install openpyxl.") from error
-    if len(data) >= _MOST_ROWS or len(data.types) > _MOST_COLUMNS:
+    if len(data) >= _MAXIMUM_ROWS or len(data.types) > _MAXIMUM_COLUMNS:
         raise TVTableError(
             f"A frame of {len(data):,} rows and {len(data.types):,} columns does not fit a sheet, which has "
-            f"{_MOST_ROWS:,} and {_MOST_COLUMNS:,}. Write it as .csv or .parquet."
+            f"{_MAXIMUM_ROWS:,} and {_MAXIMUM_COLUMNS:,}. Write it as .csv or .parquet."
         )
     book = Workbook(write_only=True)
     sheet = book.create_sheet("frame")
@@ -90,7 +90,7 @@ def _native(column: Column) -> Callable[[Any, Any], WriteOnlyCell] | None:
     if pa.types.is_boolean(arrow):
         return _cell
     if pa.types.is_integer(arrow):
-        return _number_cell if _all_within(column, -_LARGEST_WHOLE_NUMBER, _LARGEST_WHOLE_NUMBER) else None
+        return _number_cell if _all_within(column, -_MAXIMUM_WHOLE_NUMBER, _MAXIMUM_WHOLE_NUMBER) else None
     if pa.types.is_floating(arrow):
         return _number_cell
     if pa.types.is_decimal(arrow):
@@ -135,9 +135,11 @@ def _number_cell(sheet: Any, value: Any) -> WriteOnlyCell:
 
 def _text_cell(sheet: Any, text: str, name: str, row: int | None) -> WriteOnlyCell:
     unsafe = _UNSAFE_TEXT.search(text)
-    if unsafe is not None or len(text) > _LONGEST_TEXT:
+    if unsafe is not None or len(text) > _MAXIMUM_TEXT_LENGTH:
         place = f"Column {name!r}, row {row}" if row is not None else f"The name of column {name!r}"
-        what = f"contains {unsafe[0]!r}" if unsafe else f"has {len(text):,} characters, more than {_LONGEST_TEXT:,}"
+        what = (
+            f"contains {unsafe[0]!r}" if unsafe else f"has {len(text):,} characters, more than {_MAXIMUM_TEXT_LENGTH:,}"
+        )
         raise TVTableError(f"{place} {what}, which Excel cannot store. Write the frame as .csv or .parquet.")
     cell = _cell(sheet, text)
     cell.data_type = "s"  # Also text that looks like a formula or an error.

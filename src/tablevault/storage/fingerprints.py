@@ -14,7 +14,7 @@ _NONE = bytes(FINGERPRINT_BYTES)
 _FEW = 256
 """Number of rows up to which plain Python is faster."""
 _ROW = np.dtype((np.void, FINGERPRINT_BYTES))
-_MOST_IN_ONE_CHUNK = 2**31 // FINGERPRINT_BYTES - 1
+_MAXIMUM_IN_ONE_CHUNK = 2**31 // FINGERPRINT_BYTES - 1
 
 Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 Positions: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -138,9 +138,9 @@ class Fingerprints:
 
     def column(self) -> pa.ChunkedArray:
         """Return an Arrow column, with null for rows without a fingerprint."""
-        starts = range(0, len(self), _MOST_IN_ONE_CHUNK)
+        starts = range(0, len(self), _MAXIMUM_IN_ONE_CHUNK)
         chunks = [
-            (self.rows(start, start + _MOST_IN_ONE_CHUNK) if len(starts) > 1 else self)._array() for start in starts
+            (self.rows(start, start + _MAXIMUM_IN_ONE_CHUNK) if len(starts) > 1 else self)._array() for start in starts
         ]
         return pa.chunked_array(chunks, type=pa.binary())
 

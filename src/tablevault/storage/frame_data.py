@@ -32,7 +32,7 @@ _LEADS_OUT = r"^/|(?:^|/)\.\.(?:/|$)"
 """Pattern of artifact paths that leave their folder."""
 
 _Labelled = TypeVar("_Labelled", pd.DataFrame, "pd.Series[Any]")
-_MOST_POLARS_DIGITS = 38
+_MAXIMUM_POLARS_DIGITS = 38
 
 ROW_NUMBER = "index"
 """Pseudo-column of every frame; reserved, so it cannot name a column."""
@@ -158,7 +158,7 @@ def _polars_type(arrow: pa.DataType, decimal: Callable[[int, int], pa.DataType])
     """Return the type that polars accepts for a column; `decimal` creates the type of wide decimals."""
     types = pa.types
     if types.is_decimal256(arrow):
-        return decimal(_MOST_POLARS_DIGITS, arrow.scale) if arrow.scale <= _MOST_POLARS_DIGITS else pa.string()
+        return decimal(_MAXIMUM_POLARS_DIGITS, arrow.scale) if arrow.scale <= _MAXIMUM_POLARS_DIGITS else pa.string()
     if types.is_timestamp(arrow) and arrow.tz and _is_broken_offset(arrow.tz):
         return pa.timestamp(arrow.unit, "UTC")
     if types.is_date64(arrow):

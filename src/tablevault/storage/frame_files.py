@@ -40,13 +40,13 @@ from tablevault.values.contents import Page
 _KEY = b"tablevault"
 _FORMATS = (1, 2)
 """Format 2 has vector or tensor columns."""
-_MOST_ROWS_PER_GROUP = 2**20
+_MAXIMUM_ROWS_PER_GROUP = 2**20
 _BYTES_PER_GROUP = 2**28
-_MOST_ROWS_PER_BATCH = 2**16
+_MAXIMUM_ROWS_PER_BATCH = 2**16
 _DISTANT = 2**16
 """Number of rows of a row group up to which decoding is faster than seeking."""
 _COMPRESSION = "zstd"
-_LARGEST_FOOTER = 2**31 - 1
+_MAXIMUM_FOOTER_BYTES = 2**31 - 1
 _BYTES_PER_CHECK = 2**26
 _ALL_ROWS = Page()
 
@@ -234,7 +234,7 @@ def _write_parquet(file: BinaryIO, data: FrameData, plain: Collection[str]) -> N
 def _rows_per_group(table: pa.Table) -> int:
     # Large groups compress better; but a group is held in memory while it is written.
     bytes_per_row = table.nbytes // max(table.num_rows, 1) + 1
-    return int(max(min(_MOST_ROWS_PER_GROUP, _BYTES_PER_GROUP // bytes_per_row), 1))
+    return int(max(min(_MAXIMUM_ROWS_PER_GROUP, _BYTES_PER_GROUP // bytes_per_row), 1))
 
 
 def _encoding(data: FrameData, schema: pa.Schema, plain: Collection[str]) -> dict[str, Any]:
@@ -309,7 +309,7 @@ def _base64(data: Any) -> str:
 
 def _open_parquet(file: Any) -> pq.ParquetFile:
     # Footers with many categories exceed Arrow's default limit for untrusted files.
-    return pq.ParquetFile(file, thrift_string_size_limit=_LARGEST_FOOTER)
+    return pq.ParquetFile(file, thrift_string_size_limit=_MAXIMUM_FOOTER_BYTES)
 
 
 def _spans(metadata: pq.FileMetaData) -> list[list[Span]]:
@@ -429,7 +429,7 @@ def _read(parquet: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str]
         return table.slice(page.offset) if page.offset else table
     batches: list[pa.RecordBatch] = []
     passed_over, missing = page.offset, page.rows
-    size = max(min(page.offset + page.rows, _MOST_ROWS_PER_BATCH), 1)
+    size = max(min(page.offset + page.rows, _MAXIMUM_ROWS_PER_BATCH), 1)
     for batch in parquet.iter_batches(batch_size=size, row_groups=groups, columns=columns):
         wanted = batch.slice(min(passed_over, len(batch)), missing)
         passed_over -= min(passed_over, len(batch))

@@ -27,7 +27,7 @@ _ALIKE = frozenset({str, bool, bytes, dict, datetime.date, datetime.time})
 _NANOSECONDS = (datetime.datetime(1677, 9, 21), datetime.datetime(2262, 4, 12))
 """Datetimes between these days fit nanoseconds in any time zone; at the edges only some do."""
 _EDGE = datetime.timedelta(days=2)
-_LONGEST_IN_NANOSECONDS = datetime.timedelta(microseconds=(2**63 - 1) // 1000)
+_MAXIMUM_IN_NANOSECONDS = datetime.timedelta(microseconds=(2**63 - 1) // 1000)
 
 
 class Mixture:
@@ -119,7 +119,7 @@ def _trait(value: Any) -> Hashable:
     if kind is pd.Timestamp:
         return kind, value.tzinfo is None
     if kind is datetime.timedelta or kind is pd.Timedelta:
-        return kind, abs(value) <= _LONGEST_IN_NANOSECONDS
+        return kind, abs(value) <= _MAXIMUM_IN_NANOSECONDS
     return (kind,)
 
 

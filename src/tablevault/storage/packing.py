@@ -24,7 +24,7 @@ _ATOMS = frozenset({NoneType, bool, int, float, str, bytes})
 """Classes of values that are plain and immutable."""
 _SIMPLE = _ATOMS | {list, dict}
 _FEW = 16
-_LARGEST_INTEGER_BITS = 14_000
+_MAXIMUM_INTEGER_BITS = 14_000
 """Python converts whole numbers of at most 4,300 digits to text, and so to JSON."""
 _PACKED_DIRECTLY = _SIMPLE | {tuple}
 
@@ -220,7 +220,7 @@ def _read_arrays(data: memoryview) -> list[Any]:
 def _wrapped_integer(value: int) -> int | msgspec.msgpack.Ext:
     if -(2**63) <= value < 2**64:
         return value
-    if value.bit_length() > _LARGEST_INTEGER_BITS:
+    if value.bit_length() > _MAXIMUM_INTEGER_BITS:
         raise ValueError(f"a whole number of {value.bit_length():,} bits is too large to be stored; make it text")
     return msgspec.msgpack.Ext(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
 

@@ -32,10 +32,10 @@ _UNCHECKED_ITEMS = frozenset({bool, float, bytes, NoneType})
 _JSON_UNCHECKED = frozenset({bool, NoneType})
 _PLAIN_ARRAYS = frozenset({np.ndarray, np.ma.MaskedArray, np.recarray, np.memmap, np.matrix})
 """Arrays of other classes carry information beyond their items, such as a unit."""
-_LARGEST_INTEGER_BITS = 14_000
+_MAXIMUM_INTEGER_BITS = 14_000
 """Python converts whole numbers of at most 4,300 digits to text, and so to JSON."""
-_MOST_DECIMAL_DIGITS = 76
-_LONGEST_TIMEDELTA = datetime.timedelta(microseconds=2**63 - 1)
+_MAXIMUM_DECIMAL_DIGITS = 76
+_MAXIMUM_TIMEDELTA = datetime.timedelta(microseconds=2**63 - 1)
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
 
@@ -202,7 +202,7 @@ def _natural_item(item: Any) -> Any:
 
 
 def _checked_integer(value: int) -> int:
-    if value.bit_length() > _LARGEST_INTEGER_BITS:
+    if value.bit_length() > _MAXIMUM_INTEGER_BITS:
         raise ValueError(f"a whole number of {value.bit_length():,} bits is too large to be stored; make it text")
     return value
 
@@ -212,13 +212,13 @@ def _checked_decimal(value: decimal.Decimal) -> decimal.Decimal:
         raise ValueError(f"{shown(value)} is not a finite number, so no column of decimals can hold it; use None")
     exponent = value.as_tuple().exponent
     scale = max(-int(exponent), 0)
-    if max(value.adjusted() + 1, 0) + scale > _MOST_DECIMAL_DIGITS or scale > _MOST_DECIMAL_DIGITS:
-        raise ValueError(f"{shown(value)} needs more than {_MOST_DECIMAL_DIGITS} digits; make it text")
+    if max(value.adjusted() + 1, 0) + scale > _MAXIMUM_DECIMAL_DIGITS or scale > _MAXIMUM_DECIMAL_DIGITS:
+        raise ValueError(f"{shown(value)} needs more than {_MAXIMUM_DECIMAL_DIGITS} digits; make it text")
     return value
 
 
 def _checked_timedelta(value: datetime.timedelta) -> datetime.timedelta:
-    if not -_LONGEST_TIMEDELTA <= value <= _LONGEST_TIMEDELTA:
+    if not -_MAXIMUM_TIMEDELTA <= value <= _MAXIMUM_TIMEDELTA:
         raise ValueError(f"{shown(value)} is longer than a column can hold; make it a number of days")
     return value
 

@@ -28,7 +28,7 @@ _LOOK_SECONDS = 1.0
 """Seconds between two polls for changed limits."""
 _SLOT_SECONDS = 0.02
 """Seconds between two polls for a slot freed by another process."""
-_MOST_EARLY = 1.0
+_MAXIMUM_EARLY = 1.0
 """Seconds by which the clock may lag behind the counters without implying a reboot."""
 _STOPPED_SECONDS = 1.0
 """Seconds between two polls of a limit of zero, which only a new limit lifts."""
@@ -190,7 +190,7 @@ class ServiceCounters:
         """Advance the counters to the current time, apply pending changes, and return that time."""
         # Read under the lock, so that no other process has written a later time.
         now, wall = self._monotonic(), self._wall()
-        if counters.boot != self._boot or counters.monotonic > now + _MOST_EARLY:
+        if counters.boot != self._boot or counters.monotonic > now + _MAXIMUM_EARLY:
             _move_to_this_boot(counters, self._boot, now, wall)
         counters.monotonic, counters.wall = now, wall
         for change in self._waiting:

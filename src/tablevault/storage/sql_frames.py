@@ -18,10 +18,10 @@ from tablevault.storage.column_types import ColumnType, Kind, json_type, type_of
 from tablevault.storage.frame_data import FrameData
 from tablevault.storage.frame_files import read_schema
 
-_MOST_DIGITS = 38
+_MAXIMUM_DIGITS = 38
 _DAY = 86_400_000_000
 """In microseconds."""
-_MOST_DAYS = 100_000_000
+_MAXIMUM_DAYS = 100_000_000
 """Maximum days of an interval, so that they fit a duration together with the largest time part."""
 _INTERVAL = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
 
@@ -51,7 +51,7 @@ def memory_table(data: FrameData) -> MemoryTable:
     table = data.table
     for position, field in enumerate(table.schema):
         if pa.types.is_decimal256(field.type):
-            is_long = field.type.precision > _MOST_DIGITS
+            is_long = field.type.precision > _MAXIMUM_DIGITS
             target = pa.float64() if is_long else pa.decimal128(field.type.precision, field.type.scale)
             table = table.set_column(position, field.name, table.column(position).cast(target))
     json = tuple(name for name, column_type in data.types.items() if column_type.kind is Kind.JSON)
@@ -115,7 +115,7 @@ def _durations(chunk: pa.Array, name: str) -> pa.Array:
     is_null = np.asarray(pc.is_null(chunk))
     if np.any((parts["months"] != 0) & ~is_null):
         raise _months(name)
-    if np.any((np.abs(parts["days"].astype(np.int64)) > _MOST_DAYS) & ~is_null):
+    if np.any((np.abs(parts["days"].astype(np.int64)) > _MAXIMUM_DAYS) & ~is_null):
         raise _too_long(name)
     microseconds = parts["days"].astype(np.int64) * _DAY + parts["nanoseconds"] // 1_000
     return pa.array(microseconds, pa.int64(), mask=is_null).cast(pa.duration("us"))
@@ -126,7 +126,7 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, pa.MonthDayNano):
         if value.months:
             raise _months(name)
-        if abs(value.days) > _MOST_DAYS:
+        if abs(value.days) > _MAXIMUM_DAYS:
             raise _too_long(name)
         return datetime.timedelta(days=value.days, microseconds=value.nanoseconds // 1_000)
     if isinstance(value, list):

@@ -17,9 +17,9 @@ _NATURAL = frozenset({pa.bool_(), pa.string(), pa.binary(), pa.int64(), pa.float
 """Types whose values, in any selection with at least one value, have this natural type again."""
 _ROWS_PER_SLICE = 256
 """Mean number of consecutive rows from which on slices are faster than copies of single rows."""
-_LARGEST_COPY = 2**30
+_MAXIMUM_COPY = 2**30
 """Bytes; larger columns may not fit into one Arrow array."""
-_MOST_CHUNKS = 64
+_MAXIMUM_CHUNKS = 64
 
 
 def keeps_its_form(column: Column, column_type: ColumnType, declared: ColumnType | None) -> bool:
@@ -49,9 +49,9 @@ def selected(column: Column, rows: Positions) -> Column | None:
         slices = (column.slice(first, stop - start) for first, start, stop in firsts)
         chunks = [chunk for part in slices for chunk in _chunks(part)]
         found = pa.chunked_array(chunks, type=column.type)
-        is_short = len(chunks) > _MOST_CHUNKS and found.nbytes < _LARGEST_COPY
+        is_short = len(chunks) > _MAXIMUM_CHUNKS and found.nbytes < _MAXIMUM_COPY
         return found.combine_chunks() if is_short else found
-    if column.nbytes >= _LARGEST_COPY:
+    if column.nbytes >= _MAXIMUM_COPY:
         return None
     return column.take(pa.array(rows))
 

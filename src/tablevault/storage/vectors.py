@@ -27,8 +27,8 @@ from tablevault.storage.plain import array_items, is_missing, shown, type_name
 Array: TypeAlias = np.ndarray[Any, Any]
 
 CHUNK_BYTES = 2**24
-_LARGEST_OFFSET = 2**31 - 1
-_FEWEST_SHARED_BYTES = 2**16
+_MAXIMUM_OFFSET = 2**31 - 1
+_MINIMUM_SHARED_BYTES = 2**16
 """Minimum size of contiguous cells that become a chunk of their own; smaller runs are copied together."""
 EXACT_INTEGERS = {"float16": 2**11, "float32": 2**24, "float64": 2**53}
 """Bounds up to which all whole numbers are exact."""
@@ -435,7 +435,7 @@ def _parts(
     for run in _runs(cells):
         total = sum(map(_size_of, run))
         first = run[0]
-        if first is not None and total * dtype.itemsize >= _FEWEST_SHARED_BYTES and first.dtype == dtype:
+        if first is not None and total * dtype.itemsize >= _MINIMUM_SHARED_BYTES and first.dtype == dtype:
             if small:
                 yield small, None
                 small, room = [], CHUNK_BYTES

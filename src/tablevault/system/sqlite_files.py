@@ -59,7 +59,7 @@ def _is_plain(text: object) -> bool:
 _WAL_HEADER_SIZE = 32
 _TICK = 50_000_000
 """Nanoseconds within which two changes may have the same timestamp; exceeds the clock tick of any kernel."""
-_LONGEST_COPY = 60.0
+_MAXIMUM_COPY_SECONDS = 60.0
 """Seconds within which a copy must succeed between two checkpoints of a busy writer."""
 
 State = tuple[object, ...]
@@ -104,7 +104,7 @@ def read_snapshot(path: Path) -> Snapshot:
     OSError
         If the file is written too often to be copied, or there is no folder for temporary files.
     """
-    copied = poll(lambda: _try_to_copy(path), repeat(_TICK / 1e9), _LONGEST_COPY)
+    copied = poll(lambda: _try_to_copy(path), repeat(_TICK / 1e9), _MAXIMUM_COPY_SECONDS)
     if copied is None:
         raise OSError(errno.EBUSY, "The file is written too often to be copied", str(path))
     return copied

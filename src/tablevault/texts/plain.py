@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-MOST_RECORDED = 1_000_000
+MAXIMUM_RECORDED = 1_000_000
 """Maximum number of recorded characters; a remark replaces the middle of a longer text."""
-MOST_SHOWN = 20_000
+MAXIMUM_SHOWN = 20_000
 """Maximum number of shown characters of a multi-line text."""
-MOST_IN_LINE = 500
+MAXIMUM_IN_LINE = 500
 """Maximum number of shown characters of a text within a line."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -24,16 +24,16 @@ _ACTIVE = re.compile(
 
 def storable(text: str) -> str:
     """Return a text for recording, with lone surrogates escaped and bounded length."""
-    bounded = cut(text, MOST_RECORDED)
+    bounded = cut(text, MAXIMUM_RECORDED)
     return bounded if bounded.isascii() else _SURROGATES.sub(_escaped, bounded)
 
 
-def shown(text: str, limit: int = MOST_SHOWN) -> str:
+def shown(text: str, limit: int = MAXIMUM_SHOWN) -> str:
     """Return a text that is safe to show, with control characters escaped and bounded length."""
     return _ACTIVE.sub(_escaped, cut(text, limit).replace("\r\n", "\n"))
 
 
-def in_line(text: str, limit: int = MOST_IN_LINE) -> str:
+def in_line(text: str, limit: int = MAXIMUM_IN_LINE) -> str:
     """Return a text that is safe to show within a line."""
     return " ".join(shown(text, limit).split("\n"))
 
@@ -65,7 +65,7 @@ def duration(seconds: float) -> str:
     return " ".join([f"{number} {unit}" for number, unit in parts if number][:2]) or "0 s"
 
 
-def shortened(value: Any, limit: int = MOST_IN_LINE) -> Any:
+def shortened(value: Any, limit: int = MAXIMUM_IN_LINE) -> Any:
     """Return a JSON value with its texts cut to a limit."""
     if isinstance(value, str):
         return cut(value, limit)
@@ -86,7 +86,7 @@ class Secrets:
     def add(self, values: Iterable[tuple[str, str]]) -> None:
         """Add secret values, each with its replacement."""
         for value, mark in values:
-            if len(value) >= _SHORTEST_SECRET:
+            if len(value) >= _MINIMUM_SECRET_LENGTH:
                 for form in _forms(value):
                     self._marks.setdefault(form, mark)
 
@@ -102,7 +102,7 @@ class Secrets:
         return text
 
 
-_SHORTEST_SECRET = 4
+_MINIMUM_SECRET_LENGTH = 4
 """Minimum length of a redacted value; shorter ones occur in any text by chance."""
 
 

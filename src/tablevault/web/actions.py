@@ -17,7 +17,7 @@ from tablevault.presentation.processes import read_process
 from tablevault.web.rendering import Links, Shown
 from tablevault.web.site import Site
 
-_MOST_FIELDS = 20
+_MAXIMUM_FIELDS = 20
 _links = Links()
 
 # --- pages that ask -----------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def tag(site: Site, request: Request, form: Mapping[str, str]) -> Response:
 def read_form(body: bytes) -> dict[str, str]:
     """Return the fields of a form; the last one of a name wins."""
     try:
-        fields = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
+        fields = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=_MAXIMUM_FIELDS, errors="strict")
     except ValueError as error:
         raise HTTPException(400, "The form cannot be read.") from error
     return {name: values[-1] for name, values in fields.items()}

@@ -31,9 +31,9 @@ from tablevault.web.site import Busy, Site
 if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
-_MOST_SECONDS = 10.0
+_MAXIMUM_SECONDS = 10.0
 """Time limit of one request."""
-_MOST_WAITING = 10
+_MAXIMUM_WAITING = 10
 """Maximum number of requests that run or await a statement, which keeps threads free for other pages."""
 _JSON = ".json"
 _logger = logging.getLogger("tablevault")
@@ -105,7 +105,7 @@ class _Answering:
     def __init__(self, site: Site, rendering: Rendering) -> None:
         self._site = site
         self._rendering = rendering
-        self._waiting = anyio.CapacityLimiter(_MOST_WAITING)
+        self._waiting = anyio.CapacityLimiter(_MAXIMUM_WAITING)
 
     def page(self, show: Show) -> Endpoint:
         """Return an endpoint that answers with HTML."""
@@ -167,11 +167,11 @@ class _Answering:
 
     async def _answer(self, show: Show, is_data: bool, request: Request) -> Response:
         limiter = self._waiting if show in _ONE_AT_A_TIME else None
-        with anyio.move_on_after(_MOST_SECONDS):
+        with anyio.move_on_after(_MAXIMUM_SECONDS):
             return await anyio.to_thread.run_sync(
                 self._shown, show, is_data, request, abandon_on_cancel=True, limiter=limiter
             )
-        return self._problem(request, 503, f"This page took longer than {_MOST_SECONDS:.0f} seconds.")
+        return self._problem(request, 503, f"This page took longer than {_MAXIMUM_SECONDS:.0f} seconds.")
 
     def _shown(self, show: Show, is_data: bool, request: Request) -> Response:
         try:

@@ -11,9 +11,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tablevault.web.tokens import Token
 
-MOST_BODY = 64 * 1024
+MAXIMUM_BODY_BYTES = 64 * 1024
 """Maximum size of a request body, in bytes."""
-_LONGEST_NUMBER = 20
+_MAXIMUM_NUMBER_LENGTH = 20
 """Maximum number of digits of a number in a request, exclusive."""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _READING = ("GET", "HEAD")
@@ -161,8 +161,8 @@ class Gate:
             await _answer(send, scope["method"], _TWO_LENGTHS, [("connection", "close")])
             return
         declared = headers.get("content-length", "0")
-        is_number = declared.isascii() and declared.isdigit() and len(declared) < _LONGEST_NUMBER
-        if not is_number or int(declared) > MOST_BODY:
+        is_number = declared.isascii() and declared.isdigit() and len(declared) < _MAXIMUM_NUMBER_LENGTH
+        if not is_number or int(declared) > MAXIMUM_BODY_BYTES:
             await _answer(send, scope["method"], _TOO_LARGE)
             return
         body = b""
@@ -171,7 +171,7 @@ class Gate:
             if message["type"] != "http.request":
                 return
             body += message.get("body", b"")
-            if len(body) > MOST_BODY:
+            if len(body) > MAXIMUM_BODY_BYTES:
                 await _answer(send, scope["method"], _TOO_LARGE)
                 return
             if not message.get("more_body"):
@@ -189,7 +189,7 @@ class Gate:
 
 
 _TWO_LENGTHS = Refusal(400, "The length of a request's body is given twice.")
-_TOO_LARGE = Refusal(413, f"The body of a request has at most {MOST_BODY:,} bytes.")
+_TOO_LARGE = Refusal(413, f"The body of a request has at most {MAXIMUM_BODY_BYTES:,} bytes.")
 
 
 def _with_headers(send: Send) -> Send:

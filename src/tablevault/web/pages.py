@@ -15,7 +15,7 @@ from tablevault.presentation.errors import read_errors
 from tablevault.presentation.graphs import Graph, graph_of_tables, read_lineage
 from tablevault.presentation.instances import instance_address, read_active, read_instance, read_row
 from tablevault.presentation.processes import ProcessFilters, ProcessLine, read_history, read_process
-from tablevault.presentation.statements import LONGEST, run_statement, unrun
+from tablevault.presentation.statements import MAXIMUM_LENGTH, run_statement, unrun
 from tablevault.presentation.tables import read_overview, read_table
 from tablevault.records import TableStatus
 from tablevault.values.addresses import parse_address
@@ -25,13 +25,13 @@ from tablevault.web.site import Site
 
 PAGE = 100
 """Number of entries of a list, or rows of a frame, per page."""
-_STEPS, _MOST_STEPS = 2, 20
+_STEPS, _MAXIMUM_STEPS = 2, 20
 """Default and maximum steps of a lineage in each direction."""
-_MOST_TABLES = 200
+_MAXIMUM_TABLES = 200
 """Maximum number of tables in a graph."""
 TRACES_PART = "live_cells"
 """The part of a large frame's page that is fetched later, because traces may be slow."""
-_MOST_DIGITS = 18
+_MAXIMUM_DIGITS = 18
 PROCESSES_PART = "live_processes"
 """The part of an instance's page with its active processes, which does not read the frame."""
 STATUS_PART = "live_status"
@@ -114,7 +114,7 @@ def show_sql(site: Site, request: Request) -> Shown:
     """Show a statement, and its result if it is run."""
     statement = request.query_params.get("q", "")
     if not statement.strip():
-        return Shown("sql.html", unrun(request.query_params.get("draft", "")[:LONGEST]))
+        return Shown("sql.html", unrun(request.query_params.get("draft", "")[:MAXIMUM_LENGTH]))
     with site.alone():
         result = run_statement(site.vault, statement)
     return Shown("sql.html", result, 400 if result.problem else 200)
@@ -129,8 +129,8 @@ def show_lineage(site: Site, request: Request) -> Shown:
         facts.table_name,
         facts.line.instance_id,
         request.query_params.get("column", ""),
-        min(_whole_number(request, "up", _STEPS), _MOST_STEPS),
-        min(_whole_number(request, "down", _STEPS), _MOST_STEPS),
+        min(_whole_number(request, "up", _STEPS), _MAXIMUM_STEPS),
+        min(_whole_number(request, "down", _STEPS), _MAXIMUM_STEPS),
     )
     return Shown("lineage.html", lineage, beside={"drawing": _drawn(lineage.graph)})
 
@@ -138,9 +138,9 @@ def show_lineage(site: Site, request: Request) -> Shown:
 def show_graph(site: Site, request: Request) -> Shown:
     """Show the dependencies between tables."""
     after = request.query_params.get("after", "")
-    listed = [table.table_name for table in site.vault._listings().tables(after, _MOST_TABLES + 1)]
-    shown = listed[:_MOST_TABLES]
-    graph = graph_of_tables(site.statuses.of(shown), shown[-1] if len(listed) > _MOST_TABLES else "")
+    listed = [table.table_name for table in site.vault._listings().tables(after, _MAXIMUM_TABLES + 1)]
+    shown = listed[:_MAXIMUM_TABLES]
+    graph = graph_of_tables(site.statuses.of(shown), shown[-1] if len(listed) > _MAXIMUM_TABLES else "")
     return Shown("graph.html", graph, beside={"drawing": _drawn(graph.graph)})
 
 
@@ -187,4 +187,4 @@ def _whole_number(request: Request, name: str, default: int) -> int:
 
 def _number_in(text: str) -> int | None:
     """Parse a non-negative integer; returns `None` if the text is invalid or too large for a position."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAXIMUM_DIGITS else None

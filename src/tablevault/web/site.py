@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10.0
 """Maximum seconds that a statement waits for another one."""
-_MOST_PLACES = 100
+_MAXIMUM_PLACES = 100
 """Maximum number of pages with pending warnings, since some pages are never visited."""
 
 
@@ -68,7 +68,7 @@ class Site:
         """Keep the warnings of an action for the page that it leads to."""
         with self._leaving:
             self._warnings[path] = (*self._warnings.pop(path, ()), *texts)
-            while len(self._warnings) > _MOST_PLACES:
+            while len(self._warnings) > _MAXIMUM_PLACES:
                 del self._warnings[next(iter(self._warnings))]
 
     def take_warnings(self, path: str) -> Sequence[str]:

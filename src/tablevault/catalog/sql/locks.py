@@ -19,15 +19,15 @@ from tablevault.values.processes import Lock
 
 # Statements are built once, because building one takes longer than running it.
 _TAKE = insert(locks)
-_MOST_ROWS = 100
+_MAXIMUM_ROWS = 100
 """Number of locks taken by one statement."""
 _TAKE_MANY = text(
     "INSERT INTO locks (serial, resource, exclusive) SELECT :serial, column1, column2 FROM (VALUES "
-    + ", ".join(f"(:resource_{number}, :exclusive_{number})" for number in range(_MOST_ROWS))
+    + ", ".join(f"(:resource_{number}, :exclusive_{number})" for number in range(_MAXIMUM_ROWS))
     + ") AS wanted"
 )
 """Written by hand, because SQLAlchemy would rebuild a multi-row statement each time."""
-MOST_AT_ONCE = 20
+MAXIMUM_AT_ONCE = 20
 """Maximum number of resources in one query; beyond it, SQLite scans all locks for each term."""
 _HELD_BY = (
     select(locks.c.serial, locks.c.resource, locks.c.exclusive)
@@ -66,13 +66,13 @@ def conflicting_holders(
 
 def take(connection: Connection, serial: int, wanted: Sequence[Lock]) -> None:
     """Record locks as held by a process."""
-    left = len(wanted) % _MOST_ROWS
+    left = len(wanted) % _MAXIMUM_ROWS
     rows = [{"serial": serial, "resource": lock.resource, "exclusive": lock.exclusive} for lock in wanted[:left]]
     if rows:
         connection.execute(_TAKE, rows)
-    for start in range(left, len(wanted), _MOST_ROWS):
+    for start in range(left, len(wanted), _MAXIMUM_ROWS):
         values: dict[str, object] = {"serial": serial}
-        for number, lock in enumerate(wanted[start : start + _MOST_ROWS]):
+        for number, lock in enumerate(wanted[start : start + _MAXIMUM_ROWS]):
             values[f"resource_{number}"], values[f"exclusive_{number}"] = lock.resource, lock.exclusive
         connection.execute(_TAKE_MANY, values)
 
@@ -124,7 +124,7 @@ def _near(connection: Connection, resources: Sequence[str]) -> Iterator[tuple[in
 
     For many resources, all locks are yielded.
     """
-    if len(resources) > MOST_AT_ONCE:
+    if len(resources) > MAXIMUM_AT_ONCE:
         # Few locks are held at any time, so reading them all is faster than one lookup per resource.
         rows = connection.execute(_ALL).all()
     else:

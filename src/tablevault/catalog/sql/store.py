@@ -19,10 +19,10 @@ from tablevault.ports import UnknownOutcomeError
 from tablevault.system.forks import ForkHooks, around_forks
 from tablevault.texts.plain import in_line
 
-_MOST_KEPT = 10_000
+_MAXIMUM_KEPT = 10_000
 """Maximum number of results cached by a snapshot; a vault may be larger than memory."""
 
-_MOST_NAMED = 1_000
+_MAXIMUM_NAMED = 1_000
 """Maximum number of rows named by one statement."""
 
 Result = TypeVar("Result")
@@ -81,7 +81,7 @@ class Store:
         if key not in found:
             with self.read() as connection:
                 result = read(connection)
-            if len(found) < _MOST_KEPT:
+            if len(found) < _MAXIMUM_KEPT:
                 found[key] = result
             return result
         return cast("Result", found[key])
@@ -208,8 +208,8 @@ def advance(connection: Connection, *counters: str) -> dict[str, int]:
 
 def batches(items: Sequence[Item]) -> Iterator[list[Item]]:
     """Yield items in lists short enough for the parameters of one statement."""
-    for start in range(0, len(items), _MOST_NAMED):
-        yield list(items[start : start + _MOST_NAMED])
+    for start in range(0, len(items), _MAXIMUM_NAMED):
+        yield list(items[start : start + _MAXIMUM_NAMED])
 
 
 # Statements are built once, because building one takes longer than running it.

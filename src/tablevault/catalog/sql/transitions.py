@@ -47,7 +47,7 @@ _CLAIM = decisions.UPDATE_BY_SERIAL.where(processes.c.attempt == bindparam("of_a
 
 def _begin_alone(connection: Connection, row: Mapping[str, object], wanted: Sequence[Lock]) -> Row | None:
     """Insert a process if no lock at all is held near the wanted ones, which is the usual case."""
-    if len(wanted) > locks.MOST_AT_ONCE:
+    if len(wanted) > locks.MAXIMUM_AT_ONCE:
         return None
     values = {**row, **locks.values_near([lock.resource for lock in wanted])}
     return connection.execute(_insert_alone(tuple(row), len(wanted)), values).first()
