@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 os.environ.setdefault("DATACHAIN_ROOT_DIR", str(Path(sys.argv[3]) / "datachain"))
 import datachain as dc
+import large_cells
+import numpy as np
 import workload
 
 CALLS = []
+CHECKPOINTED = 32
+"""Rows of a batch of W4, whose function takes a millisecond."""
 
 
 def mark(x: int) -> str:
@@ -86,14 +91,16 @@ def write_job(number: int, folder: Path) -> tuple[float, float, float]:
 
 
 def crash(count: int, folder: Path) -> tuple[float, float, float]:
-    """W4."""
+    """W4: rows of a saved dataset, since checkpoints do not recognize values that a script reads anew."""
+    dc.read_values(x=list(range(count))).save("numbers")
     return workload.killed_and_resumed(__file__, count, folder)
 
 
-def crash_job(count: int, folder: Path) -> tuple[float, float, float]:
+def crash_job(_: int, folder: Path) -> tuple[float, float, float]:
     """Run the job of W4 once; its checkpoints recognize the same script with the same chain."""
     del folder
-    dc.read_values(x=list(range(count))).map(y=slow_mark, output=str).save("marks")
+    numbers = dc.read_dataset("numbers").settings(batch_size=CHECKPOINTED)
+    numbers.map(y=slow_mark, output=str).save("marks")
     return 0, 0, 0
 
 
@@ -107,6 +114,108 @@ mark.__annotations__ = {"x": int, "return": str}
 mark_found.__annotations__ = {"z": str, "return": str}
 slow_mark.__annotations__ = {"x": int, "return": str}
 mark_all.__annotations__ = {"count": int}
+
+
+def embed(x: int) -> list[float]:
+    """Count a call and return a vector, as the list of numbers that a column can have."""
+    CALLS.append(x)
+    return large_cells.embed(x).tolist()
+
+
+def write_file(x: int) -> dc.File:
+    """Count a call and write a file."""
+    with (Path(sys.argv[3]) / "calls.log").open("a", encoding="utf-8") as log:
+        log.write(f"{x}\n")
+    return dc.File.upload(large_cells.content(x), f"{sys.argv[3]}/files/{x}.bin")
+
+
+def long_text(x: int) -> str:
+    """Count a call and return a text."""
+    CALLS.append(x)
+    return large_cells.long_text(x)
+
+
+def judgement(x: int) -> dict:
+    """Count a call and return an object."""
+    CALLS.append(x)
+    return large_cells.judgement(x)
+
+
+for function, returned in ((embed, list[float]), (write_file, dc.File), (long_text, str), (judgement, dict)):
+    function.__annotations__ = {"x": int, "return": returned}
+
+
+def _saved(function, count: int) -> float:  # noqa: ANN001
+    """Return the seconds of saving what a function returns for each row."""
+    start = time.perf_counter()
+    dc.read_values(x=list(range(count))).map(y=function).save("cells")
+    return time.perf_counter() - start
+
+
+def _cells() -> list:
+    return dc.read_dataset("cells").order_by("x").to_values("y")
+
+
+def vectors(count: int, folder: Path) -> tuple[float, float, float]:
+    """W10."""
+    del folder
+    seconds = _saved(embed, count)
+    assert len(CALLS) == count
+    start = time.perf_counter()
+    found = np.array(_cells(), dtype=np.float32)
+    reading = time.perf_counter() - start
+    large_cells.check_vectors(found, range(count))
+    return seconds, reading, count
+
+
+def files(count: int, folder: Path) -> tuple[float, float, float]:
+    """W11: files that are uploaded to a folder, and a dataset of them."""
+    seconds = _saved(write_file, count)
+    assert (folder / "calls.log").read_text().count("\n") == count
+    large_cells.check_contents((file.read() for file in _cells()), count)
+    return seconds, 0, count
+
+
+def reused_files(count: int, folder: Path) -> tuple[float, float, float]:
+    """W11r: the same script again, whose checkpoints recognize the chain."""
+    dc.read_values(x=list(range(count))).save("numbers")
+    first, second = (_file_job(count, folder) for _ in range(2))
+    calls = (folder / "calls.log").read_text().count("\n") - count
+    assert first > second
+    large_cells.check_contents((file.read() for file in _cells()), count)
+    return second, 0, calls
+
+
+def _file_job(count: int, folder: Path) -> float:
+    command = [sys.executable, __file__, "file-job", str(count), str(folder)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return float(done.stdout.split()[-4])
+
+
+def file_job(_: int, folder: Path) -> tuple[float, float, float]:
+    """Run the job of W11r once."""
+    del folder
+    start = time.perf_counter()
+    dc.read_dataset("numbers").map(y=write_file).save("cells")
+    return time.perf_counter() - start, 0, 0
+
+
+def texts(count: int, folder: Path) -> tuple[float, float, float]:
+    """W12."""
+    del folder
+    seconds = _saved(long_text, count)
+    assert len(CALLS) == count
+    large_cells.check_texts(_cells(), count)
+    return seconds, 0, count
+
+
+def judgements(count: int, folder: Path) -> tuple[float, float, float]:
+    """W12j."""
+    del folder
+    seconds = _saved(judgement, count)
+    assert len(CALLS) == count
+    large_cells.check_judgements(_cells(), count)
+    return seconds, 0, count
 
 
 def frame(count: int, folder: Path) -> tuple[float, float, float]:
@@ -133,6 +242,13 @@ if __name__ == "__main__":
             "W5": growing,
             "W6": "`parallel` starts processes, not threads.",
             "W7": side_by_side,
+            "W10": vectors,
+            "W10b": "`map` calls a function per row; `agg` calls one per group of rows with a common value.",
+            "W11": files,
+            "W11r": reused_files,
+            "W12": texts,
+            "W12j": judgements,
+            "file-job": file_job,
             "write-job": write_job,
             "crash-job": crash_job,
         }

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import joblib
+import large_cells
+import numpy as np
 import workload
 from joblib import Memory, Parallel, delayed
 
@@ -86,6 +91,109 @@ def crash_job(count: int, folder: Path) -> tuple[float, float, float]:
     return 0, 0, 0
 
 
+def embed(x: int) -> large_cells.FloatArray:
+    """Count a call and return a vector."""
+    CALLS.append(x)
+    return large_cells.embed(x)
+
+
+def embed_batch(x: list[int]) -> large_cells.FloatArray:
+    """Count the rows and return their vectors."""
+    CALLS.extend(x)
+    return large_cells.embed_batch(x)
+
+
+def content(x: int) -> bytes:
+    """Count a call and return the bytes of a file."""
+    CALLS.append(x)
+    return large_cells.content(x)
+
+
+def long_text(x: int) -> str:
+    """Count a call and return a text."""
+    CALLS.append(x)
+    return large_cells.long_text(x)
+
+
+def judgement(x: int) -> dict[str, Any]:
+    """Count a call and return an object."""
+    CALLS.append(x)
+    return large_cells.judgement(x)
+
+
+def _cached(function, folder: Path):  # noqa: ANN001, ANN202
+    return Memory(folder / "cache", verbose=0).cache(function)
+
+
+def _vectors(stack: Callable[[], large_cells.FloatArray], count: int, folder: Path) -> tuple[float, float, float]:
+    start = time.perf_counter()
+    joblib.dump(stack(), folder / "vectors.joblib")
+    written = time.perf_counter()
+    found = joblib.load(folder / "vectors.joblib")
+    reading = time.perf_counter() - written
+    assert len(CALLS) == count
+    large_cells.check_vectors(found, range(count))
+    return written - start, reading, count
+
+
+def vectors(count: int, folder: Path) -> tuple[float, float, float]:
+    """W10: a file per vector, and one of all."""
+    cached = _cached(embed, folder)
+    return _vectors(lambda: np.stack([cached(x) for x in range(count)]), count, folder)
+
+
+def vector_batches(count: int, folder: Path) -> tuple[float, float, float]:
+    """W10b: a file per batch, and one of all."""
+    cached = _cached(embed_batch, folder)
+    return _vectors(lambda: np.vstack([cached(list(x)) for x in large_cells.batches(count)]), count, folder)
+
+
+def files(count: int, folder: Path) -> tuple[float, float, float]:
+    """W11: the file that it makes of each result."""
+    seconds, found = _contents(count, folder)
+    assert len(CALLS) == count
+    large_cells.check_contents(found, count)
+    return seconds, 0, count
+
+
+def _contents(count: int, folder: Path) -> tuple[float, list[bytes]]:
+    cached = _cached(content, folder)
+    start = time.perf_counter()
+    found = [cached(x) for x in range(count)]
+    return time.perf_counter() - start, found
+
+
+def reused_files(count: int, folder: Path) -> tuple[float, float, float]:
+    """W11r: the same calls again, which read the files."""
+    _contents(count, folder)
+    CALLS.clear()
+    seconds, found = _contents(count, folder)
+    large_cells.check_contents(found, count)
+    return seconds, 0, len(CALLS)
+
+
+def _answers(function: Callable[[int], object], count: int, folder: Path) -> tuple[float, list[Any]]:
+    import pandas as pd
+
+    seconds = _loop(_cached(function, folder), count, folder)
+    assert len(CALLS) == count
+    return seconds, list(pd.read_parquet(folder / "frame.parquet")["y"])
+
+
+def texts(count: int, folder: Path) -> tuple[float, float, float]:
+    """W12."""
+    seconds, found = _answers(long_text, count, folder)
+    large_cells.check_texts(found, count)
+    return seconds, 0, count
+
+
+def judgements(count: int, folder: Path) -> tuple[float, float, float]:
+    """W12j: Parquet stores the objects as structs."""
+    seconds, found = _answers(judgement, count, folder)
+    large_cells.check_judgements(({**each, "reasons": list(each["reasons"])} for each in found), count)
+    return seconds, 0, count
+
+
 if __name__ == "__main__":
     workload.run(
         {
@@ -98,6 +206,12 @@ if __name__ == "__main__":
             "W5": "joblib has no tables and no versions.",
             "W6": threads,
             "W7": "joblib has no tables and no versions that interpreters could write concurrently.",
+            "W10": vectors,
+            "W10b": vector_batches,
+            "W11": files,
+            "W11r": reused_files,
+            "W12": texts,
+            "W12j": judgements,
             "crash-job": crash_job,
         }
     )

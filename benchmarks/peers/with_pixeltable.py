@@ -9,7 +9,10 @@ from pathlib import Path
 
 os.environ["PIXELTABLE_HOME"] = str(Path(sys.argv[3]) / "pixeltable")
 os.environ["PIXELTABLE_VERBOSITY"] = "0"
+import large_cells
+import numpy as np
 import pixeltable as pxt
+import pixeltable_functions
 import workload
 from pixeltable_functions import CALLS, mark, mark_all, mark_found
 
@@ -107,6 +110,67 @@ def frame(count: int, folder: Path) -> tuple[float, float, float]:
     return written - start, time.perf_counter() - written, 0
 
 
+def _computed(function, count: int) -> float:  # noqa: ANN001
+    """Return the seconds of inserting rows for which a function computes the column `y`."""
+    table = pxt.create_table("cells", {"x": pxt.Int})
+    table.add_computed_column(y=function(table.x))
+    start = time.perf_counter()
+    table.insert([{"x": x} for x in range(count)])
+    seconds = time.perf_counter() - start
+    assert len(CALLS) == count
+    return seconds
+
+
+def _cells():  # noqa: ANN202
+    table = pxt.get_table("cells")
+    return table.order_by(table.x).select(table.y).collect()["y"]
+
+
+def _vectors(function, count: int) -> tuple[float, float, float]:  # noqa: ANN001
+    seconds = _computed(function, count)
+    start = time.perf_counter()
+    found = np.stack(_cells())
+    reading = time.perf_counter() - start
+    large_cells.check_vectors(found, range(count))
+    return seconds, reading, count
+
+
+def vectors(count: int, folder: Path) -> tuple[float, float, float]:
+    """W10."""
+    del folder
+    return _vectors(pixeltable_functions.embed, count)
+
+
+def vector_batches(count: int, folder: Path) -> tuple[float, float, float]:
+    """W10b."""
+    del folder
+    return _vectors(pixeltable_functions.embed_batch, count)
+
+
+def files(count: int, folder: Path) -> tuple[float, float, float]:
+    """W11: a column of bytes, since its columns of files are for media."""
+    del folder
+    seconds = _computed(pixeltable_functions.content, count)
+    large_cells.check_contents(_cells(), count)
+    return seconds, 0, count
+
+
+def texts(count: int, folder: Path) -> tuple[float, float, float]:
+    """W12."""
+    del folder
+    seconds = _computed(pixeltable_functions.long_text, count)
+    large_cells.check_texts(_cells(), count)
+    return seconds, 0, count
+
+
+def judgements(count: int, folder: Path) -> tuple[float, float, float]:
+    """W12j."""
+    del folder
+    seconds = _computed(pixeltable_functions.judgement, count)
+    large_cells.check_judgements(_cells(), count)
+    return seconds, 0, count
+
+
 if __name__ == "__main__":
     workload.run(
         {
@@ -119,6 +183,12 @@ if __name__ == "__main__":
             "W5": growing,
             "W6": "rows of a computed column run in one thread, unless the function is asynchronous.",
             "W7": side_by_side,
+            "W10": vectors,
+            "W10b": vector_batches,
+            "W11": files,
+            "W11r": "computed cells stay in their table, whose versions share them: nothing is executed again.",
+            "W12": texts,
+            "W12j": judgements,
             "write-job": write_job,
         }
     )

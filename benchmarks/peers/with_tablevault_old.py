@@ -42,6 +42,8 @@ if __name__ == "__main__":
             "W5": vault_work.growing,
             "W6": vault_work.threads,
             "W7": side_by_side,
+            **dict.fromkeys(("W10", "W10b"), "0.1.1 has no columns of vectors."),
+            **dict.fromkeys(("W11", "W11r", "W12", "W12j"), "not measured: see W1 for what a row costs."),
             "crash-job": crash_job,
             "write-job": vault_work.write_job,
         }
