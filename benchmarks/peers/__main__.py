@@ -146,9 +146,16 @@ PEERS = (
         "dbos",
         ("dbos", "numpy"),
         "every step before the next begins; SQLite with its defaults",
-        fewer=dict.fromkeys(MINUTES, 2_000) | {"W10b": 10_000},
+        fewer=dict.fromkeys(MINUTES, 2_000),
     ),
     Peer("joblib", ("joblib", "pandas", "pyarrow"), "nothing: files are written, not synced", fewer=MINUTES),
+    Peer("daft", ("daft", "pandas"), "nothing: a job writes files at its end, which are not synced"),
+    Peer(
+        "lance",
+        ("pylance", "pandas"),
+        "nothing: a commit at the end makes a version, which is not synced; with a checkpoint file (W4), each batch",
+        package="pylance",
+    ),
 )
 
 
