@@ -99,7 +99,8 @@ def _written(function: Any, count: int, folder: Path, **options: Any) -> float:
 
 
 def _read(folder: Path, column: str = "y") -> list[Any]:
-    return daft.read_parquet(str(folder / "marks")).select(column).to_pydict()[column]
+    found: list[Any] = daft.read_parquet(str(folder / "marks")).select(column).to_pydict()[column]
+    return found
 
 
 def rows(count: int, folder: Path) -> tuple[float, float, float]:

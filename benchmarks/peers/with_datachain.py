@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("DATACHAIN_ROOT_DIR", str(Path(sys.argv[3]) / "datachain"))
 import datachain as dc
@@ -14,7 +16,7 @@ import large_cells
 import numpy as np
 import workload
 
-CALLS = []
+CALLS: list[int] = []
 CHECKPOINTED = 32
 """Rows of a batch of W4, whose function takes a millisecond."""
 
@@ -119,7 +121,8 @@ mark_all.__annotations__ = {"count": int}
 def embed(x: int) -> list[float]:
     """Count a call and return a vector, as the list of numbers that a column can have."""
     CALLS.append(x)
-    return large_cells.embed(x).tolist()
+    numbers: list[float] = large_cells.embed(x).tolist()
+    return numbers
 
 
 def write_file(x: int) -> dc.File:
@@ -135,7 +138,7 @@ def long_text(x: int) -> str:
     return large_cells.long_text(x)
 
 
-def judgement(x: int) -> dict:
+def judgement(x: int) -> dict[str, Any]:
     """Count a call and return an object."""
     CALLS.append(x)
     return large_cells.judgement(x)
@@ -145,15 +148,16 @@ for function, returned in ((embed, list[float]), (write_file, dc.File), (long_te
     function.__annotations__ = {"x": int, "return": returned}
 
 
-def _saved(function, count: int) -> float:  # noqa: ANN001
+def _saved(function: Callable[[int], object], count: int) -> float:
     """Return the seconds of saving what a function returns for each row."""
     start = time.perf_counter()
     dc.read_values(x=list(range(count))).map(y=function).save("cells")
     return time.perf_counter() - start
 
 
-def _cells() -> list:
-    return dc.read_dataset("cells").order_by("x").to_values("y")
+def _cells() -> list[Any]:
+    found: list[Any] = dc.read_dataset("cells").order_by("x").to_values("y")
+    return found
 
 
 def vectors(count: int, folder: Path) -> tuple[float, float, float]:

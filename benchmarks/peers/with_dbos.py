@@ -12,7 +12,7 @@ import numpy as np
 import workload
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
-CALLS = []
+CALLS: list[int] = []
 
 
 @DBOS.step()

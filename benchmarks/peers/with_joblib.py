@@ -13,7 +13,7 @@ import numpy as np
 import workload
 from joblib import Memory, Parallel, delayed
 
-CALLS = []
+CALLS: list[object] = []
 
 
 def mark(x: int) -> str:
@@ -22,7 +22,7 @@ def mark(x: int) -> str:
     return workload.mark(x)
 
 
-def _loop(cached, rows: int, folder: Path) -> float:  # noqa: ANN001
+def _loop(cached: Callable[[int], Any], rows: int, folder: Path) -> float:
     import pandas as pd
 
     start = time.perf_counter()
@@ -121,8 +121,9 @@ def judgement(x: int) -> dict[str, Any]:
     return large_cells.judgement(x)
 
 
-def _cached(function, folder: Path):  # noqa: ANN001, ANN202
-    return Memory(folder / "cache", verbose=0).cache(function)
+def _cached(function: Callable[..., Any], folder: Path) -> Callable[..., Any]:
+    cached: Callable[..., Any] = Memory(folder / "cache", verbose=0).cache(function)
+    return cached
 
 
 def _vectors(stack: Callable[[], large_cells.FloatArray], count: int, folder: Path) -> tuple[float, float, float]:

@@ -37,9 +37,9 @@ def mark(x: object) -> str:
     return workload.mark(x)
 
 
-def _each(function: Callable[[Any], object], values: pa.Array, kind: pa.DataType) -> pa.Array:
+def _each(function: Callable[[Any], Any], values: pa.Array, kind: pa.DataType) -> pa.Array:
     """Return what a row-wise function returns for some rows."""
-    found = []
+    found: list[Any] = []
     for x in values.to_pylist():
         CALLS.append(0)
         found.append(function(x))
