@@ -66,7 +66,7 @@ _UNPLACED_SECONDS = 30.0
 _LONG_SECONDS = 0.5
 """Seconds after which calls queued behind a long one are taken back, if another worker could run them."""
 _CLOSE_SECONDS = 5.0
-"""Seconds that idle workers have to close their functions."""
+"""Seconds that workers without calls have to close their functions."""
 _DEAF_SECONDS = 5.0
 """Seconds after which the worker of a cancelled call that still runs is killed."""
 PING_SECONDS = 5.0
@@ -489,6 +489,9 @@ class _Crew:
 
     def _greeted(self, actor: RayActor, answer: tuple[str, Any]) -> None:
         kind, content = answer
+        if actor.is_leaving:
+            # It opened its function while the run ended, and is closing it.
+            return
         if kind == READY:
             actor.is_placed = actor.is_ready = True
             actor.idle_since = clock.monotonic()
@@ -667,7 +670,7 @@ class _Crew:
     # --- the end --------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """End all workers; idle ones close their functions first."""
+        """End all workers; those without calls close their functions first, also one that is still being opened."""
         if self._is_lost:
             self._actors.clear()
             self._cluster.disconnect()
@@ -675,7 +678,7 @@ class _Crew:
         for actor in self._actors.copy():
             for transfer in actor.transfers.values():
                 transfer.files.discard()
-            if actor.is_idle:
+            if actor.is_idle or (actor.is_placed and not actor.is_ready):
                 actor.is_leaving = True
                 self._expect(actor, actor.handle.finish.remote(), partial(self._finished, actor))
             elif not actor.is_leaving:

@@ -21,7 +21,7 @@ MakeExecutor = Callable[[OpenFunction], RowExecutor]
 ExecutorCheck = Callable[[MakeExecutor, Path], None]
 """A check; it receives an empty folder for its own use."""
 
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS = 60.0
 _SHORT_CALLS = 500
 """Number of short calls after which an executor prefetches calls, if it supports that."""
 _RAISED = (ValueError, KeyError, OSError, RecursionError)
@@ -215,6 +215,7 @@ def each_worker_closes_its_function(make: MakeExecutor, folder: Path) -> None:
     while len(executor.ended) < calls and time.monotonic() < deadline:
         executor.wait(0.05)
     executor.close()
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while (noted := _noted(folder)).count("closed") < noted.count("opened") and time.monotonic() < deadline:
         time.sleep(0.01)
     assert noted.count("closed") == noted.count("opened") > 0
