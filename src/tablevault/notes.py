@@ -35,10 +35,11 @@ def add_note(error: BaseException, note: str) -> None:
 
 def notes_of(error: BaseException) -> list[str]:
     """Return the notes of an exception that are text."""
-    with contextlib.suppress(BaseException):
-        notes = vars(error).get("__notes__", ())
-        return [str.__str__(note) for note in notes if isinstance(note, str)]
-    return []
+    try:
+        notes = vars(error).get("__notes__")
+        return [str.__str__(note) for note in notes if isinstance(note, str)] if notes else []
+    except BaseException:  # noqa: BLE001 - whatever the class does
+        return []
 
 
 def add_location(error: BaseException, location: str) -> None:

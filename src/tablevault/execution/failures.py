@@ -60,7 +60,17 @@ class FailedRow:
 
 def write_failures(path: Path, rows: Iterable[FailedRow]) -> None:
     """Write failed and skipped rows; the caller makes the file durable."""
+    texts: dict[tuple[object, ...], str] = {}
+
+    def text_of(parts: tuple[object, ...]) -> str:
+        # Rows fail in few places, so that most frames and notes are alike.
+        text = texts.get(parts)
+        if text is None:
+            text = texts[parts] = _json(parts).decode()
+        return text
+
     cells: dict[str, list[object]] = {name: [] for name in COLUMNS}
+    appends = [column.append for column in cells.values()]
     for row in rows:
         failure = row.failure
         values = {
@@ -71,8 +81,8 @@ def write_failures(path: Path, rows: Iterable[FailedRow]) -> None:
             "error": failure.error or None,
             "status": failure.status,
             "message": failure.message if failure.kind == "failed" else None,
-            "frames": _json(failure.frames).decode(),
-            "notes": _json(failure.notes).decode(),
+            "frames": text_of(failure.frames),
+            "notes": text_of(failure.notes),
             "result": failure.result,
             "calls": failure.calls,
             "seconds": failure.seconds,
@@ -80,8 +90,8 @@ def write_failures(path: Path, rows: Iterable[FailedRow]) -> None:
             "code": failure.code,
             "cause": None if failure.cause is None else _json(failure.cause).decode(),
         }
-        for name, value in values.items():
-            cells[name].append(value)
+        for append, value in zip(appends, values.values(), strict=True):
+            append(value)
     columns = {name: build_column(cells[name], kind) for name, kind in COLUMNS.items()}
     # `index` means a row's position in frames, so no frame can have a column of this name.
     renamed = {f"row_{name}" if name == "index" else name: column for name, column in columns.items()}

@@ -255,14 +255,14 @@ class FunctionCall:
         return self._views.paths.compile(value, placement=self._placement, literal=fill).evaluate(row)
 
     @cached_property
-    def _has_secrets(self) -> bool:
+    def has_secrets(self) -> bool:
         """Whether any call or constructor argument is secret."""
         values = (*self._spec.arguments.values(), *(self._spec.setup_arguments or {}).values())
         return bool(self._spec.untracked) or any(any(environment_variables(value)) for value in values)
 
     def secrets(self, row: int | None) -> list[tuple[str, str]]:
         """Return the secrets among the arguments of a row, each with its mark."""
-        if not self._has_secrets:
+        if not self.has_secrets:
             return []
         untracked = {name: self._compiled[name] for name in self._spec.untracked if name in self._spec.arguments}
         given = {name: item.evaluate(row) for name, item in untracked.items()}

@@ -182,6 +182,8 @@ class ErrorHandler:
     def _secrets(self, positions: Sequence[int]) -> list[tuple[str, str]]:
         """Return the secrets among the arguments of rows, each with its mark."""
         found = self._told.copy()
+        if not self._call.has_secrets:
+            return found
         for position in positions if self._table.spec.untracked else positions[:1]:
             with contextlib.suppress(Exception):
                 found.extend(self._call.secrets(position))

@@ -107,17 +107,21 @@ def timeout_text(spec: BuilderSpec, seconds: float) -> str:
     return f"{spec.function_text} took longer than its timeout of {seconds:g} s"
 
 
-_WITHOUT_STATUS = frozenset(
+_PLAIN_ERRORS = frozenset(
     kind
     for kind in vars(builtins).values()
     if isinstance(kind, type) and issubclass(kind, Exception) and not hasattr(kind, "code")
 )
-"""Built-in exceptions without an attribute `code`, which have a status only if set on the object."""
+"""Built-in exceptions without an attribute `code`, which have a status or code only if set on the object."""
+
+
+def _is_plain(error: BaseException) -> bool:
+    return type(error) in _PLAIN_ERRORS and not vars(error)
 
 
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status of an exception or of its response; `None` if it has none."""
-    if type(error) in _WITHOUT_STATUS and not vars(error):
+    if _is_plain(error):
         return None
     for holder in (error, _attribute(error, "response")):
         for name in ("status_code", "status", "code"):
@@ -130,6 +134,8 @@ def status_of(error: BaseException) -> int | None:
 
 def code_of(error: BaseException) -> str | None:
     """Return the code that an exception carries in `code` or in `body["code"]`."""
+    if _is_plain(error):
+        return None
     code = _attribute(error, "code")
     if isinstance(code, str):
         return code
