@@ -67,6 +67,10 @@ class Frame(Protocol):
         """Return the column's Arrow type, into which the values of conditions are coerced."""
         ...
 
+    def kinds(self, column: str) -> frozenset[type] | None:
+        """Return the classes of the column's values, besides that of `None`, if its type tells them exactly."""
+        ...
+
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
         """Return the named columns (`None`: all) at the given positions (`None`: all), in pandas' nullable types.
 

@@ -32,6 +32,9 @@ class MemoryFrame:
     def arrow_type(self, column: str) -> pa.DataType:
         return self._table.schema.field(column).type
 
+    def kinds(self, column: str) -> frozenset[type] | None:
+        return None
+
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
         names = self._table.column_names if columns is None else columns
         chosen = range(len(self)) if positions is None else positions

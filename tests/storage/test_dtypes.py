@@ -163,6 +163,15 @@ def test_a_checked_value_is_read_back_from_its_column(name, value, stored):
     check = cell_checker(type_of(name))
     column, column_type = build_column([check(value), None], type_of(name))
     assert plain_values(column, column_type) == [stored, None]
+    kinds = columns.kinds_of(column_type)
+    assert kinds is None or kinds == {type(stored)}
+
+
+def test_types_of_atoms_tell_the_classes_of_their_values():
+    told = {name: columns.kinds_of(parse_dtype(name)) for name in ("Int8", "UInt64", "string", "boolean", "bytes")}
+    assert told == {"Int8": {int}, "UInt64": {int}, "string": {str}, "boolean": {bool}, "bytes": {bytes}}
+    for name in ("json", "list<int64>", "vector<float32>", "tensor<int8, 2, 2>", "Float32", "datetime64[us]"):
+        assert columns.kinds_of(parse_dtype(name)) is None
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ class Compiled:
     """If set, returns the values by row position, which may end before the last row."""
     column_type: Callable[[], pa.DataType] | None = None
     """Returns the Arrow type of the values of `column`."""
+    kinds: Callable[[], frozenset[type] | None] | None = None
+    """Returns the classes of the values of `column`, besides that of `None`, if its type tells them."""
 
     def evaluate_rows(self, rows: Sequence[int]) -> list[object]:
         """Return the values for several rows, by slicing for a range of rows if possible.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 from tablevault.errors import TableReferenceError
@@ -74,8 +75,11 @@ class Resolver:
             if found is None:
                 return Compiled(evaluate, is_constant=False)
             lookups, column = found
-            column_type = (lambda: lookups.frame.arrow_type(column)) if column != INDEX else None
-            return Compiled(evaluate, False, lambda: lookups.column(column), column_type)
+            if column == INDEX:
+                return Compiled(evaluate, False, lambda: lookups.column(column))
+            frame = lookups.frame
+            column_type, kinds = partial(frame.arrow_type, column), partial(frame.kinds, column)
+            return Compiled(evaluate, False, lambda: lookups.column(column), column_type, kinds)
         return once(lambda: evaluate(None))
 
     def _column_row_by_row(self, reference: Reference) -> tuple[Lookups, str] | None:

@@ -63,8 +63,8 @@ class _Evaluated:
 
     values: dict[str, Iterable[object]]
     """Values of each argument, one per row."""
-    kinds: dict[str, set[type]]
-    """Classes of the values of arguments that depend on the row, as far as they are known."""
+    kinds: dict[str, frozenset[type]]
+    """Classes of the values of arguments that depend on the row, as far as they are known, perhaps without `None`."""
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,8 @@ class FunctionCall:
                     evaluated.values[name] = _constant(item, positions)
                     continue
                 evaluated.values[name] = values = item.evaluate_rows(positions)
-                evaluated.kinds[name] = kinds = set(map(type, values))
+                known = item.kinds() if item.kinds is not None else None
+                evaluated.kinds[name] = kinds = known or frozenset(map(type, values))
                 if not are_immutable(values, kinds):
                     return None
         except Exception:  # noqa: BLE001  (it is raised again when the calls of its row are prepared)

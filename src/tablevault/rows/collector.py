@@ -16,6 +16,7 @@ from tablevault.rows.usage_log import UsageLog
 from tablevault.storage.checkpoints import RowBatch
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.mixtures import EXACT_IN_FLOAT
+from tablevault.storage.packing import ATOMS
 
 _SHORT_SECONDS = 0.005
 _LONG_SECONDS = 0.02
@@ -141,6 +142,7 @@ class RowCollector:
         some = results[:count]
         if not kinds or (count > 1 and self._are_cells(some, kinds)):
             batch = self._batch(positions[:count], fingerprints)
+            batch.are_atoms = bool(kinds) and kinds <= ATOMS
             batch.cells.extend(some)
             batch.is_closed = True
             self._table.take(batch)

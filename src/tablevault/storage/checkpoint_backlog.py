@@ -90,6 +90,8 @@ class RowBatch:
     """Indices of rows that could not be stored."""
     is_closed: bool = False
     """Whether the batch has all its rows."""
+    are_atoms: bool = False
+    """Whether all cells are known to have classes in `packing.ATOMS`."""
 
     @property
     def waiting(self) -> int:
@@ -196,6 +198,7 @@ class Chapter:
             part.forgotten, part.finished = self.forgotten, self.finished
         part.positions = _joined_positions(stretches)
         part.values = _values(stretches, len(self.columns))
+        part.are_atoms = all(stretch.batch.are_atoms for stretch in stretches)
         part.fingerprints = _joined_fingerprints(stretches)
         return part
 

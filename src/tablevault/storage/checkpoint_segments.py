@@ -76,6 +76,8 @@ class Part:
     """Usage of calls so far in this process, by position, where it is counted."""
     jobs: dict[str, JobRecord] = field(default_factory=dict)
     """Jobs at a provider, by their tokens."""
+    are_atoms: bool = False
+    """Whether all values are known to have classes in `packing.ATOMS`; not stored."""
 
     def each_fingerprint(self) -> list[bytes]:
         """Return one fingerprint per row."""
@@ -105,7 +107,7 @@ class Part:
             list(self.usage.items()),
             list(self.jobs.values()),
         ]
-        values = pack_columns(self.values)
+        values = pack_columns(self.values, self.are_atoms)
         if len(values) == 1:
             return _encode([*before, values[0], *after])
         # Copy the bytes of arrays, which may be large, only once.

@@ -122,6 +122,13 @@ def plain_values(column: Column, column_type: ColumnType) -> list[Any]:
     return _plain_list(column)
 
 
+def kinds_of(column_type: ColumnType) -> frozenset[type] | None:
+    """Return the classes of the plain values of a column, besides that of `None`, if its type tells them exactly."""
+    if column_type.kind in (Kind.JSON, Kind.VECTOR, Kind.TENSOR):
+        return None
+    return _READ_AS_BUILT.get(_value_type(column_type))
+
+
 def normal_cells(cells: Sequence[object], column: Column, column_type: ColumnType) -> Sequence[object]:
     """Return plain values as they will be read back from the column built from them.
 

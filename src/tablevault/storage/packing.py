@@ -20,9 +20,9 @@ import msgspec
 
 Encode = Callable[[object], bytes]
 
-_ATOMS = frozenset({NoneType, bool, int, float, str, bytes})
+ATOMS = frozenset({NoneType, bool, int, float, str, bytes})
 """Classes of values that are plain and immutable."""
-_SIMPLE = _ATOMS | {list, dict}
+_SIMPLE = ATOMS | {list, dict}
 _FEW = 16
 _MAXIMUM_INTEGER_BITS = 14_000
 """Python converts whole numbers of at most 4,300 digits to text, and so to JSON."""
@@ -55,8 +55,16 @@ def pack(value: object) -> bytes:
     return _encode(_wrapped(value))
 
 
-def pack_columns(columns: Sequence[Sequence[Any]]) -> list[Any]:
-    """Return the result of `pack` for columns in parts to join, which avoids copying the bytes of arrays."""
+def pack_columns(columns: Sequence[Sequence[Any]], are_atoms: bool = False) -> list[Any]:
+    """Return the result of `pack` for columns in parts to join, which avoids copying the bytes of arrays.
+
+    `are_atoms` tells that all values have classes in `ATOMS`, so that they need not be looked at.
+    """
+    if are_atoms:
+        try:
+            return [_encode(columns)]
+        except OverflowError:  # A whole number beyond 64 bits.
+            pass
     if not any(map(_are_arrays, columns)):
         return [pack(columns)]
     parts: list[Any] = [list_header(len(columns))]
@@ -109,7 +117,7 @@ def canonical(value: object) -> bytes:
 
 def canonical_rows(columns: Sequence[Sequence[object]], kinds: Set[type]) -> list[bytes]:
     """Return `canonical` of each row's list of values, given the columns and the classes of all values."""
-    if kinds <= _ATOMS:
+    if kinds <= ATOMS:
         try:
             return list(map(_encode_sorted, zip(*columns, strict=True)))
         except OverflowError:  # A whole number beyond 64 bits.
@@ -120,14 +128,14 @@ def canonical_rows(columns: Sequence[Sequence[object]], kinds: Set[type]) -> lis
 def _is_simple(value: Any) -> bool:
     """Return whether a value consists of simple ones; fast for a few items, like most arguments."""
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in ATOMS:
         return True
     if kind is list and len(value) > _FEW:
         return _consists_of(value, _SIMPLE)
     if kind is not dict and kind is not list:
         return False
     for item in value.values() if kind is dict else value:
-        if type(item) not in _ATOMS and not _is_simple(item):
+        if type(item) not in ATOMS and not _is_simple(item):
             return False
     return True
 
@@ -139,7 +147,7 @@ def _consists_of(value: object, simple: frozenset[type]) -> bool:
         kinds = set(map(type, level))
         if not kinds <= simple:
             return False
-        if kinds <= _ATOMS:
+        if kinds <= ATOMS:
             return True
         if dict in kinds:
             dicts = [item for item in level if type(item) is dict]
@@ -148,7 +156,7 @@ def _consists_of(value: object, simple: frozenset[type]) -> bool:
             nested: list[Iterable[Any]] = [item.values() for item in dicts]
             nested.extend(item for item in level if type(item) is list or type(item) is tuple)
         else:
-            nested = level if len(kinds) == 1 else [item for item in level if type(item) not in _ATOMS]
+            nested = level if len(kinds) == 1 else [item for item in level if type(item) not in ATOMS]
         level = (
             nested[0] if len(nested) == 1 and type(nested[0]) is list else list(itertools.chain.from_iterable(nested))
         )
@@ -158,7 +166,7 @@ def _consists_of(value: object, simple: frozenset[type]) -> bool:
 def _wrapped(value: Any) -> Any:
     """Return a value with every non-simple part wrapped in an extension type."""
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in ATOMS:
         return _wrapped_integer(value) if kind is int else value
     if kind is list or kind is tuple:
         return _wrapped_arrays(value) if _are_arrays(value) else [_wrapped(item) for item in value]
@@ -349,7 +357,7 @@ _decode = msgspec.msgpack.Decoder(ext_hook=_unwrapped).decode
 
 def _canonical_form(value: Any) -> Any:
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in ATOMS:
         return _wrapped_integer(value) if kind is int else value
     if kind is list:
         return [_canonical_form(item) for item in value]

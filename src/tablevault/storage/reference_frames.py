@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tablevault.errors import TVFileError
 from tablevault.storage.column_types import ColumnType, Kind
-from tablevault.storage.columns import build_column, natural_type, plain_values
+from tablevault.storage.columns import build_column, kinds_of, natural_type, plain_values
 from tablevault.storage.frame_data import (
     FrameData,
     frame_of_columns,
@@ -87,6 +87,10 @@ class StoredFrame:
     def arrow_type(self, column: str) -> pa.DataType:
         """Return the Arrow type of a column's values; raises `KeyError` for an unknown column."""
         return _value_type(self._types[column])
+
+    def kinds(self, column: str) -> frozenset[type] | None:
+        """Return the classes of a column's values, if its type tells them."""
+        return kinds_of(self._types[column])
 
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
         """Return columns and rows of the frame, in pandas' nullable types."""
@@ -210,6 +214,12 @@ class MemoryFrame:
         if declared is None or (declared.kind is Kind.CATEGORY and pa.types.is_null(declared.arrow.value_type)):
             declared = natural_type(self.values(column))
         return _value_type(declared)
+
+    def kinds(self, column: str) -> frozenset[type] | None:
+        """Return the classes of a column's values, if it is complete and its type tells them."""
+        column_type = self._types.get(column)
+        is_complete = isinstance(self._columns[column], UnreadColumn)
+        return kinds_of(column_type) if is_complete and column_type is not None else None
 
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
         """Return columns and rows of the frame, in pandas' nullable types."""
