@@ -12,7 +12,7 @@ from jobs import INDEX, Ended
 from last_moments import check_last_moments
 
 ROWS = 2_000
-MAXIMUM_LENGTH = 600.0
+MAXIMUM_SECONDS = 600.0
 """Seconds after which a test gives up waiting."""
 
 # Of ten rows, one fails for good, and two only in their first call.
@@ -153,7 +153,7 @@ class Log:
 
 def finished(process) -> Ended:
     """Wait for the end of an interpreter that has much to do."""
-    output, errors = process.communicate(timeout=MAXIMUM_LENGTH)
+    output, errors = process.communicate(timeout=MAXIMUM_SECONDS)
     return Ended(process.returncode, output, errors)
 
 

@@ -34,7 +34,7 @@ import texts
 
 LOG = os.open(os.environ["JOB_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 CHANCE = random.Random(time.monotonic_ns())
-FAILING, MAXIMUM_LENGTH = float(os.environ["JOB_FAILING"]), float(os.environ["JOB_LONGEST"])
+FAILING, LONGEST_SECONDS = float(os.environ["JOB_FAILING"]), float(os.environ["JOB_LONGEST"])
 OWNER = int(os.environ["JOB_OWNER"])  # Whose row it is that a worker interpreter computes.
 
 
@@ -47,7 +47,7 @@ if os.getpid() == OWNER:
 
 
 def pause():
-    return CHANCE.uniform(0, MAXIMUM_LENGTH) if CHANCE.random() < 0.97 else MAXIMUM_LENGTH * 10
+    return CHANCE.uniform(0, LONGEST_SECONDS) if CHANCE.random() < 0.97 else LONGEST_SECONDS * 10
 
 
 def fail_at_random(x, chance=FAILING):
@@ -343,7 +343,7 @@ class Job:
 
     def prepare(self, folder: Path, log: Path) -> None:
         """Let this interpreter run the job's functions."""
-        told = {"LOG": log, "FAILING": self.failing, "MAXIMUM_LENGTH": self.longest, "OWNER": os.getpid()}
+        told = {"LOG": log, "FAILING": self.failing, "LONGEST": self.longest, "OWNER": os.getpid()}
         os.environ.update({f"JOB_{name}": str(value) for name, value in told.items()})
         sys.path.insert(0, str(folder.parent / "local"))
 
