@@ -206,7 +206,8 @@ def test_a_query_that_is_given_up_ends_its_statement(halves, agent, monkeypatch)
         return found
 
     def statements():
-        return [thread for thread in threading.enumerate() if thread.name == "tablevault-sql"]
+        # Those that have begun; `enumerate` also lists threads whose start is under way.
+        return [thread for thread in threading.enumerate() if thread.name == "tablevault-sql" and thread.is_alive()]
 
     for statement in anyio.run(give_up):
         statement.join(PATIENCE)
