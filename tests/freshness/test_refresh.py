@@ -121,6 +121,28 @@ def test_table_downstream_of_equal_values_is_looked_at_and_confirmed(chain: Lab)
     assert temporary(chain) == []
 
 
+def test_code_that_a_step_edits_counts_for_the_steps_after_it(lab: Lab, tmp_path: Path) -> None:
+    lab.table("a", words("a", "x"))
+    lab.table("b", {**copied("b", "a"), **shouted()})
+    module = tmp_path / "vault" / "code_functions" / "lab.py"
+    lab.edit_code(("def picky", f"def edit(word):\n    called('edit')\n    {_edit_of(module)}\n\ndef picky"))
+    lab.table("c", {**copied("c", "b"), **column("mark", "lab.shout", {"word": "<<self.word[index]>>"})})
+    lab.table("d", {**copied("d", "c"), **shouted()})
+    assert set(lab.states().values()) == {"fresh"}
+    lab.edit("a", {**words("a", "x"), **shouted()})
+    lab.edit("c", column("mark", "lab.edit", {"word": "<<self.word[index]>>"}))
+    _ = lab.calls
+    lab.vault.refresh()
+    # b is looked at before c is executed, and d after it.
+    assert lab.calls == ["shout", "edit", "shout"]
+    assert lab.vault.get_dataframe("d")[0]["loud"].tolist() == ["X!"]
+
+
+def _edit_of(module: Path) -> str:
+    """Return a statement that changes what `shout` returns."""
+    return f"""p = Path({str(module)!r}); p.write_text(p.read_text().replace('word.upper()', 'word.upper() + "!"'))"""
+
+
 def test_only_named_tables_and_those_that_they_read(chain: Lab) -> None:
     chain.edit("a", words("a", "x", "z"))
     chain.vault.refresh("b")

@@ -430,11 +430,12 @@ def test_stop_of_another_interpreter_is_seen_while_a_child_works(diamond: Diamon
 
 def test_stop_between_two_children_begins_no_other(diamond: Diamond, monkeypatch: pytest.MonkeyPatch) -> None:
     original = refresh.plan_step
+    context = diamond.vault._context
 
-    def plan_step(context, selection, key):
+    def plan_step(states, selection, key):
         if key.table_name == "right":
             context.catalog.transitions.request_stop(context.catalog.processes.find("nightly").serial)
-        return original(context, selection, key)
+        return original(states, selection, key)
 
     monkeypatch.setattr(refresh, "plan_step", plan_step)
     with pytest.raises(TVForcedError):

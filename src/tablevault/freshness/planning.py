@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 
 from tablevault import names
@@ -72,9 +73,9 @@ def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index:
     table, temporary = lookup.table_by_id(plan.table_id), lookup.instance_by_row(plan.temporary)
     documents = lookup.with_files(lambda: lookup.builder_files(table, temporary), read_documents)
     inputs = PinnedInputs(lookup, plan.inputs)
-    prepared = Prepared.check(table.name, documents, inputs, Sources.of_now(lookup.code_texts()))
-    prepared.check_services(lookup)
     with open_planner(lookup) as planner:
+        prepared = Prepared.check(table.name, documents, inputs, planner.sources)
+        prepared.check_services(lookup)
         try:
             index = IndexRun.ALWAYS if run_index else IndexRun.NEVER
             decided = planner.decide(prepared, plan.origin, index, not operation.force_execute).plan
@@ -146,6 +147,11 @@ class Planner:
         self._lookup = lookup
         self._folder = folder
         self._modules: tuple[Sources, Path] | None = None
+
+    @cached_property
+    def sources(self) -> Sources:
+        """The code modules, read once."""
+        return Sources.of_now(self._lookup.code_texts())
 
     def decide(
         self, prepared: Prepared, origin: int | None, index_run: IndexRun, reuses_cells: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from tablevault.errors import TableVaultError, TVArgumentError
 from tablevault.execution.failures import read_failures
 from tablevault.freshness.graph import Draft as TemporaryState
 from tablevault.freshness.graph import TableVersion
-from tablevault.freshness.status import Freshness, named_tables, open_freshness
+from tablevault.freshness.status import Freshness, SingleStates, named_tables, open_freshness
 from tablevault.freshness.steps import Action, NextStep, Selection, plan_step, plan_steps
 from tablevault.notes import add_note, class_name_of, message_of, outcome_of
 from tablevault.operations.base import REPLACEABLE, Operation
@@ -130,11 +131,16 @@ class TableSteps:
         self._session = session
         self._lookup = session.lookup
         self._processes = session.lookup.context.catalog.processes
+        self._states = SingleStates(session.lookup.context, selection.version)
         self.confirmed: list[Change] = []
         """Unchanged tables, with the inputs against which they were confirmed."""
 
     def run(self, steps: Iterable[PlannedStep]) -> None:
         """Run steps; a failed step ends the run, immediately or after all steps that do not depend on it."""
+        with closing(self._states):
+            self._run(steps)
+
+    def _run(self, steps: Iterable[PlannedStep]) -> None:
         failed: list[_Failed] = []
         left_out: list[PlannedStep] = []
         for step in steps:
@@ -180,12 +186,17 @@ class TableSteps:
         operation = self._prepare(step) if child is None else ExecuteInstance.restore(child.arguments)
         if operation is not None:
             operation = replace(operation, policies=self._policies(step))
-            self._session.children.run(operation, process_id, self._text(step))
+            self._run_child(operation, process_id, step)
+
+    def _run_child(self, operation: Operation[Any], process_id: str, step: PlannedStep) -> None:
+        # It may take hours, after which the code of the next steps is read again.
+        self._states.close()
+        self._session.children.run(operation, process_id, self._text(step))
 
     def _prepare(self, step: PlannedStep) -> ExecuteInstance | None:
         """Return the execution of a step with an existing temporary instance; `None` if there is nothing to execute."""
         key = TableVersion(self._lookup.table_by_id(step.table_id).name, step.version)
-        following = plan_step(self._lookup.context, self._selection, key)
+        following = plan_step(self._states, self._selection, key)
         if following.action is not Action.EXECUTE:
             self._confirm(following)
             return None
@@ -206,9 +217,9 @@ class TableSteps:
             if node.draft is TemporaryState.UNEDITED and _origin_is(node.temporary, node.newest):
                 return
             delete = DeleteInstance(node.temporary.instance_id, table.name)
-            self._session.children.run(delete, self._unused(step, _DELETE), self._text(step))
+            self._run_child(delete, self._unused(step, _DELETE), step)
         copy = CreateInstance(table.name, step.version, copy=True)
-        self._session.children.run(copy, self._unused(step, _COPY), self._text(step))
+        self._run_child(copy, self._unused(step, _COPY), step)
 
     def _policies(self, step: PlannedStep) -> TablePolicies | None:
         """Return the policies of the call for the builders of a step."""

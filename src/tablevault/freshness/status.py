@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -158,8 +158,10 @@ def read_settled(context: VaultContext, read: Callable[[bool], Result]) -> Resul
     return read(True)
 
 
-def look_alone(context: VaultContext, version: str, key: TableVersion) -> tuple[Looked, tuple[int, ...]]:
-    """Determine the state of one table version as if all upstream tables were fresh.
+class SingleStates:
+    """Determines the states of single table versions, each as if all upstream tables were fresh.
+
+    Each is that of the moment when it is asked for; the code is read for the first one, and again after `close`.
 
     Parameters
     ----------
@@ -167,25 +169,41 @@ def look_alone(context: VaultContext, version: str, key: TableVersion) -> tuple[
         The open vault; nothing in it is changed, locked or recorded.
     version
         The version that references mean where they name none.
-    key
-        The table version.
-
-    Returns
-    -------
-    tuple[Looked, tuple[int, ...]]
-        The state; and, if the table is fresh, the row ids of the instances that it would read now but was neither
-        computed from nor confirmed against.
     """
-    lookup = Lookup(context)
 
-    def look(is_settled: bool) -> tuple[Looked, tuple[int, ...]]:
-        with context.catalog.snapshot(), open_planner(lookup) as planner:
-            graph = read_node(lookup, version, key, is_settled)
-            freshness = Freshness(lookup, planner, graph, [key], run_index=False, is_settled=is_settled)
-            looked = freshness.look([key])[key]
-            return looked, () if looked.state is not State.FRESH else freshness.unread_inputs(key)
+    def __init__(self, context: VaultContext, version: str) -> None:
+        self._context = context
+        self._lookup = Lookup(context)
+        self._version = version
+        self._held = ExitStack()
+        self._planner: Planner | None = None
 
-    return read_settled(context, look)
+    def look(self, key: TableVersion) -> tuple[Looked, tuple[int, ...]]:
+        """Determine the state of one table version.
+
+        Returns
+        -------
+        tuple[Looked, tuple[int, ...]]
+            The state; and, if the table is fresh, the row ids of the instances that it would read now but was neither
+            computed from nor confirmed against.
+        """
+        if self._planner is None:
+            self._planner = self._held.enter_context(open_planner(self._lookup))
+        planner = self._planner
+
+        def look(is_settled: bool) -> tuple[Looked, tuple[int, ...]]:
+            with self._context.catalog.snapshot():
+                graph = read_node(self._lookup, self._version, key, is_settled)
+                freshness = Freshness(self._lookup, planner, graph, [key], run_index=False, is_settled=is_settled)
+                looked = freshness.look([key])[key]
+                return looked, () if looked.state is not State.FRESH else freshness.unread_inputs(key)
+
+        return read_settled(self._context, look)
+
+    def close(self) -> None:
+        """Forget the code, and remove the planner's folder; the next look opens both anew."""
+        self._planner = None
+        self._held.close()
 
 
 def named_tables(
@@ -339,10 +357,10 @@ class Freshness:
         is_there = origin is not None and contents.instance(origin.table_id, origin.instance_id) is not None
         return origin.row_id if origin is not None and is_there and not origin.temporary else None
 
-    @cached_property
+    @property
     def sources(self) -> Sources:
         """The code modules."""
-        return Sources.of_now(self.lookup.code_texts())
+        return self._planner.sources
 
     # --- states ---------------------------------------------------------------------------------------------------
 

@@ -16,9 +16,9 @@ from tablevault.freshness.status import (
     UNDECIDED,
     Freshness,
     Looked,
+    SingleStates,
     State,
     lock_nothing,
-    look_alone,
     open_freshness,
     read_settled,
 )
@@ -346,13 +346,13 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 # --- one step -----------------------------------------------------------------------------------------------------
 
 
-def plan_step(context: VaultContext, selection: Selection, key: TableVersion) -> NextStep:
+def plan_step(states: SingleStates, selection: Selection, key: TableVersion) -> NextStep:
     """Return the action of a refresh's step when it begins, since other processes may have changed its table.
 
     Parameters
     ----------
-    context
-        The open vault; nothing in it is changed, locked or recorded.
+    states
+        Determines the table's state; nothing in the vault is changed, locked or recorded.
     selection
         The tables requested from the refresh.
     key
@@ -363,7 +363,7 @@ def plan_step(context: VaultContext, selection: Selection, key: TableVersion) ->
     TableVaultError
         If its builders have become invalid.
     """
-    looked, unread = look_alone(context, selection.version, key)
+    looked, unread = states.look(key)
     node = looked.node
     if looked.state is State.EXTERNAL:
         return NextStep(Action.SKIP, looked.reasons, node, ())
