@@ -46,9 +46,11 @@ class VaultLayout:
     ----------
     root
         The vault's folder, absolute.
+    catalog
+        File of the catalog; `None` for the one inside the vault.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, catalog: Path | None = None) -> None:
         self.root = root
         self.marker = root / MARKER
         self.creating = root / CREATING
@@ -56,7 +58,8 @@ class VaultLayout:
         self.description = root / DESCRIPTION
         self.code_functions = root / CODE_FUNCTIONS
         self.metadata = root / METADATA
-        self.catalog = self.metadata / "catalog.db"
+        self.catalog = catalog or self.metadata / "catalog.db"
+        self.is_catalog_outside = catalog is not None
         self.log = self.metadata / "logs.txt"
         self.worker_logs = self.metadata / "worker_logs"
         self.owners = self.metadata / "owners"
@@ -65,7 +68,9 @@ class VaultLayout:
         self.temporary = root / TEMPORARY
 
     def relative(self, path: Path) -> str:
-        """Return a path inside the vault in the form of the catalog."""
+        """Return a path inside the vault in the form of the catalog; a catalog outside is named by its whole path."""
+        if self.is_catalog_outside and path == self.catalog:
+            return path.as_posix()
         return path.relative_to(self.root).as_posix()
 
     def absolute(self, path: str) -> Path:

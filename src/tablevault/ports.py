@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tablevault.values.clusters import RayOptions
     from tablevault.values.contents import (
         ArtifactRecord,
+        CatalogIdentity,
         InstanceRecord,
         JsonObject,
         ListedInstance,
@@ -801,6 +802,11 @@ class Catalog(Protocol):
     """Whether catalog and marker are known to have the newest format."""
 
     @property
+    def url(self) -> str:
+        """URL of the database, without a password."""
+        ...
+
+    @property
     def contents(self) -> Contents:
         """Tables and instances."""
         ...
@@ -824,18 +830,24 @@ class Catalog(Protocol):
         """Make all reads of this thread in the block see one snapshot, without its own later writes."""
         ...
 
-    def create(self, vault_id: str, created_at: str) -> str:
-        """Create an empty catalog, a no-op if one exists; return the id of its vault."""
+    def create(self, vault_id: str, created_at: str, address: str | None = None) -> CatalogIdentity:
+        """Create an empty catalog, a no-op if one exists; return the vault that it belongs to."""
         ...
 
-    def identity(self) -> tuple[int, str | None]:
-        """Return the format of the catalog and the id of its vault, which format 1 lacks."""
+    def identity(self) -> CatalogIdentity:
+        """Return the format of the catalog, and the vault that it belongs to."""
         ...
 
-    def migrate(self, vault_id: str, created_at: str, check: Callable[[Sequence[ProcessRecord]], None]) -> None:
-        """Migrate an older catalog to the newest format; a no-op if it has that format.
+    def migrate(
+        self,
+        vault_id: str,
+        created_at: str,
+        address: str | None,
+        check: Callable[[Sequence[ProcessRecord]], None],
+    ) -> None:
+        """Migrate an older catalog to the newest format, and record the vault's folder, in one transaction.
 
-        `check` gets the unfinished processes inside the transaction, and raises if one of them blocks the migration.
+        `check` gets the unfinished processes of an older catalog, and raises if one of them blocks the migration.
         """
         ...
 

@@ -88,8 +88,8 @@ class TableVault:
     lock_timeout
         Seconds that an operation waits for locks of running processes.
     catalog_url
-        URL of the catalog, as `sqlite:////folder/catalog.db`, which the vault remembers; by default a SQLite file in
-        the vault. Databases other than SQLite are refused.
+        URL of the catalog of a new vault, as `sqlite:////folder/catalog.db`; by default a SQLite file in the vault.
+        The vault remembers it, so that later openings omit it. Databases other than SQLite are refused.
     exist_ok
         With `create`, open the vault if it exists. Of several concurrent interpreters, one creates it.
     ray

@@ -7,16 +7,19 @@ import lzma
 import os
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from tablevault.archiving.unpacking import Counted, Unpacking
+from tablevault.catalog import sqlite_catalog, sqlite_path
 from tablevault.catalog.owners import Owners
 from tablevault.display.progress import shown_bytes, shown_files
-from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
+from tablevault.errors import TableVaultError, TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import VaultLayout
 from tablevault.state.context import VaultContext
+from tablevault.state.formats import marker_text, read_marker
 from tablevault.state.opening import Settings, marker_of, open_context
 from tablevault.storage import files
 from tablevault.storage.staging import staged_beside
@@ -53,7 +56,7 @@ def compress_vault(db_dir: str | Path, preset: int = 6) -> str:
     if isinstance(preset, bool) or not isinstance(preset, int) or not 0 <= preset <= 9:
         raise TVArgumentError(f"preset is a number from 0 (fast) to 9 (small), not {preset!r}.")
     layout = _existing_vault(db_dir)
-    marker_of(layout)
+    marker = marker_of(layout)
     _check_nobody_works(layout)
     target = Path(f"{layout.root}{SUFFIX}")
     context = open_context(layout.root, Settings())
@@ -61,7 +64,12 @@ def compress_vault(db_dir: str | Path, preset: int = 6) -> str:
         packed = folder / "vault"
         before = _moment(context)
         context.catalog.backup(folder / "catalog.db")
-        _pack(layout, folder / "catalog.db", packed, preset)
+        copies = {layout.catalog: folder / "catalog.db"}
+        if marker.catalog is not None:
+            # The archive contains its catalog.
+            copies[layout.marker] = folder / "marker"
+            copies[layout.marker].write_text(marker_text(replace(marker, catalog=None)), encoding="utf-8")
+        _pack(layout, copies, packed, preset)
         _check_nobody_works(layout)
         if _moment(context) != before:
             raise TVProcessError(f"The vault '{layout.root}' was changed while it was being packed; pack it again.")
@@ -140,11 +148,33 @@ def delete_vault(db_dir: str | Path) -> None:
         except TVProcessError:
             files.replace(layout.deleting, layout.marker)
             raise
+    outside = _catalog_outside(layout)
     with shown_files(f"deleting {layout.root.name}") as advance:
         for path in list(layout.root.iterdir()):
             if path != layout.deleting:
                 files.remove_tree(path, advance)
+        if outside is not None:
+            for ending in ("-wal", "-shm", ""):
+                files.remove_tree(outside.with_name(outside.name + ending), advance)
         files.remove_tree(layout.root, advance)
+
+
+def _catalog_outside(layout: VaultLayout) -> Path | None:
+    """Return the catalog of a vault that is being deleted, if it is outside; `None` if another folder may use it."""
+    try:
+        marker = read_marker(layout, layout.deleting)
+        outside = sqlite_path(marker.catalog) if marker.catalog is not None else None
+        if outside is None or not outside.exists():
+            return None
+        catalog = sqlite_catalog(outside)
+        try:
+            known = catalog.identity()
+        finally:
+            catalog.close()
+    except (OSError, TableVaultError):
+        # A damaged marker or catalog does not keep the folder from being deleted.
+        return None
+    return outside if (known.vault_id, known.address) == (marker.vault_id, str(layout.root)) else None
 
 
 def _existing_vault(db_dir: str | Path) -> VaultLayout:
@@ -186,10 +216,11 @@ def _staging(target: Path, activity: str) -> Iterator[Path]:
 # --- packing ------------------------------------------------------------------------------------------------------
 
 
-def _pack(layout: VaultLayout, catalog: Path, target: Path, preset: int) -> None:
+def _pack(layout: VaultLayout, copies: Mapping[Path, Path], target: Path, preset: int) -> None:
+    """Write the archive of a vault, with copies in place of some of its files."""
     name = layout.root.name
-    found = [(path, f"{name}/{layout.relative(path)}") for path in _packed(layout)]
-    found.append((catalog, f"{name}/{layout.relative(layout.catalog)}"))
+    found = [(path, f"{name}/{layout.relative(path)}") for path in _packed(layout) if path not in copies]
+    found += [(copy, f"{name}/{layout.relative(path)}") for path, copy in copies.items()]
     total = sum(path.lstat().st_size for path, _ in found if stat.S_ISREG(path.lstat().st_mode))
     with target.open("xb") as file:
         with (
@@ -252,7 +283,7 @@ def _linked_file(link: Path) -> Path:
 
 
 def check_unpacked(layout: VaultLayout, archive: Path) -> None:
-    """Check that an unpacked folder is a vault, and create the folders that archives omit.
+    """Check that an unpacked folder is a vault with its own catalog, and create the folders that archives omit.
 
     Raises
     ------
@@ -261,6 +292,9 @@ def check_unpacked(layout: VaultLayout, archive: Path) -> None:
     """
     if not layout.marker.is_file() or not layout.catalog.is_file():
         raise TVArgumentError(f"'{archive}' is not the archive of a vault: the marker or the catalog is missing.")
-    marker_of(layout)
+    marker = marker_of(layout)
     for folder in (layout.code_functions, layout.worker_logs, layout.owners, layout.trash, layout.temporary):
         files.make_folder(folder)
+    if marker.catalog is not None:
+        # An archive contains its catalog; a marker that names another one would let this vault change that.
+        files.write_text(layout.marker, marker_text(replace(marker, catalog=None)), layout.temporary)

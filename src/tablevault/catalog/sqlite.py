@@ -54,10 +54,15 @@ def sqlite_path(text: str) -> Path:
         backend = url.get_backend_name()
     except ArgumentError as error:
         raise TVArgumentError(f"catalog_url is not the URL of a database: {error}.") from None
-    if backend != "sqlite" or not url.database or url.database == ":memory:" or url.query:
+    if backend != "sqlite":
         raise TVArgumentError(
-            f"catalog_url names a {backend} database that TableVault does not support. Omit it to use a "
-            "SQLite file in the vault."
+            f"catalog_url names a {backend} database, which TableVault does not support. Omit it to use a SQLite file "
+            "in the vault."
+        )
+    if not url.database or url.database == ":memory:" or url.query:
+        raise TVArgumentError(
+            "catalog_url must name a file and nothing else, as sqlite:////folder/catalog.db. Omit it to use a SQLite "
+            "file in the vault."
         )
     return Path(url.database).absolute()
 

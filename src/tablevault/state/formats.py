@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
-from tablevault.errors import TVArgumentError, TVFileError, TVLockError
+from tablevault.errors import TableVaultError, TVArgumentError, TVFileError, TVLockError
 from tablevault.layout import FORMAT, OLDEST_READABLE, VaultLayout
 from tablevault.state.context import VaultContext
 from tablevault.state.liveness import Liveness
 from tablevault.storage import files
+from tablevault.values.contents import CatalogIdentity
 from tablevault.values.processes import ProcessRecord
+
+_FOLDER = "folder"
+"""Where a vault keeps its data: in its folder."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +30,26 @@ class Marker:
     """URL of the catalog; `None` for the file inside the vault."""
 
 
-def read_marker(layout: VaultLayout) -> Marker:
+def read_marker(layout: VaultLayout, file: Path | None = None) -> Marker:
     """Return the content of a vault's marker.
+
+    Parameters
+    ----------
+    layout
+        The vault.
+    file
+        The marker, if it has another name.
 
     Raises
     ------
     TVArgumentError
-        If this version cannot read the vault's format.
+        If this version cannot read the vault's format, or does not know where it keeps its data.
     TVFileError
         If the file is damaged.
     """
     try:
-        marker = json.loads(files.read_bytes(layout.marker))
+        marker = json.loads(files.read_bytes(file or layout.marker))
+        storage = marker.get("storage", _FOLDER)
         catalog = marker.get("catalog")
         found = Marker(int(marker["format"]), str(marker["vault_id"]), str(marker["created"]), catalog and str(catalog))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -46,34 +59,72 @@ def read_marker(layout: VaultLayout) -> Marker:
             f"The vault '{layout.root}' has format {found.format}; this version of TableVault reads formats "
             f"{OLDEST_READABLE} to {FORMAT}. Install a newer version of TableVault."
         )
+    if storage != _FOLDER:
+        raise TVArgumentError(
+            f"The vault '{layout.root}' keeps its data in {storage!r:.100}; this version of TableVault reads only "
+            "vaults that are folders. Install a newer version of TableVault."
+        )
     return found
+
+
+def marker_text(marker: Marker) -> str:
+    """Return the content of a marker file."""
+    return json.dumps({**asdict(marker), "storage": _FOLDER}) + "\n"
 
 
 def write_marker(layout: VaultLayout, marker: Marker) -> None:
     """Write the marker of a vault in the newest format, durably."""
-    facts = {**asdict(marker), "format": FORMAT, "storage": "folder"}
-    files.write_text(layout.marker, json.dumps(facts) + "\n", layout.temporary)
+    files.write_text(layout.marker, marker_text(replace(marker, format=FORMAT)), layout.temporary)
+
+
+def address_of(layout: VaultLayout) -> str | None:
+    """Return the folder that a catalog outside of it records; `None` for a catalog inside."""
+    return str(layout.root) if layout.is_catalog_outside else None
 
 
 def check_same_vault(context: VaultContext) -> None:
-    """Raise `TVFileError` if the catalog belongs to another vault; note its format."""
-    marker = read_marker(context.layout)
-    number, vault_id = context.catalog.identity()
-    if number > FORMAT:
+    """Raise `TVFileError` if the catalog belongs to another vault or to another copy of it; note its format."""
+    layout, marker, known = context.layout, read_marker(context.layout), context.catalog.identity()
+    if known.format > FORMAT:
         raise TVArgumentError(
-            f"The catalog of the vault '{context.layout.root}' has format {number}; this version of TableVault reads "
+            f"The catalog of the vault '{layout.root}' has format {known.format}; this version of TableVault reads "
             f"formats up to {FORMAT}. Install a newer version of TableVault."
         )
-    if vault_id not in (None, marker.vault_id):
+    if known.vault_id not in (None, marker.vault_id):
         raise TVFileError(
-            f"The catalog {context.layout.catalog} is that of the vault {vault_id}, but the marker file of "
-            f"'{context.layout.root}' names {marker.vault_id}. Restore both from one copy."
+            f"The catalog {layout.catalog} is that of the vault {known.vault_id}, but the marker file of "
+            f"'{layout.root}' names {marker.vault_id}. Restore both from one copy."
         )
-    context.catalog.is_newest = number == marker.format == FORMAT
+    if layout.is_catalog_outside and (known.format > 1 or marker.catalog is not None):
+        _check_not_shared(layout, marker, known)
+    is_newest = known.format == marker.format == FORMAT
+    context.catalog.is_newest = is_newest and known.address == address_of(layout)
+
+
+def _check_not_shared(layout: VaultLayout, marker: Marker, known: CatalogIdentity) -> None:
+    """Raise `TVFileError` if the catalog, which is outside the vault, is used by another folder.
+
+    A vault that was moved or mounted elsewhere may use it; a copy, or a forged marker, would change another vault.
+    """
+    if known.address is None:
+        raise TVFileError(
+            f"The marker file of '{layout.root}' names the catalog {layout.catalog}, which is inside another vault. "
+            "Restore the marker file."
+        )
+    owner = VaultLayout(Path(known.address))
+    try:
+        is_used = read_marker(owner).vault_id == marker.vault_id and not owner.root.samefile(layout.root)
+    except (OSError, TableVaultError):
+        is_used = False
+    if is_used:
+        raise TVFileError(
+            f"The vault '{layout.root}' is a copy of '{owner.root}', and its catalog {layout.catalog} belongs to that "
+            "one. Delete the copy; compress_vault and decompress_vault make one with a catalog of its own."
+        )
 
 
 def migrate(context: VaultContext) -> None:
-    """Upgrade a vault to the newest format before a write; no-op if it is current.
+    """Upgrade a vault to the newest format before a write, and note where it was moved; no-op if it is current.
 
     The catalog's format is authoritative. The marker follows, in the next operation if this one is interrupted.
 
@@ -84,7 +135,7 @@ def migrate(context: VaultContext) -> None:
     """
     if context.catalog.is_newest:
         return
-    marker = read_marker(context.layout)
+    layout, marker = context.layout, read_marker(context.layout)
 
     def check(unfinished: Sequence[ProcessRecord]) -> None:
         for record in unfinished:
@@ -94,6 +145,6 @@ def migrate(context: VaultContext) -> None:
                     f"process '{record.process_id}' ({record.operation}) is running. Try again after it has ended."
                 )
 
-    context.catalog.migrate(marker.vault_id, marker.created, check)
-    write_marker(context.layout, marker)
+    context.catalog.migrate(marker.vault_id, marker.created, address_of(layout), check)
+    write_marker(layout, replace(marker, catalog=context.catalog.url if layout.is_catalog_outside else None))
     context.catalog.is_newest = True

@@ -16,7 +16,7 @@ from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import FORMAT, VaultLayout
 from tablevault.names import check_text
 from tablevault.state.context import VaultContext
-from tablevault.state.formats import Marker, check_same_vault, read_marker, write_marker
+from tablevault.state.formats import Marker, address_of, check_same_vault, read_marker, write_marker
 from tablevault.state.liveness import Liveness
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
@@ -70,8 +70,8 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
     marker = marker_of(layout)
     _check_own_places(layout)
     _warn_of_network(layout.root)
-    named = settings.catalog_url or marker.catalog
-    catalog = sqlite_catalog(sqlite_path(named) if named else layout.catalog)
+    layout = VaultLayout(layout.root, _catalog_outside(layout, marker, settings))
+    catalog = sqlite_catalog(layout.catalog)
     context = VaultContext(
         layout=layout,
         catalog=catalog,
@@ -139,6 +139,20 @@ def marker_of(layout: VaultLayout) -> Marker:
     return read_marker(layout)
 
 
+def _catalog_outside(layout: VaultLayout, marker: Marker, settings: Settings) -> Path | None:
+    """Return the catalog of an existing vault; `None` if it is inside."""
+    recorded = sqlite_path(marker.catalog) if marker.catalog else layout.catalog
+    given = sqlite_path(settings.catalog_url) if settings.catalog_url else recorded
+    # Markers of format 1 do not say where a catalog outside the vault is.
+    is_recorded = marker.catalog is not None or layout.catalog.exists()
+    if given != recorded and is_recorded:
+        raise TVArgumentError(
+            f"The catalog of the vault '{layout.root}' is {recorded}, as its marker file says, and not {given}; open "
+            "the vault without catalog_url."
+        )
+    return given if given != layout.catalog else None
+
+
 def _check_own_places(layout: VaultLayout) -> None:
     """Raise `TVFileError` if a link replaces a path that the vault writes or removes."""
     inside = list(layout.metadata.iterdir()) if layout.metadata.is_dir() and not layout.metadata.is_symlink() else []
@@ -187,14 +201,24 @@ def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:
     for leftover in layout.root.glob(f"*{files.TEMPORARY_SUFFIX}"):
         files.remove_tree(leftover)
     created = datetime.now(UTC).isoformat()
+    outside = sqlite_path(settings.catalog_url) if settings.catalog_url else layout.catalog
+    if outside != layout.catalog:
+        layout = VaultLayout(layout.root, outside)
     for folder in (layout.code_functions, layout.metadata, layout.worker_logs, layout.owners, layout.trash):
         files.make_folder(folder)
     files.make_folder(layout.temporary)
-    catalog = sqlite_catalog(sqlite_path(settings.catalog_url) if settings.catalog_url else layout.catalog)
-    vault_id = catalog.create(uuid.uuid4().hex, created)
+    catalog = sqlite_catalog(layout.catalog)
+    new_id, address = uuid.uuid4().hex, address_of(layout)
+    # An interrupted creation may have made it.
+    made = catalog.create(new_id, created, address)
+    if made.address != address:
+        catalog.close()
+        raise TVArgumentError(
+            f"catalog_url names {layout.catalog}, which is the catalog of another vault; name a new file."
+        )
     facts = {"description": description, "author": settings.author or user_name(), "created": created}
     files.write_text(layout.description, description_text(facts))
-    write_marker(layout, Marker(FORMAT, vault_id, created, catalog.url if settings.catalog_url else None))
+    write_marker(layout, Marker(FORMAT, made.vault_id or new_id, created, catalog.url if address else None))
 
 
 def _running_parent(context: VaultContext, parent_id: str) -> int:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import count
 
 from tablevault.errors import TVLockError, TVProcessError
+from tablevault.layout import FORMAT
 from tablevault.ports import Catalog
 from tablevault.values.changes import (
     Change,
@@ -31,6 +32,7 @@ from tablevault.values.changes import (
 )
 from tablevault.values.contents import (
     ArtifactState,
+    CatalogIdentity,
     ColumnRecord,
     InstanceRecord,
     NamedInstance,
@@ -134,11 +136,11 @@ def _refuses(act: Callable[[], object]) -> bool:
 
 
 def creating_again_changes_nothing(make: MakeCatalog) -> None:
-    """A catalog keeps the vault id of its first creation."""
+    """A catalog keeps the vault of its first creation."""
     catalog = _made(make)
     _table(catalog)
-    assert catalog.create("another", "2026-01-02T00:00:00+00:00") == "vault"
-    assert catalog.identity()[1] == "vault"
+    assert catalog.create("another", "2026-01-02T00:00:00+00:00", "/elsewhere").vault_id == "vault"
+    assert catalog.identity() == CatalogIdentity(FORMAT, "vault", None)
     assert [table.name for table in catalog.contents.tables()] == ["stories"]
     assert catalog.faults() == []
 

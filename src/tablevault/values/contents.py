@@ -14,6 +14,17 @@ JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogIdentity:
+    """The format of a catalog, and the vault that it belongs to."""
+
+    format: int
+    vault_id: str | None = None
+    """`None` in format 1, which does not record it."""
+    address: str | None = None
+    """Folder of the vault; `None` if the catalog is inside it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ArtifactRecord:
     """An artifact file, as recorded when its row finished."""
 

@@ -16,6 +16,7 @@ from tablevault.catalog.sql.tidying import TidyingSteps
 from tablevault.catalog.sql.transitions import Transitions
 from tablevault.layout import FORMAT
 from tablevault.values.changes import Imported
+from tablevault.values.contents import CatalogIdentity
 from tablevault.values.processes import ProcessRecord
 
 
@@ -46,36 +47,42 @@ class SqlCatalog:
         """Pin this thread's reads inside the block to one snapshot, which excludes its own writes."""
         return self._store.snapshot()
 
-    def create(self, vault_id: str, created_at: str) -> str:
-        """Create missing tables; return the id of the vault that they belong to."""
+    def create(self, vault_id: str, created_at: str, address: str | None = None) -> CatalogIdentity:
+        """Create the tables in an empty database; return the vault that they, or existing ones, belong to."""
         self._database.make()
         with self._store.write() as connection:
-            is_new = migration.create_tables(connection)
-            number, known = (1, None) if is_new else migration.identity_of(connection)
-            if number == 1:
-                migration.upgrade(connection, vault_id, created_at, migrated_from=None)
-            return known or vault_id
+            if migration.create_tables(connection):
+                migration.upgrade(connection, vault_id, created_at, address, migrated_from=None)
+            return migration.identity_of(connection)
 
-    def identity(self) -> tuple[int, str | None]:
-        """Return the catalog's format and vault id, which format 1 does not record."""
+    def identity(self) -> CatalogIdentity:
+        """Return the catalog's format, and the vault that it belongs to."""
         with self._store.read() as connection:
             return migration.identity_of(connection)
 
-    def migrate(self, vault_id: str, created_at: str, check: Callable[[Sequence[ProcessRecord]], None]) -> None:
-        """Upgrade the catalog to the newest format in one transaction; no-op if it is current.
+    def migrate(
+        self,
+        vault_id: str,
+        created_at: str,
+        address: str | None,
+        check: Callable[[Sequence[ProcessRecord]], None],
+    ) -> None:
+        """Upgrade the catalog to the newest format, and record the vault's folder, in one transaction.
 
         Parameters
         ----------
-        vault_id, created_at
-            Id and creation time of the vault.
+        vault_id, created_at, address
+            Id and creation time of the vault, and its folder if the catalog is outside of it.
         check
             Called with the unfinished processes; raises if one of them blocks the upgrade.
         """
         with self._store.write() as connection:
-            number, _ = migration.identity_of(connection)
-            if number < FORMAT:
+            known = migration.identity_of(connection)
+            if known.format < FORMAT:
                 check(unfinished_in(connection))
-                migration.upgrade(connection, vault_id, created_at, migrated_from=number)
+                migration.upgrade(connection, vault_id, created_at, address, migrated_from=known.format)
+            elif known.address != address:
+                migration.record_address(connection, address)
 
     def record_imported(self, imported: Imported) -> None:
         """Copy the content of another catalog into this empty one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from sqlalchemy import Dialect, Index, MetaData, delete, insert, select
+from sqlalchemy import Dialect, Index, MetaData, delete, insert, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
@@ -23,6 +23,7 @@ from tablevault.catalog.sql.schema import (
     vault,
 )
 from tablevault.layout import FORMAT
+from tablevault.values.contents import CatalogIdentity
 from tablevault.values.plans import decode_plan
 from tablevault.values.processes import Status
 
@@ -31,18 +32,23 @@ _NOT_SUCCEEDED = select(processes.c.serial, processes.c.operation, processes.c.p
 )
 
 
-def identity_of(connection: Connection) -> tuple[int, str | None]:
-    """Return a catalog's format and vault id, which format 1 does not record."""
+def identity_of(connection: Connection) -> CatalogIdentity:
+    """Return a catalog's format, and the vault that it belongs to."""
     try:
-        row = connection.execute(select(vault.c.format, vault.c.vault_id)).first()
+        row = connection.execute(select(vault.c.format, vault.c.vault_id, vault.c.address)).first()
     except OperationalError:
         # Checked only after a failure, because almost every catalog has the table.
         if connection.has_table(vault.name):
             raise
-        return 1, None
+        return CatalogIdentity(1)
     if row is None:
         raise ValueError("its table 'vault' is empty")
-    return int(row[0]), str(row[1])
+    return CatalogIdentity(int(row[0]), str(row[1]), row[2] and str(row[2]))
+
+
+def record_address(connection: Connection, address: str | None) -> None:
+    """Record the vault's folder, or that the catalog is inside it."""
+    connection.execute(update(vault).values(address=address))
 
 
 def create_tables(connection: Connection) -> bool:
@@ -55,7 +61,9 @@ def create_tables(connection: Connection) -> bool:
     return True
 
 
-def upgrade(connection: Connection, vault_id: str, created_at: str, migrated_from: int | None) -> None:
+def upgrade(
+    connection: Connection, vault_id: str, created_at: str, address: str | None, migrated_from: int | None
+) -> None:
     """Upgrade a catalog of format 1 inside the caller's transaction.
 
     Raises
@@ -71,7 +79,12 @@ def upgrade(connection: Connection, vault_id: str, created_at: str, migrated_fro
             record_creates(connection, serial, decode_plan(operation, plan))
     connection.execute(
         insert(vault).values(
-            vault_id=vault_id, format=FORMAT, created_at=created_at, migrated_from=migrated_from, deleting=False
+            vault_id=vault_id,
+            format=FORMAT,
+            address=address,
+            created_at=created_at,
+            migrated_from=migrated_from,
+            deleting=False,
         )
     )
 
