@@ -4,7 +4,7 @@ import pytest
 
 from made_builders import builder_text, column_builder, index_builder
 from tablevault.builders.document import read_document
-from tablevault.builders.policies import Policies
+from tablevault.builders.policies import Policies, Retry, Share
 from tablevault.builders.spec import build_spec
 from tablevault.builders.templates import column_builder_template, index_builder_template
 from tablevault.errors import TableReferenceError, TVBuilderError
@@ -28,6 +28,23 @@ def test_defaults_are_those_of_the_reference():
     assert (spec.dependencies, spec.primary_key, spec.untracked) == ((), (), ())
     required = "builder_type: ColumnBuilder\nchanged_columns: [a]\npython_function: f\ncode_module: m\n"
     assert not build(required).is_custom
+
+
+@pytest.mark.parametrize("fields", [{}, {"on_error": None, "retry": None, "max_failures": None, "timeout": None}])
+def test_policies_that_are_absent_or_null_have_their_defaults(fields):
+    policies = column_builder("stories", return_type="batch", **fields).policies
+    assert (policies.on_error, policies.failed_inputs, policies.timeout) == ("pause", "skip", None)
+    assert (policies.max_failures, policies.max_consecutive_failures) == (Share(10), 20)
+    assert policies.stop_on == (401, 402, "code:insufficient_quota", "ImportError", "NameError")
+    assert (policies.retry.max_retries, policies.rows_of_call) == (0, 32)
+    assert (policies.executor, policies.max_concurrency, policies.services, policies.budget) == (None, None, (), None)
+
+
+def test_retry_is_a_number_of_retries_or_a_mapping_with_defaults():
+    assert column_builder("stories", retry=5).policies.retry == Retry(max_retries=5)
+    found = column_builder("stories", retry={}).policies.retry
+    assert (found.max_retries, found.on) == (3, ("transient",))
+    assert (found.wait, found.max_wait, found.max_seconds) == (1, 60, 3600)
 
 
 def test_spec_is_frozen():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from failing_tables import TOLD, positions, raises_first, raises_for
 from test_failure_modes import WARNED, run
 
@@ -67,6 +68,72 @@ def test_failed_inputs_pass_gives_null(make):
     assert positions(table.errors(), "skipped") == []
 
 
+def with_names(make):
+    """Return a table of four answers of which one fails, beside a table of names by answer."""
+    table = make(raises_for({1}), rows=4, on_error="collect")
+    table.vault.create_table("names")
+    table.vault.write("names", pd.DataFrame({"answer": ["a0", "a1", "a2", "a3"], "name": list("wxyz")}))
+    return table
+
+
+def test_failed_cell_inside_another_reference_skips_its_row(make):
+    table = with_names(make)
+    table.build_word(lambda name: name, arguments={"name": "<<names.name[answer::<<self.answer[index]>>]>>"})
+    assert run(table) is None
+    assert table.column("word") == ["w", None, "y", "z"]
+    assert positions(table.errors(), "skipped") == [1]
+
+
+SEEN = {
+    "<<self.answer>>": ["a0", None, "a2", "a3"],
+    "<<self>>": ["a0", None, "a2", "a3"],
+    "<<self.x[answer::a2]>>": 2,
+    "<<self.x[answer::a1]>>": None,
+}
+
+
+@pytest.mark.parametrize("reference", SEEN)
+def test_other_references_than_those_to_its_own_row_see_null(make, reference):
+    given = []
+    table = with_names(make)
+    arguments = {"x": "<<self.x[index]>>", "other": reference}
+    table.build_word(lambda x, other: given.append(other) or "w", arguments=arguments)
+    assert run(table) is None
+    assert positions(table.errors(), "skipped") == []
+    assert table.column("word") == ["w"] * 4
+    for other in given:
+        cells = [None if pd.isna(cell) else cell for cell in other["answer"]] if hasattr(other, "columns") else other
+        assert cells == SEEN[reference]
+
+
+def test_tables_that_read_failed_cells_see_null(make):
+    table = with_names(make)
+    assert run(table) is None
+    given = []
+    TOLD["word"] = lambda x, other: given.append(other["answer"].isna().tolist()) or "w"
+    fields = {"python_function": "word", "code_module": "m", "is_custom": True, "return_type": "row-wise"}
+    index = {**fields, "builder_type": "IndexBuilder", "changed_columns": ["x"], "return_type": "dataframe"}
+    index |= {"python_function": "index", "arguments": {"count": 1}}
+    column = {**fields, "builder_type": "ColumnBuilder", "changed_columns": ["word"]}
+    column |= {"arguments": {"x": "<<self.x[index]>>", "other": "<<answers.answer>>"}}
+    table.vault.create_table("later")
+    builders = {"later_index": yaml.safe_dump(index), "word": yaml.safe_dump(column)}
+    table.vault.create_instance("later", builders=builders)
+    table.vault.execute_instance("later")
+    assert given == [[False, True, False, False]]
+
+
+def test_skipped_cells_are_never_reused(make):
+    table = make(raises_for({1}), rows=3, on_error="collect")
+    table.build_word()
+    run(table)
+    table.copy()
+    table.tell(lambda x: None)
+    table.execute()
+    assert table.column("word") == ["wa0", "wNone", "wa2"], "a null that was computed is not the null of a skip"
+    assert len(table.errors()) == 0
+
+
 def test_failed_cells_are_never_reused_nor_those_computed_from_them(make):
     table = make(raises_for({1}), rows=3, on_error="collect")
     table.build_word(failed_inputs="pass")
@@ -96,6 +163,19 @@ def test_stop_with_materialize_keeps_the_records(make):
     frame, _ = table.vault.get_dataframe("answers")
     assert positions(table.errors()) == [1, 2]
     assert frame["answer"].isna().sum() == 4
+
+
+def test_stop_with_materialize_keeps_records_of_skipped_rows(make):
+    def word(answer):
+        if answer == "a4":
+            raise tv_errors.StopRun("enough")
+        return "w"
+
+    table = make(raises_for({1}), rows=5, on_error="collect")
+    table.build_word(word)
+    assert isinstance(run(table), tv_errors.StopRun)
+    table.vault.stop_process("night", materialize=True)
+    assert (positions(table.errors()), positions(table.errors(), "skipped")) == ([1], [1])
 
 
 def test_reuse_partial_never_takes_over_a_failed_row(make):

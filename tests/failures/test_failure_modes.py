@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 import yaml
+from click.testing import CliRunner
 from failing_tables import TOLD, Refused, positions, raises_for
 
 from tablevault import tv_errors
+from tablevault.cli.application import application
 
 WARNED = tv_errors.TableVaultWarning
 
@@ -111,6 +117,51 @@ def test_errors_of_the_run_are_never_collected_or_retried(make, error, fields):
     assert table.vault.get_process("night").status == "paused"
     assert table.calls[4] == 1
     assert len(table.errors("night")) == 0
+
+
+@pytest.mark.parametrize("name", ["StopRun", "RetryLater"])
+def test_errors_that_functions_raise_to_steer_a_run_are_plain(name):
+    assert not issubclass(getattr(tv_errors, name), tv_errors.TableVaultError)
+
+
+WRONG_RESULTS = {
+    "too many cells": (["a", "b"], {}, (1, 2, 3)),
+    "no row": (["a", "b"], {}, 7),
+    "text for a number": (["a"], {"a": "int64"}, "many"),
+    "no value of a frame": (["a"], {"a": "int64"}, object()),
+}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"max_concurrency": 2}, {"return_type": "batch", "batch_size": 4}],
+    ids=["inline", "threads", "batch"],
+)
+@pytest.mark.parametrize(("columns", "dtypes", "wrong"), WRONG_RESULTS.values(), ids=WRONG_RESULTS.keys())
+def test_result_that_is_no_row_or_fits_no_dtype_is_an_error_of_its_row(make, columns, dtypes, wrong, fields):
+    def of_row(x):
+        return wrong if x == 3 else (x, x) if len(columns) == 2 else x
+
+    def answer(x):
+        return [of_row(row) for row in x] if isinstance(x, list) else of_row(x)
+
+    table = make(answer, rows=8, on_error="collect", changed_columns=columns, dtypes=dtypes, **fields)
+    assert run(table) is None
+    assert positions(table.errors()) == [3]
+    assert table.errors()["result"][0] is not None
+    assert table.column("a") == [None if x == 3 else x for x in range(8)]
+
+
+def test_error_of_a_nested_operation_is_an_error_of_its_row(make):
+    def answer(x):
+        if x == 3:
+            table.vault.get_dataframe("missing")
+        return "a"
+
+    table = make(answer, rows=8, on_error="collect")
+    assert run(table) is None
+    assert positions(table.errors()) == [3]
+    assert "missing" in table.errors()["message"][0]
 
 
 def test_missing_environment_variable_in_arguments_ends_the_run(make, monkeypatch):
@@ -260,6 +311,46 @@ def test_rows_that_are_reused_or_skipped_do_not_count_for_limits(make):
     assert str(error) == "row 41"
 
 
+@pytest.mark.parametrize(("failing", "is_exceeded"), [({18, 28}, False), ({27, 28, 29}, True)])
+def test_percentage_is_one_of_the_rows_that_were_tried_and_not_skipped(make, failing, is_exceeded):
+    def word(answer):
+        if int(answer[1:]) in failing:
+            raise KeyError(answer)
+        return "w"
+
+    table = make(raises_for(set(range(10))), on_error="collect", max_failures="100%", max_consecutive_failures="none")
+    # Of 30 rows, 20 are tried: 2 of them are 10 %, and 3 are more than that.
+    table.build_word(word, on_error="collect", max_failures="10%")
+    assert isinstance(run(table), KeyError) == is_exceeded
+
+
+def test_consecutive_failures_are_counted_in_order_of_completion(make):
+    second_called = []
+
+    async def answer(x):
+        deadline = time.monotonic() + 60
+        while x == 0 and not second_called and time.monotonic() < deadline:
+            await asyncio.sleep(0)
+        if x == 2:
+            second_called.append(x)
+        if x < 2:
+            raise ValueError(f"row {x}")
+        return "a"
+
+    limits = {"max_failures": "100%", "max_consecutive_failures": 2}
+    table = make(answer, on_error="collect", max_concurrency=3, **limits)
+    assert run(table) is None, "row 2 succeeds between the failures of rows 1 and 0"
+    assert positions(table.errors()) == [0, 1]
+
+
+def test_note_of_an_exceeded_number_of_failures_counts_kinds_of_errors(make):
+    error = {1: ValueError, 9: KeyError, 12: ValueError}
+    table = make(raises_for(set(error), lambda x: error[x](x)), on_error="collect", max_failures=2)
+    told = "".join(run(table).__notes__)
+    assert "3 of 13 tried rows failed in builder 'answer', whose max_failures allows 2; 10 rows are kept" in told
+    assert "get_errors(process_id='night') lists 3 errors of 2 kinds" in told
+
+
 def test_failed_rows_of_earlier_attempts_count_until_they_are_tried_again(make):
     table = make(raises_for({1, 2, 3}), on_error="collect", max_failures=2)
     assert str(run(table)) == "row 3"
@@ -297,6 +388,46 @@ def test_instance_records_failed_and_skipped_cells(make):
     instance_id = table.vault.get_table_instances("answers")[-1]
     shown = table.vault.get_descriptions(instance_id, "answers")
     assert (shown["failed_cells"], shown["skipped_cells"]) == (2, 2)
+
+
+def test_warning_counts_errors_by_name_and_says_how_to_try_them_again(make):
+    error = {1: ValueError, 9: KeyError, 12: ValueError}
+    table = make(raises_for(set(error), lambda x: error[x](x)), on_error="collect", max_failures=3)
+    told = r"3 failed rows in 'answer' \(2 ValueError, 1 KeyError\); .*, run retry_failed\('answers'\)"
+    with pytest.warns(WARNED, match=told):
+        table.execute()
+
+
+def test_instance_with_failed_rows_is_a_success_that_replaces_artifacts(make):
+    def answer(x, folder):
+        if x == failing[-1]:
+            raise ValueError(f"row {x}")
+        Path(folder, f"{x}.txt").write_text(f"{x} {len(failing)}")
+        return f"{x}.txt"
+
+    failing = [None]
+    fields = {"arguments": {"folder": "~ARTIFACT_FOLDER~"}, "dtypes": {"answer": "artifact_string"}}
+    table = make(answer, rows=4, on_error="collect", **fields)
+    table.execute()
+    failing.append(2)
+    table.copy()
+    with pytest.warns(WARNED, match="1 failed row"):
+        table.execute(force_execute=True)
+    newest = table.vault.get_table_instances("answers")[-1]
+    assert table.vault.get_descriptions(newest, "answers")["success"] is True
+    folder = Path(table.vault.get_artifact_folder("answers", is_temp=False))
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {f"{x}.txt": f"{x} 2" for x in (0, 1, 3)}
+
+
+def test_counts_of_an_instance_are_sums_of_rows_over_its_builders(make):
+    table = make(raises_for({1}), rows=4, on_error="collect")
+    table.build_word(lambda answer: 1 // (answer != "a2"), on_error="collect")
+    assert run(table) is None
+    newest = table.vault.get_table_instances("answers")[-1]
+    described = table.vault.get_descriptions(newest, "answers")
+    assert (described["failed_cells"], described["skipped_cells"]) == (2, 1)
+    progress = table.progress("night", "word")
+    assert (progress.computed, progress.failed, progress.skipped) == (2, 1, 1)
 
 
 def test_instance_without_failures_says_so_nowhere(make):
@@ -338,6 +469,16 @@ def test_get_dataframe_drops_or_refuses_failed_rows(make):
     assert table.column("x", columns=["x"], failed="raise") == list(range(30))
 
 
+def test_get_dataframe_drops_or_refuses_skipped_rows_of_the_columns_read(make):
+    table = make(raises_for({1}), rows=3, on_error="collect")
+    table.build_word()
+    run(table)
+    assert table.column("word", columns=["x", "word"], failed="drop") == ["wa0", "wa2"]
+    assert table.column("x", columns=["x"], failed="drop") == [0, 1, 2]
+    with pytest.raises(tv_errors.TVTableError, match="1 row"):
+        table.column("word", columns=["x", "word"], failed="raise")
+
+
 # --- get_errors in all states -------------------------------------------------------------------------------------
 
 COLUMNS = [
@@ -360,6 +501,94 @@ def test_get_errors_has_the_columns_of_the_contract(make):
     assert failed["failed_at"].tzinfo is not None
     assert (skipped["builder"], skipped["kind"], skipped["cause"]) == ("word", "skipped", "answer.answer")
     assert pd.isna(skipped["error"])
+
+
+def test_errors_and_usage_are_returned_in_any_format(make):
+    table = make(raises_for({3}), on_error="collect")
+    run(table)
+    for kind, frame in (("pandas", pd.DataFrame), ("polars", pl.DataFrame), ("arrow", pa.Table)):
+        errors = table.vault.get_errors("answers", format=kind)
+        assert isinstance(errors, frame)
+        assert [str(message) for message in errors["message"]] == ["row 3"]
+        assert isinstance(table.vault.get_usage("answers", format=kind), frame)
+
+
+def test_get_errors_on_the_command_line_writes_a_file(make, tmp_path):
+    table = make(raises_for({3}), on_error="collect")
+    run(table)
+    words = ["--db-dir", table.vault.db_dir, "get-errors", "answers", "--output", str(tmp_path / "errors.csv")]
+    assert CliRunner().invoke(application, words).exit_code == 0
+    written = pd.read_csv(tmp_path / "errors.csv")
+    assert written[["builder", "index", "message"]].values.tolist() == [["answer", 3, "row 3"]]
+
+
+def test_messages_and_refused_results_are_recorded_up_to_a_bound(make):
+    def answer(x):
+        if x == 0:
+            raise ValueError("m" * 100_000)
+        return "r" * 100_000
+
+    def check(answer):
+        raise ValueError("too long")
+
+    table = make(answer, rows=2, on_error="collect", validate="check", max_failures=2)
+    TOLD["check"] = check
+    run(table)
+    failed, refused = table.errors().to_dict("records")
+    assert 4_000 < len(failed["message"].encode()) <= 4 * 1024
+    assert 16_000 < len(str(refused["result"]).encode()) <= 16 * 1024
+
+
+def test_exceptions_are_never_pickled_into_records(make):
+    pickled = []
+
+    class Unwilling(Exception):
+        def __reduce_ex__(self, protocol):
+            pickled.append(protocol)
+            raise SystemExit
+
+    def answer(x):
+        if x == 3:
+            raise Unwilling("no")
+        if x == 9 and table.calls[9] == 1:
+            raise tv_errors.StopRun("enough")
+        return "a"
+
+    table = make(answer, rows=12, on_error="collect")
+    assert isinstance(run(table), tv_errors.StopRun)
+    assert positions(table.errors("night")) == [3]
+    assert run(table) is None
+    assert positions(table.errors()) == [3]
+    assert pickled == []
+
+
+def test_verify_finds_changed_and_missing_records_of_failed_rows(make):
+    table = make(raises_for({3}), on_error="collect")
+    run(table)
+    assert table.vault.verify().ok
+    path = next(Path(table.vault.db_dir, "answers").glob("base_*/errors.parquet"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+    name = path.relative_to(table.vault.db_dir).as_posix()
+    assert [(found.kind, found.path) for found in table.vault.verify().problems] == [("damaged", name)]
+    path.parent.chmod(0o755)
+    path.unlink()
+    assert ("missing", name) in [(found.kind, found.path) for found in table.vault.verify().problems]
+
+
+@pytest.mark.slow
+def test_wait_process_raises_stop_run_as_itself(make):
+    table = make(raises_for({}))
+    Path(table.vault.db_dir, "code_functions", "m.py").write_text(
+        "import pandas as pd\nfrom tablevault import tv_errors\n\n"
+        "def index(count):\n    return pd.DataFrame({'x': range(count)})\n\n"
+        "def answer(x):\n    raise tv_errors.StopRun('enough')\n"
+    )
+    table.execute("night", background=True)
+    with pytest.raises(tv_errors.StopRun, match="enough"):
+        table.vault.wait_process("night", timeout=300)
 
 
 def test_get_errors_covers_unfinished_processes_and_temporary_instances(make):

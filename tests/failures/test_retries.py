@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import http
 import threading
@@ -9,7 +10,7 @@ import time
 from collections.abc import Mapping
 
 import pytest
-from failing_tables import TOLD, Refused, Response, positions, raises_first, raises_for
+from failing_tables import TOLD, Refused, Response, positions, raises_first, raises_for, until
 from hypothesis import given
 from hypothesis import strategies as st
 from test_failure_modes import run
@@ -19,6 +20,7 @@ from tablevault.builders.policies import Policies, Retry
 from tablevault.rows.error_names import (
     ErrorRules,
     RowError,
+    TimedOut,
     class_finder,
     code_of,
     is_throttled,
@@ -149,11 +151,28 @@ def test_attributes_of_an_error_are_read_without_trust():
     assert not is_throttled(Hostile())
 
 
+@pytest.mark.parametrize("error", [ConnectionError, ConnectionResetError, TimeoutError, tv_errors.RetryLater, TimedOut])
+def test_errors_of_connections_and_time_limits_are_transient(error):
+    assert is_transient(error("down") if error is not tv_errors.RetryLater else error())
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, LookupError, tv_errors.StopRun, tv_errors.TVTableError])
+def test_other_errors_are_not_transient(error):
+    assert not is_transient(error("wrong"))
+
+
+def test_headers_of_an_error_come_before_those_of_its_response():
+    response = Response(headers={"retry-after": "9"})
+    assert told_wait(Refused(headers={"retry-after": "3"}, response=response)) == 3
+    assert told_wait(Refused(headers={}, response=response)) == 9
+
+
 @pytest.mark.parametrize(
     ("package", "name"),
     [("httpx", "TransportError"), ("requests.exceptions", "Timeout"), ("aiohttp.client_exceptions", "ClientConnectionError"),
      ("urllib3.exceptions", "ProtocolError"), ("openai", "APIConnectionError"), ("anthropic", "APIConnectionError"),
-     ("botocore.exceptions", "HTTPClientError")],
+     ("botocore.exceptions", "HTTPClientError"), ("requests.exceptions", "ConnectionError"),
+     ("urllib3.exceptions", "TimeoutError"), ("botocore.exceptions", "ConnectionError")],
 )  # fmt: skip
 def test_errors_of_known_clients_are_transient_by_name(package, name):
     base = type(name, (Exception,), {"__module__": package})
@@ -333,6 +352,90 @@ def test_waiting_rows_block_no_others(make):
     assert again < 29, "and it is repeated when it is due, not after all others"
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"max_concurrency": 2}, {"executor": "async", "max_concurrency": 2}, {"service": "api"}],
+    ids=["threads", "async", "slot of a service"],
+)
+def test_waiting_row_occupies_no_place(make, fields):
+    def by_row(x):
+        if x < 3:
+            raise ConnectionError("down")
+        if x == 29:
+            raise tv_errors.StopRun("enough")
+        return "a"
+
+    way = "async" if fields.get("executor") == "async" else "inline"
+    retry = {"max_retries": 1, "wait": 1000, "max_wait": 1000, "max_seconds": 9000}
+    table = make(as_way(way, by_row), retry=retry)
+    table.vault.set_service("api", {"max_concurrency": 1})
+    table.build_answer(retry=retry, **fields)
+    assert isinstance(run(table), tv_errors.StopRun)
+    assert table.calls == dict.fromkeys(range(30), 1), "all others were called while three waited"
+
+
+def test_tries_begin_anew_after_a_pause(make):
+    seen = []
+
+    def answer(x, attempt, last):
+        if x == 1:
+            seen.append((attempt, last))
+            if len(seen) == 2:
+                raise tv_errors.StopRun("enough")
+            if len(seen) < 4:
+                raise ConnectionError("down")
+        return "a"
+
+    arguments = {"attempt": "~ATTEMPT~", "last": "~LAST_ERROR~"}
+    table = make(answer, rows=2, retry={"max_retries": 1, "wait": 0}, arguments=arguments)
+    assert isinstance(run(table), tv_errors.StopRun)
+    assert run(table) is None
+    assert seen == [(1, None), (2, "down"), (1, None), (2, "down")]
+
+
+def test_placeholders_of_retries_do_not_count_for_reuse(make):
+    by_row = raises_first(1, lambda x: ConnectionError("down"))
+    arguments = {"attempt": "~ATTEMPT~", "last": "~LAST_ERROR~"}
+    table = make(lambda x, attempt, last: by_row(x), rows=3, retry={"wait": 0}, arguments=arguments)
+    table.execute()
+    table.copy()
+    table.execute()
+    assert table.calls == {0: 2, 1: 2, 2: 2}
+
+
+@pytest.mark.parametrize("retry", [0, {"max_retries": 5, "on": ["ValueError"], "wait": 0, "max_seconds": 1}])
+def test_throttled_call_that_is_not_to_be_retried_is_an_error_at_once(make, retry):
+    table = make(raises_for({1}, lambda x: Refused(status_code=429)), rows=3, on_error="collect", retry=retry)
+    assert run(table) is None
+    assert table.calls[1] == 1
+    assert table.errors()["status"].tolist() == [429]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_cancellation_is_never_retried_or_collected(make, way):
+    retry = {"max_retries": 3, "on": ["transient", "Exception"], "wait": 0}
+    by_row = raises_for({3}, lambda x: asyncio.CancelledError())
+    table = make(as_way(way, by_row), on_error="collect", retry=retry, **WAYS[way])
+    with pytest.raises(asyncio.CancelledError):
+        table.execute("night")
+    assert table.calls[3] == 1
+    assert len(table.errors("night")) == 0
+
+
+def test_refused_row_of_a_batch_fails_alone(make):
+    def check(low, high):
+        if high == 4:
+            raise ValueError("too high")
+
+    fields = {"return_type": "batch", "batch_size": 3, "changed_columns": ["low", "high"]}
+    table = make(lambda x: [(-row, row) for row in x], rows=6, on_error="collect", validate="check", **fields)
+    TOLD["check"] = check
+    assert run(table) is None
+    assert positions(table.errors()) == [4]
+    assert table.errors()["result"].tolist() == [[-4, 4]]
+    assert table.calls == dict.fromkeys(range(6), 1)
+
+
 def test_refused_result_is_kept_in_the_record_and_retried_as_invalid(make):
     table = make(
         lambda x: {"score": x},
@@ -381,6 +484,20 @@ def test_stop_is_seen_while_waiting(make):
     table.vault.stop_process("night", force=True, timeout=30)
     thread.join(30)  # Half of the time for which the row waits.
     assert ended
+
+
+def test_stop_is_neither_retried_nor_collected(make):
+    retry = {"max_retries": 5, "on": ["transient", "Exception"]}
+    table = make(raises_for({0}, lambda x: tv_errors.RetryLater(after=600)), rows=1, on_error="collect", retry=retry)
+    ended = []
+    thread = threading.Thread(target=lambda: ended.append(run(table)))
+    thread.start()
+    until(lambda: table.calls[0])
+    table.vault.stop_process("night", force=True, timeout=60)
+    thread.join(60)
+    assert isinstance(ended[0], tv_errors.TVForcedError)
+    assert table.calls[0] == 1
+    assert len(table.errors("night")) == 0
 
 
 def test_secrets_of_all_rows_of_a_batch_are_told_nowhere(make):

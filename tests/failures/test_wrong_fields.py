@@ -33,6 +33,11 @@ WRONG = {
     "failed_inputs: unknown": ({"failed_inputs": "drop"}, "failed_inputs"),
     "executor: unknown": ({"executor": "gpu"}, "executor"),
     "executor: async for a plain function": ({"executor": "async"}, "python_function"),
+    "executor: async for a plain class": ({"executor": "async", "python_function": "Answering"}, "python_function"),
+    "threads for an async function": ({"executor": "threads", "python_function": "answer_async"}, "python_function"),
+    "threads for an async class": ({"executor": "threads", "python_function": "AnsweringAsync"}, "python_function"),
+    "processes for an async class": ({"executor": "processes", "python_function": "AnsweringAsync"}, "python_function"),
+    "threads of a dataframe": ({"executor": "threads", "return_type": "dataframe"}, "executor"),
     "max_concurrency: 0": ({"max_concurrency": 0}, "max_concurrency"),
     "both names of one field": ({"max_concurrency": 2, "n_threads": 2}, "n_threads"),
     "batch_size of no batch": ({"batch_size": 3}, "batch_size"),
@@ -45,6 +50,11 @@ WRONG = {
     "collect of a dataframe": ({"return_type": "dataframe", "on_error": "collect"}, "on_error"),
     "retry of a generator": ({"return_type": "generator", "retry": 3}, "retry"),
     "timeout of a generator": ({"return_type": "generator", "timeout": 3}, "timeout"),
+    "batch_size of a dataframe": ({"return_type": "dataframe", "batch_size": 3}, "batch_size"),
+    "max_concurrency of a dataframe": ({"return_type": "dataframe", "max_concurrency": 3}, "max_concurrency"),
+    "validate of a generator": ({"return_type": "generator", "validate": "check"}, "validate"),
+    "failed_inputs of a generator": ({"return_type": "generator", "failed_inputs": "pass"}, "failed_inputs"),
+    "async of a generator": ({"return_type": "generator", "executor": "async"}, "executor"),
     "validate of a dataframe": ({"return_type": "dataframe", "validate": "check"}, "validate"),
     "failed_inputs of a dataframe": ({"return_type": "dataframe", "failed_inputs": "pass"}, "failed_inputs"),
     "resources without ray": ({"resources": {"cpu": 1}}, "resources"),
@@ -81,6 +91,15 @@ def test_wrong_field_is_refused_before_any_function_runs(make, fields, named):
     assert not table.calls
 
 
+@pytest.mark.parametrize("return_type", ["dataframe", "generator", "row-wise"])
+def test_collect_is_refused_for_an_index_builder_without_for_each(make, return_type):
+    table = make(raises_for({}))
+    fields = {"return_type": return_type, "on_error": "collect"}
+    table.build("answers_index", "IndexBuilder", "index", ["x"], {"count": 3}, **fields)
+    with pytest.raises(tv_errors.TVBuilderError, match=r"answers_index\.yaml, line \d+, on_error: .*use pause"):
+        table.execute("night")
+
+
 @pytest.mark.parametrize(
     ("policies", "named"),
     [
@@ -89,6 +108,8 @@ def test_wrong_field_is_refused_before_any_function_runs(make, fields, named):
         ({"answer": {"validate": "check"}}, "validate"),
         ({"answer": {"return_type": "batch"}}, "return_type"),
         ({"answer": {"setup_arguments": {}}}, "setup_arguments"),
+        ({"answer": {"python_function": "word"}}, "python_function"),
+        ({"answer": {"for_each": "answers"}}, "for_each"),
         ({"answers_index": {"on_error": "collect"}}, "on_error|collect"),
         ({"*": {"timeout": -1}}, "timeout"),
     ],
