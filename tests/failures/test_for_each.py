@@ -10,6 +10,7 @@ import pytest
 from tablevault import TableReferenceError, TableVault, TVBuilderError, TVTableError, tv_errors
 
 SPLIT = """
+import time
 from pathlib import Path
 
 def note(log, name):
@@ -38,6 +39,31 @@ def pages(log, name, text, folder):
         Path(folder, f"{name}-{place}.txt").write_text(word)
         rows.append((name, place, f"{name}-{place}.txt"))
     return rows
+
+def rows_as_mappings(log, name, text):
+    return [{"word": word, "place": place, "name": name} for place, word in enumerate(text.split())]
+
+def split_at_the_second_call(log, name, text):
+    note(log, name)
+    if Path(log).read_text().split().count(name) < 2:
+        raise ConnectionError("down")
+    return rows_as_mappings(log, name, text)
+
+def split_slowly(log, name, text):
+    if name == "b":
+        time.sleep(3)
+    return rows_as_mappings(log, name, text)
+
+class Splitter:
+    def __init__(self, log):
+        note(log, "made")
+        self.log = log
+
+    def __call__(self, log, name, text):
+        return rows_as_mappings(log, name, text)
+
+    def close(self):
+        note(self.log, "closed")
 
 def length(word):
     return len(word)
@@ -108,6 +134,7 @@ def words(tmp_path):
         ("split", "row-wise", "max_concurrency: 3"),
         ("split_later", "row-wise", ""),
         ("split_many", "batch", "batch_size: 3"),
+        ("split_many", "batch", "batch_size: 1"),
     ],
 )
 def test_rows_stand_in_the_order_of_the_input_rows(words, function, return_type, more):
@@ -115,6 +142,63 @@ def test_rows_stand_in_the_order_of_the_input_rows(words, function, return_type,
     assert words.rows() == WORDS
     assert sorted(words.calls()) == ["a", "b", "c", "d"]
     assert words.vault.verify().problems == ()
+
+
+def test_rows_may_be_mappings(words):
+    words.build(words.index("rows_as_mappings"))
+    assert words.rows() == WORDS
+
+
+def test_calls_for_input_rows_are_retried(words):
+    words.build(words.index("split_at_the_second_call", more="retry: {max_retries: 1, wait: 0}"))
+    assert words.rows() == WORDS
+    assert sorted(words.calls()) == [*"aabbccdd"]
+
+
+def test_class_is_called_for_each_input_row(words):
+    words.build(words.index("Splitter", more=f"setup_arguments: {{log: {str(words.log)!r}}}"))
+    assert words.rows() == WORDS
+    assert words.calls() == ["made", "closed"]
+
+
+def test_calls_for_input_rows_use_a_service(words):
+    words.vault.set_service("api", {"calls_per_minute": 1000})
+    process_id = words.build(words.index(more="service: api"))
+    assert words.vault.get_process(process_id).usage == {"calls": 4}
+
+
+@pytest.mark.slow
+def test_input_row_whose_call_takes_too_long_fails(words):
+    with pytest.warns(tv_errors.TableVaultWarning, match="failed row"):
+        words.build(words.index("split_slowly", more="on_error: collect\ntimeout: 1.5"))
+    assert words.vault.get_errors("words")["index"].tolist() == [1]
+    assert words.rows() == [row for row in WORDS if row[0] != "b"]
+
+
+def test_failures_are_counted_by_input_row(words):
+    words.write({**DOCUMENTS, "b": "boom", "d": "boom"})
+    with pytest.raises(ValueError, match="cannot split d") as caught:
+        words.build(words.index(more="on_error: collect\nmax_failures: 1"))
+    assert "2 of 4 tried rows failed in builder 'words_index'" in caught.value.__notes__[0]
+    words.vault.delete_instance("TEMP_base", "words")
+    with pytest.warns(tv_errors.TableVaultWarning, match="2 failed rows in 'words_index'"):
+        words.build(words.index(more="on_error: collect\nmax_failures: 2"))
+
+
+def test_trace_of_a_row_has_the_cells_of_its_input_row(words):
+    words.build()
+    for position, (name, _, word) in enumerate(WORDS):
+        trace = words.vault.trace_cell("words", position, "word")
+        assert trace.value == word
+        assert trace.arguments == {"name": name, "text": DOCUMENTS[name]}
+
+
+def test_provenance_keeps_keys_of_input_rows_and_their_numbers_of_rows(words):
+    words.build()
+    (path,) = Path(words.vault.db_dir, "words").glob("base_*/inputs.parquet")
+    recorded = pd.read_parquet(path)
+    assert recorded["rows"].tolist() == [3, 1, 0, 2]
+    assert recorded.iloc[:, 0].tolist() == list(DOCUMENTS)
 
 
 def test_column_builders_run_over_the_rows(words):
@@ -143,6 +227,13 @@ def test_unchanged_input_rows_are_not_called_for(words):
     words.build(copy=True)
     assert words.calls() == []
     assert words.rows() == WORDS
+
+
+def test_changed_dtype_calls_for_every_input_row(words):
+    words.build()
+    words.calls()
+    words.build(words.index(more="dtypes: {place: int32}"), copy=True)
+    assert words.calls() == ["a", "b", "c", "d"]
 
 
 def test_changed_code_calls_for_every_input_row(words):
@@ -256,6 +347,16 @@ def test_version_of_the_input_table_may_be_named(words):
     index = words.index().replace("for_each: documents", "for_each: documents(v2)")
     words.build(index.replace("<<documents.", "<<documents(v2)."))
     assert words.rows() == [("z", 0, "last"), ("z", 1, "one")]
+
+
+def test_column_builder_cannot_be_called_for_each_row_of_a_table(words):
+    column = (
+        "builder_type: ColumnBuilder\nchanged_columns: [size]\npython_function: length\ncode_module: texts\n"
+        "is_custom: true\nreturn_type: row-wise\nfor_each: documents\narguments: {word: '<<self.word[index]>>'}\n"
+    )
+    with pytest.raises(TVBuilderError, match=r"size\.yaml, line 7, for_each: .*IndexBuilder"):
+        words.build(columns={"size": column})
+    assert words.calls() == []
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ import pytest
 from failing_tables import TOLD, positions, until
 from test_failure_modes import WARNED, run
 
+from tablevault import TableVault
 from tablevault.rows.threads import ThreadExecutor
 
 BATCH = {"return_type": "batch"}
@@ -155,6 +157,108 @@ def test_cells_of_a_batch_are_reused_row_by_row(make):
 # --- classes ------------------------------------------------------------------------------------------------------
 
 
+def test_class_is_called_for_each_batch(make):
+    made, closed = [], []
+    table = make(lambda x: [f"a{row}" for row in x], rows=6, batch_size=2, python_function="Answering", **BATCH)
+    TOLD["setup"] = lambda: made.append(True) or "made"
+    TOLD["close"] = closed.append
+    table.execute()
+    assert table.column() == [f"a{x}" for x in range(6)]
+    assert (made, closed) == ([True], ["made"])
+
+
+def test_class_needs_no_close(make):
+    table = make(lambda x: f"a{x}", rows=3, python_function="Answering")
+    module = Path(table.vault.db_dir, "code_functions", "m.py")
+    module.write_text(module.read_text().replace("def close(", "def shut("))
+    table.execute()
+    assert table.column() == ["a0", "a1", "a2"]
+
+
+# --- generators ---------------------------------------------------------------------------------------------------
+
+
+def stream(make, answer, **fields):
+    """Return a table of five rows whose answers a generator yields."""
+    return make(answer, rows=5, return_type="generator", on_error="collect", arguments={"x": None}, **fields)
+
+
+def test_yielded_exception_object_is_the_error_of_its_row(make):
+    table = stream(make, lambda x: (ValueError(f"row {row}") if row == 2 else f"a{row}" for row in range(5)))
+    assert run(table) is None
+    assert table.column() == ["a0", "a1", None, "a3", "a4"]
+    assert table.errors()[["index", "error", "message"]].values.tolist() == [[2, "ValueError", "row 2"]]
+
+
+def test_raised_exception_ends_a_generator_and_the_run_under_collect(make):
+    def answer(x):
+        yield from ("a0", ValueError("row 1"), "a2")
+        raise KeyError("over")
+
+    table = stream(make, answer)
+    assert isinstance(run(table), KeyError)
+    assert table.vault.get_process("night").status == "paused"
+    assert positions(table.errors("night")) == [1]
+
+
+def test_resumed_generator_tries_no_failed_row_again(make):
+    def answer(x):
+        yield from ("a0", ValueError("row 1"), "a2")
+        raise KeyError("over")
+
+    table = stream(make, answer)
+    run(table)
+    table.tell(lambda x: (f"b{row}" for row in range(5)))
+    assert run(table) is None
+    assert table.column() == ["a0", None, "a2", "b3", "b4"]
+    assert positions(table.errors()) == [1]
+
+
+# --- places -------------------------------------------------------------------------------------------------------
+
+
+def test_rows_run_in_the_callers_thread_unless_several_run_at_once(make):
+    threads = set()
+    table = make(lambda x: threads.add(threading.current_thread()), rows=8)
+    table.execute()
+    assert threads == {threading.current_thread()}
+    for policies in ({"max_concurrency": 3}, {"timeout": 600}):
+        threads.clear()
+        table.copy()
+        table.execute(force_execute=True, policies={"answer": policies})
+        assert threading.current_thread() not in threads
+        assert all(thread.daemon for thread in threads)
+
+
+def test_sixteen_coroutines_run_at_once_where_nothing_else_is_said(make):
+    running, most = [], []
+
+    async def answer(x):
+        running.append(x)
+        most.append(len(running))
+        deadline = time.monotonic() + 60
+        while max(most) < 16 and time.monotonic() < deadline:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        running.remove(x)
+        return "a"
+
+    make(answer, rows=40).execute()
+    assert max(most) == 16
+
+
+def test_operations_of_coroutines_run_in_threads_as_children(make):
+    async def answer(x, parent):
+        child = TableVault(table.vault.db_dir, author="child", parent_id=parent)
+        await asyncio.to_thread(child.create_table, f"made{x}")
+        return "a"
+
+    table = make(answer, rows=3, arguments={"parent": "~PROCESS_ID~"})
+    process_id = table.execute()
+    children = [info for info in table.vault.get_history(author="child") if info.operation == "create_table"]
+    assert [info.parent_id for info in children] == [process_id] * 3
+
+
 @pytest.mark.parametrize(("fields", "most"), [({}, 1), ({"max_concurrency": 3}, 3), ({"executor": "async"}, 1)])
 def test_class_has_one_object_per_worker_which_is_closed(make, fields, most):
     made, closed = [], []
@@ -222,6 +326,26 @@ def test_timed_out_call_fails_its_row_and_its_late_result_is_dropped(make, way):
     assert table.column()[2] is None
     (record,) = table.errors().to_dict("records")
     assert (record["index"], record["error"].rpartition(".")[2]) == (2, "TimedOut")
+
+
+def test_coroutine_that_takes_too_long_is_cancelled(make):
+    cancelled, seen = [], []
+
+    async def answer(x):
+        if x == 3:
+            for _ in range(50):
+                await asyncio.sleep(0)
+            seen.extend(cancelled)
+        try:
+            await asyncio.sleep(600 if x == 2 else 0)
+        except asyncio.CancelledError:
+            cancelled.append(x)
+            raise
+        return "a"
+
+    table = make(answer, rows=4, timeout=2, max_concurrency=1, on_error="collect")
+    assert run(table) is None
+    assert seen == cancelled == positions(table.errors()) == [2], "before the next row, and not at the end of the run"
 
 
 @pytest.mark.slow
@@ -356,6 +480,39 @@ def test_interrupt_at_any_line_loses_no_finished_row_and_never_hangs(make, way, 
     again = known & set(table.calls)
     if way != "batch":
         assert len(again) == 0, f"lost {sorted(again)}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["threads", "async"])
+def test_interrupt_waits_five_seconds_for_rows_in_flight(make, way, no_collections):
+    cleaned, over = [], threading.Event()
+
+    def answer(x):
+        if x == 1:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        if x == 0:
+            over.wait(600)
+            return "late"
+        return f"a{x}"
+
+    async def answer_async(x):
+        if x != 0:
+            return answer(x)
+        try:
+            await asyncio.sleep(600)
+        finally:
+            await asyncio.sleep(0.1)
+            cleaned.append(x)
+
+    table = make(answer if way == "threads" else answer_async, max_concurrency=2)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        table.execute("night")
+    assert 5 <= time.monotonic() - began < 60
+    over.set()
+    assert table.vault.get_process("night").status == "paused"
+    assert table.progress("night").computed == 1, "the row that ended in time, and no late result"
+    assert cleaned == ([0] if way == "async" else []), "a coroutine that is cancelled has time to clean up"
 
 
 def test_interrupt_before_a_thread_has_started_lets_the_executor_close(monkeypatch):

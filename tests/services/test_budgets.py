@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
 from tablevault import TVArgumentError, TVBuilderError, tv_errors
+from tablevault.cli.application import application
 
 COUNTED = """
 import threading
@@ -137,6 +139,25 @@ def test_a_wrong_budget_of_a_builder_is_refused(vault, make, tmp_path):
     table = make(COUNTED, arguments=arguments(tmp_path), budget={"calls": "many"})
     with pytest.raises(TVBuilderError, match="budget must be a mapping of amounts|it must be a mapping of amounts"):
         table.run()
+
+
+def test_a_budget_of_the_command_line_ends_the_run_when_it_is_spent(vault, make, tmp_path):
+    make(COUNTED, rows=10, arguments=arguments(tmp_path))
+    command = ["--db-dir", vault.db_dir, "execute-instance", "answers", "--process-id", "night", "--budget"]
+    ended = CliRunner().invoke(application, [*command, "cost=1"])
+    assert ended.exit_code == 4
+    assert "BudgetSpent" in ended.stderr
+    assert calls(tmp_path) == 4
+    assert CliRunner().invoke(application, [*command, "cost=100"]).exit_code == 0
+    assert calls(tmp_path) == 10
+
+
+def test_a_policy_of_the_command_line_replaces_that_of_the_builder(vault, make, tmp_path):
+    make(COUNTED, rows=10, arguments=arguments(tmp_path), budget={"calls": 1})
+    command = ["--db-dir", vault.db_dir, "execute-instance", "answers", "--policy", "answer.budget={calls: 10}"]
+    ended = CliRunner().invoke(application, command)
+    assert ended.exit_code == 0, ended.output
+    assert calls(tmp_path) == 10
 
 
 def test_wait_process_raises_the_spent_budget_as_itself(vault, make, tmp_path):
