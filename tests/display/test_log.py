@@ -64,6 +64,10 @@ def test_log_gets_a_line_now_and_then(tmp_path):
     assert done.stdout == ""
 
 
+def test_lines_of_a_log_are_thirty_seconds_apart():
+    assert log.SECONDS_BETWEEN_LINES == 30
+
+
 def test_log_view_ends_with_its_work(monkeypatch, capsys):
     monkeypatch.setattr(log, "SECONDS_BETWEEN_LINES", 0.01)
     view = log.LogView(lambda: [("first", "done"), ("second", "1 of 2 rows", "", "left")])

@@ -12,6 +12,7 @@ from jupyter_client.manager import start_new_kernel
 from tablevault import TableVault
 from tablevault.display.progress import Rates, builder_lines, duration
 from tablevault.values.processes import BuilderProgress
+from tablevault.values.progress import BuilderCounter
 
 CODE = """
 import logging
@@ -186,6 +187,21 @@ def test_a_notebook_shows_a_line_for_each_builder_and_keeps_it_up_to_date(folder
     for text in ("slow_column", "12 of 12 rows", "done"):
         assert text in later[-1][2]
     assert f"{SAID}\n" in "".join(text for kind, _, text in shown if kind == "stdout")
+
+
+def test_the_two_most_frequent_errors_are_named_with_their_counts():
+    counter = BuilderCounter(1)
+    counter.total, counter.failed = 10, 6
+    counter.errors.update({"OSError": 1, "KeyError": 2, "ValueError": 3})
+    errors = {"answer": counter.most_frequent_errors}
+    (line,) = builder_lines({"answer": counter.snapshot()}, Rates(), errors=errors)
+    assert "6 failed (3 ValueError, 2 KeyError)" in line
+
+
+def test_rows_that_are_skipped_or_wait_are_counted():
+    progress = {"answer": BuilderProgress(10, 4, 0, False, failed=1, skipped=2, retried=7, retrying=3)}
+    (line,) = builder_lines(progress, Rates(), waiting={"answer": "service api: calls_per_minute, 14 s"})
+    assert {"2 skipped", "3 waiting to be retried", "waiting for service api: calls_per_minute, 14 s"} <= set(line)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,11 @@ def test_examples_of_a_page_run(page, tmp_path, monkeypatch):
     assert PageRun(ROOT / page).run() > 0
 
 
+def test_page_on_failing_rows_says_to_turn_off_the_retries_of_clients():
+    text = " ".join((ROOT / "docs" / "errors-in-rows.md").read_text().split())
+    assert "Turn off the retries of the client library (often `max_retries=0`), since two loops multiply" in text
+
+
 def test_only_listed_blocks_are_untested():
     found = {name: untested(page) for name, page in zip(NAMES, PAGES, strict=True)}
     assert {name: languages for name, languages in found.items() if languages} == UNTESTED

@@ -169,6 +169,38 @@ def forks(x, control):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def interpreter(x, control):
+    return f"{'-m' in sys.orig_argv} {'pytest' in sys.modules} {os.getppid()}"
+
+
+def change_code_and_die(x, control, module):
+    if x == 3 and not Path(control, "changed").exists():
+        note(control, "changed")
+        path = Path(module)
+        path.write_text(path.read_text().replace("return 100 + x", "return 200 + x"))
+        os._exit(4)
+    return 100 + x
+
+
+def meet(x, control, count):
+    note(control, "worker", os.getpid())
+    deadline = time.monotonic() + 30
+    while len(set(Path(control, "worker").read_text().split())) < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return x
+
+
+def wait_or_end(x, control):
+    note(control, "called", x)
+    if x < 2:
+        raise ConnectionError("down")
+    if x == 499:
+        from tablevault import tv_errors
+
+        raise tv_errors.StopRun("enough")
+    return x
+
+
 def write_file(x, folder):
     Path(folder, f"{x}.txt").write_text(f"content {x}")
     return f"{x}.txt"
@@ -340,6 +372,53 @@ def test_rows_are_computed_in_other_processes(work):
     assert work.cells() == list(range(200))
     assert work.workers()
     assert os.getpid() not in work.workers()
+
+
+def test_workers_are_started_and_not_forked(work):
+    work.build("interpreter", 5)
+    work.run()
+    assert set(work.cells()) == {f"True False {os.getpid()}"}
+
+
+@pytest.mark.slow
+def test_workers_do_not_import_the_main_module_again(work, tmp_path):
+    work.build("hold", 5)
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"from tablevault import TableVault\nprint('imported')\n"
+        f"TableVault({str(work.folder)!r}, author='grace').execute_instance('t')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(tablevault.__file__).parents[1])}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["imported"]
+    assert work.cells() == list(range(5))
+
+
+@pytest.mark.slow
+def test_every_worker_loads_the_code_of_the_attempt(work):
+    module = work.folder / "code_functions" / "work.py"
+    arguments = {"x": "<<self.x[index]>>", "control": str(work.control), "module": str(module)}
+    work.build("change_code_and_die", 8, arguments=arguments, max_concurrency=1)
+    work.run()
+    assert "return 200 + x\n" in module.read_text()
+    assert work.cells() == [100 + x for x in range(8)], "the worker that was started after the change, too"
+
+
+def test_there_is_a_worker_for_each_usable_core(work):
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    arguments = {"x": "<<self.x[index]>>", "control": str(work.control), "count": cores}
+    work.build("meet", 10 * cores, arguments=arguments, max_concurrency=None)
+    work.run()
+    assert len(work.workers()) == cores
+
+
+def test_row_that_waits_for_a_retry_occupies_no_worker(work):
+    retry = {"max_retries": 1, "wait": 1000, "max_wait": 1000, "max_seconds": 9000}
+    work.build("wait_or_end", 500, max_concurrency=1, retry=retry)
+    with pytest.raises(tv_errors.StopRun, match="enough"):
+        work.run()
+    assert sorted(map(int, work.noted("called"))) == list(range(500))
 
 
 def test_each_worker_makes_an_object_and_closes_it(work):
