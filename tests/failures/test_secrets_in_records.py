@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,31 @@ def test_recorded_errors_tell_no_secrets(make, monkeypatch, way):
     for text in (*texts, stored, logged):
         for secret in (SECRET, KEY, *(f"token-of-row-{x}" for x in range(4))):
             assert secret not in text or (secret == KEY and text is logged), secret
+
+
+def test_views_of_failed_rows_tell_no_secrets(make, monkeypatch):
+    monkeypatch.setenv("TV_FAILING", SECRET)
+    arguments = {"auth": "~ENV:TV_FAILING~"}
+    table = make(lambda **given: raise_quoting(given), rows=2, on_error="collect", arguments=arguments)
+    assert run(table) is None
+    vault = table.vault
+    trace, page = vault.trace_cell("answers", 1, "answer"), vault.show("answers")
+    texts = [repr(trace), trace._repr_html_(), json.dumps(trace.to_dict()), repr(page), page._repr_html_()]
+    texts.append(str(vault.query('SELECT * FROM errors."answers"')[0].to_dict()))
+    assert any("[~ENV:TV_FAILING~]" in text for text in texts)
+    assert not [text for text in texts if SECRET in text]
+
+
+def test_arguments_of_a_constructor_are_told_in_no_record(make, monkeypatch):
+    monkeypatch.setenv("TV_FAILING", SECRET)
+    made = []
+
+    def answer(x):
+        raise ValueError(f"refused: {made}")
+
+    arguments = {"auth": "~ENV:TV_FAILING~"}
+    table = make(answer, rows=2, on_error="collect", python_function="Answering", setup_arguments=arguments)
+    TOLD["setup"] = lambda auth: made.append(auth)
+    assert run(table) is None
+    assert made == [SECRET]
+    assert table.errors()["message"].tolist() == ["refused: ['[~ENV:TV_FAILING~]']"] * 2

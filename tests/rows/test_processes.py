@@ -201,6 +201,10 @@ def wait_or_end(x, control):
     return x
 
 
+def quote(x, control, key):
+    raise ValueError(f"refused: {[key]}")
+
+
 def write_file(x, folder):
     Path(folder, f"{x}.txt").write_text(f"content {x}")
     return f"{x}.txt"
@@ -570,6 +574,16 @@ def test_an_exception_that_cannot_be_sent_keeps_its_status(work):
         work.run()
     assert work.vault.get_errors("t")["status"].tolist() == [429]
     assert len(work.noted("called")) > 1
+
+
+def test_errors_of_workers_are_recorded_without_secrets(work, monkeypatch):
+    monkeypatch.setenv("TV_OF_WORKERS", "sk-worker-e9f1c2")
+    arguments = {"x": "<<self.x[index]>>", "control": str(work.control), "key": "~ENV:TV_OF_WORKERS~"}
+    work.build("quote", 2, on_error="collect", arguments=arguments)
+    with pytest.warns(tv_errors.TableVaultWarning, match="2 failed rows"):
+        work.run()
+    assert [message for _, _, message in work.errors()] == ["refused: ['[~ENV:TV_OF_WORKERS~]']"] * 2
+    assert not any("sk-worker" in text for text in work.vault.get_errors("t")["traceback"])
 
 
 def test_an_exit_in_a_worker_is_an_error_of_the_run(work):
