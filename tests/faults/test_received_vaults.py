@@ -318,6 +318,82 @@ def test_forged_fingerprints_are_damage(db_dir, forge):
         TableVault(db_dir).plan_instance("pictures", run_index=True)
 
 
+FAILING = """
+import pandas as pd
+
+def rows():
+    return pd.DataFrame({"x": range(5)})
+
+def answer(x):
+    if x == 1:
+        raise ValueError(x)
+    return "a"
+"""
+COMMON = "code_module: m\nis_custom: true\n"
+ROWS = f"builder_type: IndexBuilder\nchanged_columns: [x]\npython_function: rows\nprimary_key: [x]\n{COMMON}"
+ANSWER = (
+    f"builder_type: ColumnBuilder\nchanged_columns: [answer]\npython_function: answer\n{COMMON}"
+    "return_type: row-wise\non_error: collect\narguments: {x: '<<self.x[index]>>'}\n"
+)
+FORGED_CELLS = {
+    "kind": ("kind", "other"),
+    "no kind": ("kind", None),
+    "negative row": ("row_index", -1),
+    "row beyond the end": ("row_index", 10**9),
+    "no row": ("row_index", None),
+    "unknown builder": ("builder", "nothing"),
+    "no builder": ("builder", None),
+    "no frames": ("frames", None),
+    "wrong frames": ("frames", "[1]"),
+    "deep frames": ("frames", "[" * 100_000),
+    "broken result": ("result", "{"),
+    "wrong notes": ("notes", "7"),
+    "wrong cause": ("cause", "[1, 2, 3]"),
+    "active message": ("message", "\x1b[31m<script>alert(1)</script>"),
+    "long message": ("message", "m" * 3_000_000),
+    "negative calls": ("calls", -5),
+    "endless seconds": ("seconds", float("inf")),
+    "no time": ("failed_at", None),
+    "unknown code": ("code", "nothing"),
+}
+
+
+def check_shown(view):
+    assert "\x1b" not in repr(view)
+    assert "<script>" not in view._repr_html_()
+
+
+@pytest.mark.filterwarnings("ignore::tablevault.errors.TableVaultWarning")
+@pytest.mark.parametrize(("name", "value"), FORGED_CELLS.values(), ids=FORGED_CELLS)
+def test_forged_errors_of_rows_are_read_safely_or_refused(tmp_path, name, value):
+    vault = TableVault(tmp_path / "vault", author="ada", create=True)
+    vault.create_code_module("m", text=FAILING)
+    vault.create_table("t")
+    vault.create_instance("t", builders={"t_index": ROWS, "answer": ANSWER})
+    vault.execute_instance("t")
+    vault.create_instance("t", copy=True)
+    path = next((tmp_path / "vault").glob("t/base_*/errors.parquet"))
+    errors = read_frame(path)
+    path.parent.chmod(0o755)
+    path.unlink()
+    forged = with_column(errors.table, name, pa.array([value], errors.table.column(name).type))
+    write_frame(path, FrameData(forged, errors.types))
+    agree(tmp_path / "vault", path.relative_to(tmp_path / "vault"))
+    vault = TableVault(tmp_path / "vault", author="eve")
+    for reading in (
+        lambda: vault.get_errors("t"),
+        lambda: vault.get_dataframe("t", failed="drop"),
+        lambda: vault.get_dataframe("t", failed="raise"),
+        lambda: vault.plan_instance("t", run_index=True),
+        lambda: check_shown(vault.show("t")),
+        lambda: check_shown(vault.trace_cell("t", 1, "answer")),
+        lambda: vault.query('SELECT * FROM errors."t"'),
+        lambda: vault.execute_instance("t"),
+    ):
+        with contextlib.suppress(tv_errors.TableVaultError):
+            reading()
+
+
 @pytest.mark.parametrize("listed", ["/", "/etc/hostname", "../../outside/kept.txt", ""])
 def test_a_manifest_cannot_list_files_elsewhere(db_dir, outside, listed):
     path = next(db_dir.glob("pictures/base_*/manifest.json")).relative_to(db_dir)
