@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -347,6 +348,8 @@ FORGED_CELLS = {
     "wrong frames": ("frames", "[1]"),
     "deep frames": ("frames", "[" * 100_000),
     "broken result": ("result", "{"),
+    "deep result": ("result", "[" * 100_000),
+    "lists of builders": ("builder", ["a"]),
     "wrong notes": ("notes", "7"),
     "wrong cause": ("cause", "[1, 2, 3]"),
     "active message": ("message", "\x1b[31m<script>alert(1)</script>"),
@@ -376,8 +379,10 @@ def test_forged_errors_of_rows_are_read_safely_or_refused(tmp_path, name, value)
     errors = read_frame(path)
     path.parent.chmod(0o755)
     path.unlink()
-    forged = with_column(errors.table, name, pa.array([value], errors.table.column(name).type))
-    write_frame(path, FrameData(forged, errors.types))
+    kind = pa.list_(pa.string()) if isinstance(value, list) else errors.table.column(name).type
+    forged = with_column(errors.table, name, pa.array([value], kind))
+    types = {**errors.types, name: type_of_arrow(kind)} if isinstance(value, list) else errors.types
+    write_frame(path, FrameData(forged, types))
     agree(tmp_path / "vault", path.relative_to(tmp_path / "vault"))
     vault = TableVault(tmp_path / "vault", author="eve")
     for reading in (
@@ -392,6 +397,37 @@ def test_forged_errors_of_rows_are_read_safely_or_refused(tmp_path, name, value)
     ):
         with contextlib.suppress(tv_errors.TableVaultError):
             reading()
+
+
+def test_forged_tracebacks_show_no_line_of_a_file_outside(tmp_path):
+    (tmp_path / "private.py").write_text("PRIVATE = 1\n")
+    os.mkfifo(tmp_path / "endless.py")
+    vault = TableVault(tmp_path / "vault", author="ada", create=True)
+    vault.create_code_module("m", text=FAILING)
+    vault.create_table("t")
+    vault.create_instance("t", builders={"t_index": ROWS, "answer": ANSWER})
+    with pytest.warns(tv_errors.TableVaultWarning):
+        vault.execute_instance("t")
+    assert "raise ValueError(x)" in vault.get_errors("t")["traceback"][0]
+    path = next((tmp_path / "vault").glob("t/base_*/errors.parquet"))
+    errors = read_frame(path)
+    path.parent.chmod(0o755)
+    path.unlink()
+    frames = [[str(tmp_path / name), 1, "f"] for name in ("private.py", "endless.py")]
+    frames.append([str(tmp_path / "code_functions" / "private.py"), 1, "f"])
+    forged = with_column(errors.table, "frames", pa.array([json.dumps(frames)]))
+    write_frame(path, FrameData(forged, errors.types))
+    code = path.parent / "code"
+    code.chmod(0o755)
+    (code / "local").mkdir()
+    (code / "local" / "private.py").symlink_to(tmp_path / "private.py")
+    agree(tmp_path / "vault", path.relative_to(tmp_path / "vault"))
+    vault = TableVault(tmp_path / "vault", author="eve")
+    shown = vault.get_errors("t")["traceback"][0]
+    assert "private.py" in shown
+    assert "PRIVATE" not in shown
+    for shown in (vault.trace_cell("t", 1, "answer"), vault.show("t"), vault.query('SELECT * FROM errors."t"')):
+        assert "PRIVATE" not in f"{shown!r}{shown}"
 
 
 @pytest.mark.parametrize("listed", ["/", "/etc/hostname", "../../outside/kept.txt", ""])

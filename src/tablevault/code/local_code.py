@@ -16,14 +16,15 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from itertools import chain
 from pathlib import Path
+from typing import cast
 
 from tablevault.code.parsing import parse_module
-from tablevault.errors import TVBuilderError
+from tablevault.errors import TVBuilderError, TVFileError
 
 FOLDER = "local"
 """Subfolder of a code snapshot for local modules."""
@@ -127,17 +128,35 @@ class LocalCode:
 
     @classmethod
     def read(cls, folder: Path) -> LocalCode:
-        """Read modules stored with `write`; empty if there are none."""
+        """Read modules stored with `write`; empty if there are none.
+
+        Raises
+        ------
+        TVFileError
+            If the snapshot is damaged, or names a file outside of it.
+        """
         if not (folder / _INDEX).is_file():
             return cls()
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        modules = {}
-        for name, facts in index.items():
-            folders = None if facts["folders"] is None else tuple(facts["folders"])
-            module = LocalModule(name, facts["path"], folders, b"")
-            content = (folder / module.file).read_bytes() if module.path else b""
-            modules[name] = LocalModule(name, facts["path"], folders, content)
-        return cls(modules)
+        try:
+            index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+            return cls({name: _stored_module(folder, name, facts) for name, facts in index.items()})
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+            raise TVFileError(f"The local modules in {folder} are damaged ({error}).") from error
+
+
+def _stored_module(folder: Path, name: str, facts: Mapping[str, object]) -> LocalModule:
+    """Return a module of a snapshot; raises `ValueError` if its file may be outside."""
+    path, folders = facts["path"], facts["folders"]
+    if not isinstance(path, str) or not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"{name!r:.200} is not the name of a module")
+    searched = None if folders is None else tuple(map(str, cast("Iterable[object]", folders)))
+    module = LocalModule(name, path, searched, b"")
+    if not path:
+        return module
+    file = folder / module.file
+    if file.is_symlink() or not file.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{module.file} leads out of the snapshot")
+    return replace(module, content=file.read_bytes())
 
 
 def find_local_code(sources: Mapping[str, str]) -> LocalCode:

@@ -342,10 +342,10 @@ class MaterializedOrigin:
             data = read_frame(self._error_path)
             try:
                 columns = [data.table.column(name).to_pylist() for name in ("builder", "row_index", "kind")]
-            except KeyError as error:
+                for builder, position, kind in zip(*columns, strict=True):
+                    found.setdefault(builder, {})[position] = kind
+            except (KeyError, TypeError) as error:
                 raise TVFileError(f"The failed rows in {self._error_path} are damaged ({error}).") from error
-            for builder, position, kind in zip(*columns, strict=True):
-                found.setdefault(builder, {})[position] = kind
         return found
 
     def _is_overwritten(self, facts: BuilderFacts) -> bool:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import linecache
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from tablevault.builders.document import read_document
+from tablevault.code.local_code import FOLDER as LOCAL_MODULES
 from tablevault.errors import TableVaultError, TVTableError
 from tablevault.execution.failures import COLUMNS, FailedRow, read_failures
 from tablevault.execution.provenance import read_provenance
-from tablevault.layout import MODULE_SUFFIX
+from tablevault.layout import CODE_FUNCTIONS, MODULE_SUFFIX
 from tablevault.names import index_builder_name
 from tablevault.reading.queries import Queries, page_of
 from tablevault.reading.records_of_rows import RowRecords, Unfinished
@@ -39,14 +40,57 @@ _COLUMNS = {
 
 
 @dataclass(frozen=True)
+class ArchivedSources:
+    """The source lines that tracebacks show.
+
+    Records come from a vault that may have been received, so that they never choose a file to read: only lines of code
+    in the vault are shown.
+    """
+
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """Source of each code module, by name."""
+    local: Mapping[str, str] = field(default_factory=dict)
+    """Source of each local module, by the end of its path."""
+
+    @classmethod
+    def read(cls, folder: Path) -> ArchivedSources:
+        """Read a snapshot of the code; empty if there is none."""
+        if not folder.is_dir():
+            return cls()
+        modules = {path.stem: text for path, text in _texts(folder.glob(f"*{MODULE_SUFFIX}"))}
+        local = folder / LOCAL_MODULES
+        others = _texts(local.rglob(f"*{MODULE_SUFFIX}"))
+        return cls(modules, {f"/{path.relative_to(local).as_posix()}": text for path, text in others})
+
+    def line(self, file: str, number: int) -> str:
+        """Return a line of a file as it was recorded in a traceback; empty if the vault does not have it."""
+        path = Path(file)
+        text = self.modules.get(path.stem) if path.parent.name == CODE_FUNCTIONS else None
+        if text is None:
+            text = next((text for end, text in self.local.items() if path.as_posix().endswith(end)), "")
+        lines = _lines(text)
+        return lines[number - 1] if 0 < number <= len(lines) else ""
+
+
+@lru_cache(maxsize=32)
+def _lines(text: str) -> list[str]:
+    return text.splitlines()
+
+
+def _texts(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield files with their source, without links, which may lead out of the vault."""
+    return ((path, files.read_source(path)) for path in sorted(paths) if not path.is_symlink())
+
+
+@dataclass(frozen=True)
 class Failures:
     """The failed and skipped rows of an instance or process."""
 
     rows: list[FailedRow]
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The columns of each builder."""
-    sources: Mapping[str, str] = field(default_factory=dict)
-    """Source of each code module as it ran, by name."""
+    sources: ArchivedSources = field(default_factory=lambda: ArchivedSources())
+    """The code as it ran."""
     computed: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Rows computed so far by each builder of an unfinished execution, in order."""
     _rendered: dict[tuple[FrameRecord, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -132,7 +176,9 @@ class FailureReader:
 
     def sources(self, table: TableRecord, instance: InstanceRecord) -> dict[str, str]:
         """Return the code modules that computed an instance, by name; empty for a temporary one."""
-        return {} if instance.temporary else _sources(self._lookup.folder(table, instance).code)
+        if instance.temporary:
+            return {}
+        return dict(ArchivedSources.read(self._lookup.folder(table, instance).code).modules)
 
     def frame_without(
         self, failed: str, selection: Selection, columns: Sequence[str] | None, page: Page, full_paths: bool
@@ -173,7 +219,7 @@ class FailureReader:
         check_listed(folder.manifest, instance.manifest, folder.errors)
         facts = read_provenance(folder.provenance).builders
         columns = {item.name: item.columns for item in facts}
-        return Failures(read_failures(folder.errors), columns, _sources(folder.code))
+        return Failures(read_failures(folder.errors), columns, ArchivedSources.read(folder.code))
 
 
 def _frame_of(types: Mapping[str, ColumnType | None], rows: Iterable[Mapping[str, object]]) -> FrameData:
@@ -199,7 +245,8 @@ def _unfinished(place: Unfinished) -> Failures:
     ]
     columns = {name: state.columns for name, state in states.items()}
     computed = {name: state.positions for name, state in states.items() if state.frame is None}
-    return Failures(rows, columns, _sources(place.code) if place.code is not None else {}, computed)
+    sources = ArchivedSources.read(place.code) if place.code is not None else ArchivedSources()
+    return Failures(rows, columns, sources, computed)
 
 
 def _keys(index: BuilderState, names: Sequence[str], wanted: Set[int]) -> dict[int, dict[str, object]]:
@@ -226,34 +273,20 @@ def declared_primary_key(path: Path) -> tuple[str, ...]:
     return tuple(str(name) for name in declared) if isinstance(declared, list) else ()
 
 
-def _sources(folder: Path) -> dict[str, str]:
-    if not folder.is_dir():
-        return {}
-    return {path.stem: files.read_source(path) for path in sorted(folder.glob(f"*{MODULE_SUFFIX}"))}
-
-
-def _frames(frames: tuple[FrameRecord, ...], sources: Mapping[str, str]) -> str:
+def _frames(frames: tuple[FrameRecord, ...], sources: ArchivedSources) -> str:
     """Format traceback frames as Python does, with the lines of the archived code."""
     if not frames:
         return ""
     summary = traceback.StackSummary.from_list(
-        [(item.file, item.line, item.function, _line(item.file, item.line, sources)) for item in frames]
+        [(item.file, item.line, item.function, sources.line(item.file, item.line)) for item in frames]
     )
     return "".join(["Traceback (most recent call last):\n", *summary.format()])
-
-
-def _line(file: str, number: int, sources: Mapping[str, str]) -> str:
-    path = Path(file)
-    if path.parent.name == "code_functions" and path.stem in sources:
-        lines = sources[path.stem].splitlines()
-        return lines[number - 1] if 0 < number <= len(lines) else ""
-    return linecache.getline(file, number)
 
 
 def _json(text: str) -> object:
     """Decode a refused result; a truncated one is returned as its remaining text."""
     try:
         value: object = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return value
