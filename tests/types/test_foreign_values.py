@@ -17,9 +17,13 @@ from kinds import build, builder, new_vault, write
 from tablevault.errors import TVTableError
 
 CODE = """
-import collections, dataclasses, datetime, decimal, enum, fractions, os, pathlib, uuid, zoneinfo
+import array, collections, dataclasses, datetime, decimal, enum, fractions, ipaddress, os, pathlib, types, uuid
+import zoneinfo
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
+from PIL import Image
 from datetime import date, time, timedelta, timezone, UTC
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -40,6 +44,15 @@ class Blob(bytes):
         return b""
 class Colour(str, enum.Enum):
     RED = "red"
+class Word(enum.StrEnum):
+    RED = "red"
+class Bits(enum.IntFlag):
+    A = 1
+    B = 2
+class Born(date, enum.Enum):
+    ADA = 1815, 12, 10
+class Sides(enum.Flag):
+    LEFT = 1
 class Plain(enum.Enum):
     RED = "red"
 class NoOffset(datetime.tzinfo):
@@ -80,6 +93,21 @@ EQUAL = {
     "subclass of int": ("Count(7)", "7"),
     "subclass of bytes": ("Blob(b'x')", "b'x'"),
     "member of an enumeration": ("Colour.RED", "'red'"),
+    "member of a text enumeration": ("Word.RED", "'red'"),
+    "member of whole numbers": ("Bits.A | Bits.B", "3"),
+    "member of dates": ("Born.ADA", "date(1815, 12, 10)"),
+    "key that is a member": ("{Word.RED: [Bits.A]}", "{'red': [1]}"),
+    "bytearray": ("bytearray(b'x')", "b'x'"),
+    "every second byte": ("memoryview(b'abcd')[::2]", "b'ac'"),
+    "view of whole numbers": ("memoryview(array.array('h', [1, 2]))", "array.array('h', [1, 2]).tobytes()"),
+    "mapping of mappings": ("collections.ChainMap({'a': 1}, {'b': 2})", "{'a': 1, 'b': 2}"),
+    "mapping of a user": ("collections.UserDict(a=1)", "{'a': 1}"),
+    "read-only mapping": ("types.MappingProxyType({'a': 1})", "{'a': 1}"),
+    "missing value in JSON": ("{'a': [pd.NA, pd.NaT, np.ma.masked]}", "{'a': [None, None, None]}"),
+    "numbers in JSON": ("{'a': np.array([1, 2]), 'b': np.float32(0.5)}", "{'a': [1, 2], 'b': 0.5}"),
+    "whole weeks": ("np.timedelta64(1, 'W')", "timedelta(7)"),
+    "array without dimensions": ("np.array(5)", "5"),
+    "array of days": ("np.array(['2024-01-01'], 'M8[D]')", "[datetime.datetime(2024, 1, 1)]"),
     "masked": ("np.ma.masked", "None"),
     "masked array": ("np.ma.array([1, 2], mask=[0, 1])", "[1, None]"),
     "record": ("np.array([(1, 2.5)], dtype='i4,f8')[0]", "{'f0': 1, 'f1': 2.5}"),
@@ -112,6 +140,28 @@ REFUSED = {
     "dataclass": ("Point()", "dataclasses.asdict"),
     "pydantic object": ("Model()", "model_dump"),
     "object that cannot be looked at": ("Hostile()", "cannot be read: RuntimeError"),
+    "flag": ("Sides.LEFT", "use its .value"),
+    "set": ("{1, 2}", "of type set"),
+    "set in JSON": ("{'a': frozenset([1])}", "of type frozenset"),
+    "range": ("range(3)", "of type range"),
+    "queue": ("collections.deque([1])", "of type collections.deque"),
+    "list of a user": ("collections.UserList([1])", "of type collections.UserList"),
+    "address": ("ipaddress.ip_address('::1')", "of type ipaddress.IPv6Address"),
+    "machine array": ("array.array('d', [0.5])", "of type array.array"),
+    "frame": ("pd.DataFrame({'a': [1]})", "of type pandas.DataFrame"),
+    "labelled row": ("pd.Series([1, 2])", "of type pandas.Series"),
+    "series of polars": ("pl.Series([1])", "of type polars"),
+    "scalar of Arrow": ("pa.scalar(5)", "of type pyarrow"),
+    "image": ("Image.new('L', (1, 1))", "of type PIL.Image.Image"),
+    "error": ("[ValueError('x')]", "of type ValueError"),
+    "key of whole numbers": ("{1: 'a'}", "keys of JSON are text"),
+    "key that is missing": ("{None: 'a'}", "keys of JSON are text"),
+    "key below": ("{'a': [{(1, 2): 'a'}]}", "keys of JSON are text"),
+    "decimal in JSON": ("{'a': Decimal('1.5')}", "make it text"),
+    "fraction of no number in JSON": ("{'a': [np.nan]}", "use None"),
+    "decimal of zeros": ("Decimal('0E+80')", "more than 76 digits"),
+    "span of months": ("np.timedelta64(3, 'M')", "not supported"),
+    "year 146 billion": ("np.datetime64(2**62, 's')", "cannot be read"),
     "zone without offset": ("datetime.datetime(2024, 1, 1, tzinfo=NoOffset())", "how far from UTC"),
     "year 0 in UTC": ("datetime.datetime(1, 1, 1, tzinfo=ZoneInfo('Asia/Tokyo'))", "before the year 1"),
     "time of day with a zone": ("time(1, tzinfo=UTC)", "time of day with a time zone"),
@@ -178,7 +228,7 @@ def test_values_of_foreign_classes_are_read_back_equal(vault, kind):
             if form == "polars" and name == "decimal of 60 digits":
                 wanted = str(wanted)
             cell = plain(found[f"c{number}"][1])
-            if form != "pandas" and name in ("record", "records", "counter"):
+            if form != "pandas" and (isinstance(wanted, dict) or name == "records"):
                 cell = json.loads(cell)
             assert cell == wanted, (form, name)
 

@@ -222,6 +222,22 @@ WRONG = [
     ("datetime64[us, UTC]", [MOMENT.replace(tzinfo=datetime.UTC), MOMENT]),
     ("bytes", [b"x", "x"]),
     ("category", ["x", {}]),
+    ("category", [True, 1]),
+    ("Float32", [1.0, 2**24 + 1]),
+    ("float16", [1.0, 1e6]),
+    ("decimal128(5, 1)", [decimal.Decimal("1.5"), decimal.Decimal("1.25")]),
+    ("decimal128(5, 1)", [decimal.Decimal("1.5"), 1.5]),
+    ("Int64", [1, decimal.Decimal(1)]),
+    ("datetime64[s]", [MOMENT.replace(microsecond=0), MOMENT]),
+    ("datetime64[ns]", [MOMENT, datetime.datetime(1500, 1, 1)]),
+    ("timedelta64[s]", [datetime.timedelta(1), datetime.timedelta(microseconds=1)]),
+    ("date32", [MOMENT.date(), MOMENT]),
+    ("time32[s]", [datetime.time(1), datetime.time(1, 0, 0, 1)]),
+    ("list<int8>", [[1], [128]]),
+    ("list<float64>", [[1.0], [2**53 + 1]]),
+    ("fixed_size_list<int8>[2]", [[1, 2], [1, 2, 3]]),
+    ("struct<a: int64>", [{"a": 1}, {"a": 1, "b": 2}]),
+    ("struct<a: float64>", [{"a": 1.0}, {"a": 2**53 + 1}]),
 ]
 
 
