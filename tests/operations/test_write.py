@@ -1,6 +1,7 @@
 """Writing a frame in one step, and making what may be there already."""
 
 import errno
+import math
 import os
 
 import pandas as pd
@@ -59,6 +60,34 @@ def test_write_makes_an_instance_of_a_changed_frame(vault, changed):
     vault.write("prices", PRICES)
     vault.write("prices", **changed)
     assert len(vault.get_table_instances("prices", version="")) == 2
+
+
+ALIKE = {
+    "null and NaN": ([None, 1.0], [math.nan, 1.0]),
+    "zero and minus zero": ([0.0], [-0.0]),
+    "text and text with NUL": (["a"], ["a\0"]),
+    "composed and decomposed": (["\u00e9"], ["e\u0301"]),
+    "numbers of several widths": (pa.array([1], pa.int32()), pa.array([1], pa.int64())),
+    "digits after the point": (pa.array([1], pa.decimal128(5, 1)), pa.array([1], pa.decimal128(5, 2))),
+    "one moment in two zones": (
+        pa.array([0], pa.timestamp("us", "UTC")),
+        pa.array([0], pa.timestamp("us", "Asia/Tokyo")),
+    ),
+    "no struct and a struct of nulls": (
+        pa.array([None], pa.struct([("x", pa.int64())])),
+        pa.array([{"x": None}], pa.struct([("x", pa.int64())])),
+    ),
+    "bytes and text": ([b"a"], ["a"]),
+    "category and text": (pa.array(["a"]).dictionary_encode(), ["a"]),
+}
+
+
+@pytest.mark.parametrize("pair", ALIKE.values(), ids=ALIKE)
+def test_write_tells_values_apart_that_look_alike(vault, pair):
+    for values in pair:
+        for _ in range(2):  # The second time, nothing has changed.
+            vault.write("prices", pa.table({"a": values if isinstance(values, pa.Array) else pa.array(values)}))
+    assert len(vault.get_table_instances("prices")) == 2
 
 
 def test_write_leaves_a_temporary_instance_alone(vault):
