@@ -75,6 +75,17 @@ def test_rows_of_a_batch_have_the_forms_of_row_wise(make, form):
     assert table.column("b") == [0, -1, -2, -3, -4]
 
 
+@pytest.mark.parametrize(
+    "returned",
+    [b"abcd", bytearray(b"abcd"), {1, 2, 3, 4}, iter("abcd"), map(str, range(4)), dict.fromkeys("abcd").values()],
+    ids=lambda returned: type(returned).__name__,
+)
+def test_what_has_no_order_or_no_items_is_no_result_of_a_batch(make, returned):
+    table = make(lambda x: returned, rows=4, batch_size=4, **BATCH)
+    with pytest.raises(ValueError, match="rows 0 to 3: a batch function returned a .*; return a list"):
+        table.execute("night")
+
+
 @pytest.mark.parametrize("returned", [[], ["a"], ["a"] * 5, "abcd", {"a": 1}, 7, None, np.array(3)])
 def test_wrong_length_is_an_error_of_all_rows_of_the_batch(make, returned):
     table = make(lambda x: returned, rows=4, batch_size=4, **BATCH)
