@@ -6,8 +6,10 @@ import gc
 import os
 import stat
 import subprocess
+import tempfile
 import warnings
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -76,11 +78,37 @@ def read_everything(path):
     vault.get_builders_list("stories", instance, is_temp=False)
     vault.get_code_module_str("words")
     vault.get_file_tree()
+    vault.get_frame_path("stories")
+    vault.get_status()
+    vault.get_tags()
+    vault.get_usage("stories")
+    vault.get_errors("stories")
+    vault.show("stories")
+    vault.trace_cell("stories", 0, "loud")
+    vault.plan_gc(keep_last=1)
+    vault.plan_refresh(["stories"])
+    assert vault.read("stories", format="arrow").num_rows == 4
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in (".csv", ".json", ".parquet"):
+            vault.export_table("stories", Path(folder, f"stories{suffix}"))
+        vault.export_vault(Path(folder, "part"), ["stories"])
     assert vault.verify().ok, vault.verify().problems
     repr(vault)
     return vault.get_tables(), frame["loud"].tolist()
 
 
+WRITES = {
+    "table": lambda vault: vault.create_table("mine"),
+    "module": lambda vault: vault.create_code_module("mine", text="X = 1\n"),
+    "instance": lambda vault: vault.create_instance("stories", copy=True),
+    "frame": lambda vault: vault.write("mine", pd.DataFrame({"a": [1]})),
+    "tag": lambda vault: vault.create_tag("mine", "stories"),
+    "service": lambda vault: vault.set_service("mine", {"requests_per_minute": 5}),
+    "name": lambda vault: vault.rename_table("mine", "stories"),
+    "deletion": lambda vault: vault.delete_table("stories"),
+    "repair": lambda vault: vault.verify(repair=True),
+    "stop": lambda vault: vault.stop_process("none"),
+}
 EVERYTHING = (["stories"], ["WORD0", "WORD1", "WORD2", "WORD3"])
 
 
@@ -100,8 +128,9 @@ def test_reader_without_permission_to_write_leaves_no_trace(shared, mode):
     (path / "metadata").chmod(mode)
     before = tree(path)
     assert as_user(COLLEAGUE, partial(read_everything, path)) == EVERYTHING
-    with pytest.raises(tv_errors.TVFileError, match=r"can be read but not changed"):
-        as_user(COLLEAGUE, lambda: TableVault(path).create_table("mine"))
+    for write in WRITES.values():
+        with pytest.raises(tv_errors.TVFileError, match=r"can be read but not changed"):
+            as_user(COLLEAGUE, lambda write=write: write(TableVault(path)))
     with pytest.raises(tv_errors.TVFileError, match=r"can be read but not changed"):
         as_user(COLLEAGUE, lambda: TableVault(path, restart=True))
     assert tree(path) == before
