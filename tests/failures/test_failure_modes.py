@@ -75,9 +75,16 @@ def test_revert_reverts_with_a_process_id_too(make):
     assert table.vault.get_active_processes() == {}
 
 
-@pytest.mark.parametrize("fields", [{}, {"max_concurrency": 3}, {"return_type": "batch", "batch_size": 1}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"max_concurrency": 3}, {"return_type": "batch", "batch_size": 1}, {"return_type": "generator"}]
+)
 def test_revert_reverts_for_refused_results_too(make, fields):
+    if fields.get("return_type") == "generator":
+        fields = {**fields, "arguments": {"x": "all"}}
+
     def answer(x):
+        if x == "all":
+            return iter(["a", object()])
         return object() if x in (5, [5]) else ["a"] if isinstance(x, list) else "a"
 
     table = make(answer, on_error="revert", dtypes={"answer": "string"}, **fields)
@@ -117,6 +124,28 @@ def test_errors_of_the_run_are_never_collected_or_retried(make, error, fields):
     assert table.vault.get_process("night").status == "paused"
     assert table.calls[4] == 1
     assert len(table.errors("night")) == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"max_concurrency": 2}, {"return_type": "generator"}, {"return_type": "dataframe"}],
+    ids=["inline", "threads", "generator", "dataframe"],
+)
+@pytest.mark.parametrize("name", ["not an Exception", "memory", "StopRun", "unauthorized", "name"])
+def test_error_of_the_run_pauses_where_an_error_of_a_row_reverts(make, name, fields):
+    error = ERRORS_OF_THE_RUN[name]
+    if "return_type" in fields:
+        fields = {**fields, "arguments": {"x": 4}}
+
+    def answer(x):
+        if x == 4:
+            raise error()
+        return "a"
+
+    table = make(answer, on_error="revert", **fields)
+    with pytest.raises(type(error())):
+        table.execute("night")
+    assert table.vault.get_process("night").status == "paused"
 
 
 @pytest.mark.parametrize("name", ["StopRun", "RetryLater"])
@@ -659,3 +688,65 @@ def test_provenance_has_the_policies_in_force_by_attempt(make):
     table.execute("night")
     own = {"timeout": 100}
     assert recorded_policies(table) == [(1, "threads", own), (2, "threads", {**own, "max_concurrency": 2})]
+
+
+# --- functions that read failed cells -----------------------------------------------------------------------------
+
+
+def read_later(vault, name="later", column="n", arguments=None):
+    """Execute a table whose function counts the nulls that it sees in another one; return the messages of warnings."""
+    texts = {
+        f"{name}_index": {"builder_type": "IndexBuilder", "changed_columns": ["x"], "python_function": "index"},
+        column: {"builder_type": "ColumnBuilder", "changed_columns": [column], "python_function": "nulls"},
+    }
+    texts[f"{name}_index"]["arguments"] = {"count": 2}
+    texts[column]["arguments"] = arguments or {"cells": "<<answers.answer>>"}
+    builders = {
+        builder: yaml.safe_dump({**fields, "code_module": "counting", "is_custom": True})
+        for builder, fields in texts.items()
+    }
+    code = "import pandas as pd\ndef index(count): return pd.DataFrame({'x': range(count)})\n"
+    code += "def nulls(cells): return pd.DataFrame({'n': [int(cells.isna().sum().sum())] * 2})\n"
+    vault.create_code_module("counting", text=code)
+    vault.create_table(name, exist_ok=True)
+    vault.create_instance(name, builders=builders)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        vault.execute_instance(name)
+    return [str(item.message) for item in told]
+
+
+def provenance_of(vault, name):
+    instance = vault.get_table_instances(name)[-1]
+    facts = json.loads((Path(vault.db_dir) / name / instance / "provenance.json").read_text())
+    return {item["name"]: item["failed_cells_read"] for item in facts["builders"]}
+
+
+@pytest.mark.parametrize("arguments", [{"cells": "<<answers.answer>>"}, {"cells": "<<answers>>"}])
+def test_failed_cells_of_another_table_are_told_once_and_counted(make, arguments):
+    table = make(raises_for({3, 5}), on_error="collect")
+    table.build_word()
+    run(table)
+    instance = table.vault.get_table_instances("answers")[-1]
+    told = read_later(table.vault, arguments=arguments)
+    assert len(told) == 1
+    assert "2 in 'answers.answer'" in told[0]
+    assert f"see get_errors('answers', '{instance}')" in told[0]
+    columns = {"answers.answer": 2} if "." in arguments["cells"] else {"answers.answer": 2, "answers.word": 2}
+    assert provenance_of(table.vault, "later") == {"later_index": {}, "n": columns}
+    assert table.vault.get_dataframe("later")[0]["n"].tolist() == [sum(columns.values())] * 2
+
+
+def test_failed_cells_that_nothing_reads_are_not_told(make):
+    table = make(raises_for({3}), on_error="collect")
+    run(table)
+    assert read_later(table.vault, arguments={"cells": "<<answers.x>>"}) == []
+    assert provenance_of(table.vault, "later") == {"later_index": {}, "n": {}}
+
+
+@pytest.mark.parametrize(("failed_inputs", "counted"), [("pass", {"self.answer": 2}), ("skip", {})])
+def test_own_failed_cells_that_are_read_as_null_are_counted(make, failed_inputs, counted):
+    table = make(raises_for({3, 5}), on_error="collect")
+    table.build_word(lambda answer: "none" if answer is None else "some", failed_inputs=failed_inputs)
+    run(table)
+    assert provenance_of(table.vault, "answers") == {"answers_index": {}, "answer": {}, "word": counted}

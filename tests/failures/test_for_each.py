@@ -322,7 +322,8 @@ def test_old_rows_are_kept_where_the_builder_says_so(words):
 
 def test_duplicate_key_is_refused(words):
     words.write({"a": "same", "b": "same"})
-    with pytest.raises(TVTableError, match=r"Primary key \(word\) is not unique"):
+    told = r"Primary key \(word\) is not unique: rows 0 and 1, made from input rows 0 \(.*\) and 1 \(.*\), both have 'same'"
+    with pytest.raises(TVTableError, match=told):
         words.build(words.index(more="primary_key: [word]"))
 
 

@@ -12,7 +12,7 @@ from tablevault.execution.inputs import PinnedKey, WithSelf
 from tablevault.execution.matching import Matches, match_stored
 from tablevault.execution.origins import MaterializedOrigin, Origin
 from tablevault.execution.outcomes import BuilderOutcome
-from tablevault.execution.primary_keys import check_keys, row_keys
+from tablevault.execution.primary_keys import check_keys, pair_of_rows, row_keys
 from tablevault.names import fold
 from tablevault.ports import Frame, FrameSource, Interruptible, ServiceLimits
 from tablevault.references import Evaluator
@@ -106,8 +106,18 @@ class Execution:
         columns = [column.column for column in built]
         if not _are_same(columns, self._checked):
             typed = [(column.column, column.type) for column in built]
-            check_keys(self.primary_key, typed, lambda: [column.values for column in built])
+            check_keys(self.primary_key, typed, lambda: [column.values for column in built], self._name_pair)
             self._checked = columns
+
+    def _name_pair(self, first: int, second: int) -> str:
+        """Return the text for two rows, with the input rows that they were made from."""
+        inputs = next((outcome.inputs for outcome in self.outcomes if outcome.inputs is not None), None)
+        named = [inputs.row_text(row) for row in (first, second)] if inputs is not None else []
+        text = pair_of_rows(first, second)
+        if not all(named):
+            # Old rows that are kept were made by an earlier execution.
+            return text
+        return f"{text}, made from input rows {' and '.join(named)}," if named else text
 
     def match_origins(self) -> None:
         """Match the rows with those of each origin, by primary key or else by position."""

@@ -109,7 +109,6 @@ class Yields:
         self._total = total
         self._collector = RowCollector(table, self._owner, self._error_note, may_end=True)
         self._collects = run.spec.policies.collects
-        self._reverts = run.spec.policies.on_error == "revert"
         self._policy = FailurePolicy(
             run.spec.policies,
             run.builder.loaded.stop_on,
@@ -173,7 +172,7 @@ class Yields:
 
     def _raise(self, failure: RowError, position: int) -> NoReturn:
         self._table.counter.raised += 1
-        if failure.is_invalid:
+        if failure.is_invalid and not self._policy.reverts(failure):
             raise failure.error from failure.error.__cause__
         raise self._function_error(failure.error, position) from failure.error
 
@@ -240,7 +239,7 @@ class Yields:
 
     def _function_error(self, error: BaseException, position: int) -> FunctionError:
         add_note(error, self._error_note(position))
-        return FunctionError(error, self._reverts)
+        return FunctionError(error, self._policy.reverts(RowError(error)))
 
     def _error_note(self, position: int) -> str:
         return f"raised by {self._table.spec.function_text} after {position} rows"

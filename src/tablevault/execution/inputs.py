@@ -12,6 +12,7 @@ from tablevault.builders.document import BuilderDocument, dependency_error
 from tablevault.builders.fields import FieldPath
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.execution.provenance import InputFacts, read_artifact_records, read_provenance
+from tablevault.layout import InstanceFolder
 from tablevault.names import fold, nearest, tag_in
 from tablevault.ports import Frame, FrameSource
 from tablevault.references import Dependency
@@ -273,6 +274,12 @@ class PinnedInputs:
             found[key] = InputFacts(table.name, instance.instance_id, instance.row_id)
         return found
 
+    def failed_cells(self) -> dict[int, dict[str, int]]:
+        """Return the number of failed and skipped cells in each column with any, by row id of the input."""
+        instances = {item.row_id: item for item in self._instances.values()}
+        failing = self._lookup.contents.failure_counts(list(instances)) if instances else {}
+        return {row_id: _failed_cells(self._lookup.folder_of(instances[row_id])) for row_id in failing}
+
     def primary_key(self, key: PinnedKey) -> tuple[str, ...]:
         """Return the primary key of a pinned instance; empty without one."""
         return read_provenance(self._lookup.folder_of(self._instances[key]).provenance).primary_key
@@ -309,6 +316,17 @@ class PinnedInputs:
             return ContentFrame.of_stored(folder.frame, read_artifact_records(folder.artifact_hashes))
 
         return open_contents
+
+
+def _failed_cells(folder: InstanceFolder) -> dict[str, int]:
+    """Return the number of failed and skipped cells in each column of an instance that has any."""
+    # The rows of an IndexBuilder that failed are not in the frame.
+    made = {
+        facts.name: (facts.columns, facts.failed + facts.skipped)
+        for facts in read_provenance(folder.provenance).builders
+        if not facts.is_index
+    }
+    return {column: count for columns, count in made.values() if count for column in columns}
 
 
 def origin_facts(lookup: Lookup, row_id: int | None) -> InputFacts | None:

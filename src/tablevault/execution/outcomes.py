@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from tablevault.builders.document import BuilderReads
@@ -58,6 +60,24 @@ class InputOutcome:
     keys: Mapping[str, Sequence[object]]
     """Columns of the input table's primary key; empty without one."""
 
+    def row_text(self, row: int) -> str:
+        """Return the text for the input row of a row of the instance; empty if it was not made from one."""
+        position = bisect_right(list(accumulate(self.counts)), row)
+        if position >= len(self.counts):
+            return ""
+        key = ", ".join(f"{name}: {values[position]!r:.200}" for name, values in self.keys.items())
+        return f"{position} ({key})" if key else str(position)
+
+
+@dataclass(frozen=True)
+class FailedCells:
+    """Numbers of failed and skipped cells, by column."""
+
+    own: Mapping[str, int]
+    """In the new instance."""
+    inputs: Mapping[int, Mapping[str, int]]
+    """In the instances that it was computed from, by row id."""
+
 
 @dataclass(frozen=True)
 class BuilderOutcome:
@@ -81,13 +101,17 @@ class BuilderOutcome:
     reused_partial: int = 0
     """Rows reused from a reverted execution."""
 
-    def facts(self, inputs: Mapping[PinnedKey, InputFacts], policies: PoliciesByAttempt) -> BuilderFacts:
+    def facts(
+        self, inputs: Mapping[PinnedKey, InputFacts], failed: FailedCells, policies: PoliciesByAttempt
+    ) -> BuilderFacts:
         """Return the facts for provenance.
 
         Parameters
         ----------
         inputs
             The instances read by the execution.
+        failed
+            The failed and skipped cells in these and in the new instance.
         policies
             Policies by attempt where they differ from the builder's file; empty if they never did.
         """
@@ -114,8 +138,27 @@ class BuilderOutcome:
             failed=sum(failure.kind == "failed" for failure in self.failures.values()),
             skipped=sum(failure.kind == "skipped" for failure in self.failures.values()),
             usage=summed({CALLS: usage.calls, **usage.amounts} for usage in self.usage.values()),
+            failed_cells_read=dict(self._failed_cells_read(inputs, failed)),
             policies=tuple(self._policies(policies)),
         )
+
+    def _failed_cells_read(
+        self, inputs: Mapping[PinnedKey, InputFacts], failed: FailedCells
+    ) -> Iterator[tuple[str, int]]:
+        """Yield the columns with failed or skipped cells that the function saw as null, with the number of these."""
+        spec, reads = self.builder.spec, self.builder.spec.reads
+        own = failed.own if reads.reads_whole_self else {name: failed.own.get(name, 0) for name in reads.own_columns}
+        # A row that reads its own failed cell is skipped.
+        unread = spec.own_row_columns if spec.policies.failed_inputs == "skip" and not reads.reads_whole_self else ()
+        made_later = spec.changed_columns
+        for name, count in own.items():
+            if count and name not in unread and name not in made_later:
+                yield f"self.{name}", count
+        tables = {facts.row_id: facts.table for facts in inputs.values()}
+        for row_id, column in _input_columns(reads, inputs):
+            counts = failed.inputs.get(row_id, {})
+            for name in counts if column == "*" else {column} & counts.keys():
+                yield f"{tables[row_id]}.{name}", counts[name]
 
     def _policies(self, policies: PoliciesByAttempt) -> Iterator[PolicyFacts]:
         """Yield the policies of the first attempt, and of each attempt that changed them."""

@@ -13,6 +13,13 @@ from tablevault.storage.frames import FrameData
 from tablevault.storage.packing import canonical
 
 KeyColumn = tuple[Column, ColumnType]
+NamePair = Callable[[int, int], str]
+"""Returns the text for two rows in a message."""
+
+
+def pair_of_rows(first: int, second: int) -> str:
+    """Return the text for two rows, by their positions."""
+    return f"rows {first} and {second}"
 
 
 def check_primary_key(names: Sequence[str], data: FrameData) -> None:
@@ -22,7 +29,10 @@ def check_primary_key(names: Sequence[str], data: FrameData) -> None:
 
 
 def check_keys(
-    names: Sequence[str], columns: Sequence[KeyColumn], values: Callable[[], Sequence[Sequence[object]]]
+    names: Sequence[str],
+    columns: Sequence[KeyColumn],
+    values: Callable[[], Sequence[Sequence[object]]],
+    name_pair: NamePair = pair_of_rows,
 ) -> None:
     """Raise `TVTableError` if keys are null or not unique.
 
@@ -32,6 +42,8 @@ def check_keys(
         The columns of the primary key; may be empty.
     values
         Returns the columns as plain values, which are slower to compare.
+    name_pair
+        Returns the text for two rows with the same key.
     """
     for name, (_, column_type) in zip(names, columns, strict=True):
         if holds_arrays(column_type):
@@ -39,7 +51,7 @@ def check_keys(
     if names and not _are_distinct(columns):
         cells = values()
         _check_not_null(names, cells)
-        _check_unique(names, row_keys(cells))
+        _check_unique(names, row_keys(cells), name_pair)
 
 
 def _are_distinct(columns: Sequence[KeyColumn]) -> bool:
@@ -78,13 +90,13 @@ def _check_not_null(names: Sequence[str], columns: Sequence[Sequence[object]]) -
                 raise TVTableError(f"Primary key column '{name}' is null in row {row}; every row needs a value there.")
 
 
-def _check_unique(names: Sequence[str], keys: Sequence[object]) -> None:
+def _check_unique(names: Sequence[str], keys: Sequence[object], name_pair: NamePair) -> None:
     first: dict[object, int] = {}
     for row, key in enumerate(keys):
         earlier = first.setdefault(key, row)
         if earlier != row:
             raise TVTableError(
-                f"Primary key ({', '.join(names)}) is not unique: rows {earlier} and {row} both have {key!r}."
+                f"Primary key ({', '.join(names)}) is not unique: {name_pair(earlier, row)} both have {key!r}."
             )
 
 

@@ -87,6 +87,8 @@ class BuilderFacts:
     """Number of rows skipped because a cell that they read had failed."""
     usage: dict[str, float] = field(default_factory=dict)
     """Counted calls and reported amounts in the process that made the instance."""
+    failed_cells_read: dict[str, int] = field(default_factory=dict)
+    """Failed and skipped cells that it read as null, by `table.column`, or by `self.column` of the same instance."""
     policies: tuple[PolicyFacts, ...] = ()
     """Policies in force, by attempt of the process that made the instance; empty in records of earlier versions."""
 

@@ -12,13 +12,14 @@ from tablevault import names
 from tablevault.builders.policies import EVERY_BUILDER
 from tablevault.errors import TableVaultError, TVArgumentError
 from tablevault.execution.failures import read_failures
+from tablevault.execution.provenance import read_provenance
 from tablevault.freshness.graph import Draft as TemporaryState
 from tablevault.freshness.graph import TableVersion
 from tablevault.freshness.status import Freshness, SingleStates, named_tables, open_freshness
 from tablevault.freshness.steps import Action, NextStep, Selection, plan_step, plan_steps
 from tablevault.notes import add_note, class_name_of, message_of, outcome_of
 from tablevault.operations.base import REPLACEABLE, Operation
-from tablevault.operations.building import failure_warnings
+from tablevault.operations.building import failed_input_warnings, failure_warnings
 from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.instances import CreateInstance, DeleteInstance
 from tablevault.operations.session import Draft, Session
@@ -341,19 +342,25 @@ def _check_fields(freshness: Freshness, key: TableVersion, policies: TablePolici
 
 
 def failure_warnings_of(session: Session) -> Iterator[str]:
-    """Yield the warnings about failed rows of the tables that were executed."""
-    lookup = session.lookup
+    """Yield the warnings about failed rows of the tables that were executed, and about failed cells that they read."""
+    lookup, made = session.lookup, set()
     for child in lookup.context.catalog.processes.begun_inside(session.serial):
         plan, has_succeeded = child.plan, child.status in (Status.SUCCEEDED, Status.COMMITTING)
-        if not (isinstance(plan, ExecutePlan) and has_succeeded and _has_failures(child)):
+        if not (isinstance(plan, ExecutePlan) and has_succeeded and (plan.inputs or _has_failures(child))):
             continue
         table = lookup.contents.table_by_id(plan.table_id)
         instance = lookup.contents.instance(plan.table_id, child.instance_id)
-        if table is not None and instance is not None:
+        if table is None or instance is None:
+            continue
+        folder = lookup.folder(table, instance)
+        if _has_failures(child):
+            made.add(instance.instance_id)
             failures: dict[str, list[RowFailure]] = {}
-            for row in read_failures(lookup.folder(table, instance).errors):
+            for row in read_failures(folder.errors):
                 failures.setdefault(row.builder, []).append(row.failure)
             yield from failure_warnings(table, instance.instance_id, failures)
+        # Children run in the order of what they read, so that those with failed rows are known by now.
+        yield from failed_input_warnings(read_provenance(folder.provenance), told=made)
 
 
 def _has_failures(child: ProcessRecord) -> bool:

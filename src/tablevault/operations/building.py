@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from tablevault.execution.failures import FailedRow, failure_summary, write_fail
 from tablevault.execution.input_rows import write_input_rows
 from tablevault.execution.inputs import PinnedInputs, origin_facts
 from tablevault.execution.origins import MaterializedOrigin
-from tablevault.execution.outcomes import BuilderOutcome, PoliciesByAttempt, PreparedBuilder
+from tablevault.execution.outcomes import BuilderOutcome, FailedCells, PoliciesByAttempt, PreparedBuilder
 from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.provenance import (
     Provenance,
@@ -325,13 +325,15 @@ def seal_execution(
         fingerprints.result()
     _archive_texts(session.workspace, folder)
     facts, policies = inputs.facts(), _noted_policies(session)
+    own_failures = {name: len(rows) for name, rows in execution.frame.failures.items()}
+    failed_cells = FailedCells(own_failures, inputs.failed_cells())
     provenance = Provenance(
         process_id=session.process_id,
         operation=operation,
         author=session.author,
         finished_at=datetime.now(UTC).isoformat(),
         primary_key=execution.primary_key,
-        builders=tuple(outcome.facts(facts, policies) for outcome in execution.outcomes),
+        builders=tuple(outcome.facts(facts, failed_cells, policies) for outcome in execution.outcomes),
         inputs=tuple(dict.fromkeys(facts.values())),
         origin=origin_facts(session.lookup, plan.origin),
     )
@@ -355,8 +357,32 @@ def seal_execution(
         skipped,
         replaces_artifacts=shares,
         tidying=(*link, *remove_set_aside(session.lookup, folder)),
-        warnings=failure_warnings(table, plan.new_instance_id, execution.failures),
+        warnings=(
+            *failure_warnings(table, plan.new_instance_id, execution.failures),
+            *failed_input_warnings(provenance),
+        ),
     )
+
+
+def failed_input_warnings(provenance: Provenance, told: Container[str] = ()) -> tuple[str, ...]:
+    """Return a warning on failed and skipped cells of other tables that functions read as null.
+
+    Parameters
+    ----------
+    provenance
+        The instance.
+    told
+        Ids of inputs to leave out.
+    """
+    read = {name: count for facts in provenance.builders for name, count in facts.failed_cells_read.items()}
+    found = []
+    for facts in provenance.inputs:
+        prefix = f"{facts.table}."
+        counts = {name: count for name, count in read.items() if name.startswith(prefix)}
+        if counts and facts.instance_id not in told:
+            listed = ", ".join(f"{count:,} in '{name}'" for name, count in counts.items())
+            found.append(f"{listed}; see get_errors('{facts.table}', '{facts.instance_id}')")
+    return (f"Failed or skipped cells of other tables were read as null: {'; '.join(found)}.",) if found else ()
 
 
 def failure_warnings(

@@ -127,7 +127,7 @@ class ErrorHandler:
                 if not collect_failure(self._table, self._policy, task, error, hide):
                     self.end(task, error, given)
             case Verdict.RAISE:
-                self.end(task, error, given)
+                self.end(task, error, given, is_of_run=is_setup or not was_called)
             case _ if self.failure is not None:
                 # The run is ending; no further calls.
                 pass
@@ -152,15 +152,23 @@ class ErrorHandler:
         seconds = task.seconds if task.first_call is None else now - task.first_call
         self._table.artifacts.doubt_call(seconds, was_cancelled=is_a(error.error, TimedOut))
 
-    def end(self, task: Task, error: RowError, given: Sequence[int] | None = None) -> None:
-        """End the run with an error after the rows in flight; the first error wins."""
+    def end(self, task: Task, error: RowError, given: Sequence[int] | None = None, is_of_run: bool = False) -> None:
+        """End the run with an error after the rows in flight; the first error wins.
+
+        Parameters
+        ----------
+        task, error, given
+            As for `fail`.
+        is_of_run
+            Whether the error is known not to be one of a row.
+        """
         own_note = self.note(task.positions, given)
         note = own_note if error.note is None else error.note
         if not self._policy.policies.collects:
             self._table.counter.raised += is_a(error.error, Exception)
         if self.failure is not None:
             return
-        reverts = self._policy.policies.on_error == "revert"
+        reverts = not is_of_run and self._policy.reverts(error)
         if error.is_invalid and not note and not reverts:
             self.failure = error.error
             return

@@ -206,7 +206,7 @@ class FailurePolicy:
         now
             The monotonic clock.
         """
-        if stops_run(error.error, self.policies.runs_elsewhere) or self.stop_on.match(error):
+        if self.is_of_run(error):
             return Decision(Verdict.RAISE)
         again = self._retry(task, error, text, now)
         if again is not None:
@@ -214,6 +214,14 @@ class FailurePolicy:
         if not self.policies.collects:
             return Decision(Verdict.RAISE)
         return Decision(Verdict.SPLIT if len(task.positions) > 1 else Verdict.COLLECT)
+
+    def is_of_run(self, error: RowError) -> bool:
+        """Return whether an error ends the run in every failure mode: it is neither collected nor retried."""
+        return stops_run(error.error, self.policies.runs_elsewhere) or self.stop_on.match(error)
+
+    def reverts(self, error: RowError) -> bool:
+        """Return whether an error that ends the run reverts the process even if its id is the user's."""
+        return self.policies.on_error == "revert" and not self.is_of_run(error)
 
     def _retry(self, task: Task, error: RowError, text: str, now: float) -> Decision | None:
         retry = self.policies.retry

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import NoReturn
 
 from tablevault.builders.policies import Policies
 from tablevault.errors import BudgetSpent
@@ -182,7 +181,8 @@ def call_once(
             if not decision.repeats_call(task, error):
                 count_failed()
             if decision.verdict is not Verdict.RETRY or decision.task is None:
-                _raise(error.error, note, policies)
+                add_note(error.error, note)
+                raise FunctionError(error.error, policy.reverts(error)) from error.error
             task = decision.task
             while (left := decision.not_before - clock.monotonic()) > 0:
                 owner.raise_if_stopped()
@@ -220,11 +220,6 @@ def pull_rows(
         return ended
 
     return RemoteRows(pull, arguments, executor.close, function.spec.function_text)
-
-
-def _raise(error: BaseException, note: str, policies: Policies) -> NoReturn:
-    add_note(error, note)
-    raise FunctionError(error, policies.on_error == "revert") from error
 
 
 def _executor(
