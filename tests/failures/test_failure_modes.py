@@ -6,8 +6,10 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 import time
 import warnings
+from itertools import repeat
 from pathlib import Path
 
 import pandas as pd
@@ -18,8 +20,9 @@ import yaml
 from click.testing import CliRunner
 from failing_tables import TOLD, Refused, positions, raises_for
 
-from tablevault import tv_errors
+from tablevault import TableVault, tv_errors
 from tablevault.cli.application import application
+from tablevault.system.waiting import poll
 
 WARNED = tv_errors.TableVaultWarning
 
@@ -51,7 +54,7 @@ def test_collect_goes_on_with_nulls_and_succeeds_with_a_warning(make):
         table.execute("night")
     assert table.vault.get_process("night").status == "succeeded"
     process = table.vault.get_process("night")
-    assert "answer: 28 computed, 0 reused, 2 failed of 30 rows, done" in repr(process)
+    assert "answer: 28 computed, 0 reused, 2 failed (2 ValueError) of 30 rows, done" in repr(process)
     assert "failed" in process._repr_html_()
     assert "skipped" not in process._repr_html_()
     assert table.column() == [None if x in (3, 7) else f"a{x}" for x in range(30)]
@@ -750,3 +753,50 @@ def test_own_failed_cells_that_are_read_as_null_are_counted(make, failed_inputs,
     table.build_word(lambda answer: "none" if answer is None else "some", failed_inputs=failed_inputs)
     run(table)
     assert provenance_of(table.vault, "answers") == {"answers_index": {}, "answer": {}, "word": counted}
+
+
+# --- views --------------------------------------------------------------------------------------------------------
+
+
+def test_views_of_a_run_name_its_most_frequent_errors_and_waiting_rows(make):
+    waiting, go_on = threading.Event(), threading.Event()
+
+    def answer(x):
+        if x in (1, 2, 3, 4):
+            raise (ValueError if x < 3 else KeyError if x == 3 else OSError)(x)
+        if x == 6 and not waiting.is_set():
+            raise ConnectionError
+        if x == 29:
+            waiting.set()
+            go_on.wait(60)
+        return "a"
+
+    retry = {"max_retries": 1, "wait": 2, "on": ["ConnectionError"]}
+    table = make(answer, on_error="collect", retry=retry, max_failures="100%", max_concurrency=2)
+    told = "4 failed (2 ValueError, 1 KeyError)"
+    running = threading.Thread(target=run, args=(table, "night"))
+    running.start()
+    try:
+        assert waiting.wait(60)
+        other = TableVault(table.vault.db_dir, author="bob")
+        info = poll(lambda: _info_with(other, "night", failed=4), repeat(0.05), timeout=60)
+        assert info is not None
+        assert info.progress["answer"].errors == {"ValueError": 2, "KeyError": 1}
+        assert told in repr(info)
+        assert "2 ValueError, 1 KeyError" in info._repr_html_()
+        shown = CliRunner().invoke(application, ["--db-dir", str(table.vault.db_dir), "ps", "--json"])
+        assert told in json.loads(shown.output)[0]["rows"]
+    finally:
+        go_on.set()
+        running.join()
+    info = table.vault.get_process("night")
+    assert info.progress["answer"].retried == 1
+    assert "1 retried" in repr(info)
+    table.copy()
+    plan = table.vault.plan_instance("answers", run_index=True)
+    assert "4 rows failed in the origin (2 ValueError, 1 KeyError)" in plan.builders["answer"].reasons
+
+
+def _info_with(vault, process_id, failed):
+    info = vault.get_process(process_id)
+    return info if "answer" in info.progress and info.progress["answer"].failed == failed else None

@@ -219,7 +219,10 @@ def _rows(progress: Mapping[str, BuilderProgress]) -> str:
     """Return the progress of the current or last builder."""
     if not progress:
         return ""
+    from tablevault.display.processes import failed_text, retrying_text
     from tablevault.display.progress import rows_done
 
     name, item = next(((name, item) for name, item in progress.items() if not item.done), list(progress.items())[-1])
-    return f"{rows_done(item)} ({name})"
+    skipped = f"{item.skipped:,} skipped" if item.skipped else ""
+    others = filter(None, (failed_text(item), skipped, retrying_text(item)))
+    return ", ".join([f"{rows_done(item)} ({name})", *others])

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tablevault.display.html import Cell, Count, Sheet, State
-from tablevault.texts.plain import MAXIMUM_RECORDED, shown
+from tablevault.texts.plain import MAXIMUM_RECORDED, in_line, shown
 
 if TYPE_CHECKING:
     from tablevault.records import Overview, ProcessInfo
     from tablevault.values.contents import InstanceRecord, TableRecord
+    from tablevault.values.processes import BuilderProgress
 
 _COLUMNS = ("table", "newest instance", "rows", "made", "by")
 
@@ -22,10 +23,11 @@ def process_text(process: ProcessInfo) -> str:
     for name, item in process.progress.items():
         total = "?" if item.total is None else f"{item.total:,}"
         done = "done" if item.done else "not done"
-        others = ((item.failed, "failed"), (item.skipped, "skipped"))
         counts = [f"{item.computed:,} computed", f"{item.reused:,} reused"]
-        counts += [f"{count:,} {word}" for count, word in others if count]
-        lines.append((f"builder {name}", f"{', '.join(counts)} of {total} rows, {done}"))
+        counts += [text for text in (failed_text(item), f"{item.skipped:,} skipped" if item.skipped else "") if text]
+        retries = [f"{item.retried:,} retried" if item.retried else "", retrying_text(item)]
+        states = [f"{', '.join(counts)} of {total} rows", *filter(None, retries), done]
+        lines.append((f"builder {name}", ", ".join(states)))
     if process.usage:
         lines.append(("usage", usage_text(process.usage)))
     if process.waiting:
@@ -57,6 +59,30 @@ def process_html(process: ProcessInfo) -> str:
     return sheet.html
 
 
+def failed_text(item: BuilderProgress, raised: int = 0) -> str:
+    """Return the number of failed rows, with the most frequent errors; empty if there are none.
+
+    Parameters
+    ----------
+    item
+        The progress of a builder.
+    raised
+        Number of rows whose error ended the run.
+    """
+    failed, errors = item.failed + raised, errors_text(item.errors)
+    return f"{failed:,} failed{f' ({errors})' if errors else ''}" if failed else ""
+
+
+def errors_text(errors: Mapping[str, int]) -> str:
+    """Return errors by name and count."""
+    return ", ".join(f"{count:,} {in_line(name)}" for name, count in errors.items())
+
+
+def retrying_text(item: BuilderProgress) -> str:
+    """Return the number of rows that wait for a retry; empty if there are none."""
+    return f"{item.retrying:,} waiting to be retried" if item.retrying else ""
+
+
 def usage_text(usage: Mapping[str, float]) -> str:
     """Return usage amounts as text, with calls first."""
     ordered = sorted(usage.items(), key=lambda item: (item[0] != "calls", item[0]))
@@ -68,9 +94,11 @@ def _amount(value: float) -> str:
 
 
 def _add_builders(sheet: Sheet, process: ProcessInfo) -> None:
-    names = [name for name in ("failed", "skipped") if any(getattr(item, name) for item in process.progress.values())]
+    all_names = ("failed", "skipped", "retried", "retrying")
+    names = [name for name in all_names if any(getattr(item, name) for item in process.progress.values())]
+    with_errors = any(item.errors for item in process.progress.values())
     sheet.table(
-        ("builder", "rows", "computed", "reused", *names, "state"),
+        ("builder", "rows", "computed", "reused", *names, *(("most frequent errors",) if with_errors else ()), "state"),
         [
             (
                 builder,
@@ -78,6 +106,7 @@ def _add_builders(sheet: Sheet, process: ProcessInfo) -> None:
                 Count(item.computed),
                 Count(item.reused),
                 *(Count(getattr(item, name)) for name in names),
+                *((errors_text(item.errors),) if with_errors else ()),
                 "done" if item.done else "not done",
             )
             for builder, item in process.progress.items()

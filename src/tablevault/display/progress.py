@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from tablevault.display.processes import usage_text
+from tablevault.display.processes import failed_text, retrying_text, usage_text
 from tablevault.system import clock
 from tablevault.texts.plain import duration, shown
 from tablevault.values.processes import BuilderProgress
@@ -53,10 +53,9 @@ class ProgressDisplay:
 
         def lines() -> list[Line]:
             counters = list(progress.builders.items())
-            errors = {name: counter.most_frequent_errors for name, counter in counters}
             raised = {name: counter.raised for name, counter in counters}
             waiting = {name: counter.waiting for name, counter in counters}
-            return builder_lines(progress.snapshot(), rates, raised, errors, waiting)
+            return builder_lines(progress.snapshot(), rates, raised, waiting)
 
         with _shown(lines):
             yield
@@ -206,7 +205,6 @@ def builder_lines(
     progress: Mapping[str, BuilderProgress],
     rates: Rates,
     raised: Mapping[str, int] | None = None,
-    errors: Mapping[str, str] | None = None,
     waiting: Mapping[str, str] | None = None,
 ) -> list[Line]:
     """Return a line for each builder.
@@ -222,31 +220,26 @@ def builder_lines(
         Receives a sample for each builder.
     raised
         Number of rows whose error ended the run, by builder; known only to the interpreter that runs it.
-    errors
-        The most frequent errors, by builder; known only to the interpreter that runs it.
     waiting
         The services that calls wait for, by builder.
     """
     return [
-        _builder_line(
-            name, item, rates, (raised or {}).get(name, 0), (errors or {}).get(name, ""), (waiting or {}).get(name, "")
-        )
+        _builder_line(name, item, rates, (raised or {}).get(name, 0), (waiting or {}).get(name, ""))
         for name, item in progress.items()
     ]
 
 
-def _builder_line(name: str, item: BuilderProgress, rates: Rates, raised: int, errors: str, waiting: str) -> Line:
+def _builder_line(name: str, item: BuilderProgress, rates: Rates, raised: int, waiting: str) -> Line:
     rate = rates.rate(name, item.computed)
     settled = item.computed + item.reused + item.failed + item.skipped
     missing = 0 if item.total is None else item.total - settled
-    failed = item.failed + raised
     return (
         name,
         f"{rows_done(item)} rows",
         f"{item.reused:,} reused" if item.reused else "",
-        f"{failed:,} failed{f' ({errors})' if errors else ''}" if failed else "",
+        failed_text(item, raised),
         f"{item.skipped:,} skipped" if item.skipped else "",
-        f"{item.retrying:,} waiting to be retried" if item.retrying else "",
+        retrying_text(item),
         _usage(item, missing),
         f"{rate:,.1f}/s" if rate and not item.done else "",
         f"waiting for {waiting}" if waiting else "",

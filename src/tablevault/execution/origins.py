@@ -149,8 +149,8 @@ class Origin(Protocol):
         """
         ...
 
-    def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str]:
-        """Return the rows recorded as `failed` or `skipped` for the builder of these columns."""
+    def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str | None]:
+        """Return the error class of each failed row of the builder of these columns, and `None` for a skipped row."""
         ...
 
 
@@ -329,22 +329,22 @@ class MaterializedOrigin:
         """Return the recorded facts about the last builder of a column, if any."""
         return next((facts for facts in reversed(self._provenance.builders) if name in facts.columns), None)
 
-    def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str]:
-        """Return the rows that `failed` or were `skipped` for the builder of these columns."""
+    def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str | None]:
+        """Return the error class of each failed row of the builder of these columns, and `None` for a skipped row."""
         facts = self.facts(columns, is_index)
         return self._failures.get(facts.name, {}) if facts is not None else {}
 
     @cached_property
-    def _failures(self) -> dict[str, dict[int, str]]:
-        """Failed and skipped rows, by builder."""
-        found: dict[str, dict[int, str]] = {}
+    def _failures(self) -> dict[str, dict[int, str | None]]:
+        """The failures of each builder."""
+        found: dict[str, dict[int, str | None]] = {}
         if self._error_path.is_file():
             data = read_frame(self._error_path)
             try:
-                columns = [data.table.column(name).to_pylist() for name in ("builder", "row_index", "kind")]
-                for builder, position, kind in zip(*columns, strict=True):
-                    found.setdefault(builder, {})[position] = kind
-            except (KeyError, TypeError) as error:
+                columns = [data.table.column(name).to_pylist() for name in ("builder", "row_index", "error")]
+                for builder, position, name in zip(*columns, strict=True):
+                    found.setdefault(builder, {})[position] = None if name is None else name.rpartition(".")[2]
+            except (KeyError, TypeError, AttributeError) as error:
                 raise TVFileError(f"The failed rows in {self._error_path} are damaged ({error}).") from error
         return found
 
@@ -435,7 +435,7 @@ class PartialOrigin:
         """Return `None`, since a reverted execution has no provenance."""
         return None
 
-    def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str]:
+    def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str | None]:
         """Return an empty mapping, since failed and skipped rows are not distinguished."""
         return {}
 

@@ -20,6 +20,7 @@ from tablevault.names import fold
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.state.lookup import Lookup
 from tablevault.texts.json_forms import json_form
+from tablevault.texts.plain import in_line
 from tablevault.values.contents import InstanceRecord
 
 _NEW = "new"
@@ -27,7 +28,10 @@ _CHANGED = "values of arguments changed"
 _CHANGED_OR_GONE = "values of arguments changed, or files that cells name are gone,"
 _OTHER_CODE = "computed under other code"
 _NEVER = "never computed"
-_FAILED = "failed"
+_FAILED = "failed with "
+"""Prefix of the causes for failed rows, before the class of the error."""
+_SHOWN_ERRORS = 2
+"""Number of kinds of errors that a reason names."""
 _SKIPPED = "skipped"
 OTHER_CHANGE = "the builder or its code changed"
 """Fallback if the exact reason is unknown."""
@@ -100,7 +104,7 @@ class Reasons:
             return self.of_unchanged(builder, total)
         causes = self._causes(builder, rows, matched_origins(run, total))
         new = self._described_new(causes.pop(_NEW, 0))
-        of_origin = _failures_text(causes.pop(_FAILED, 0), causes.pop(_SKIPPED, 0))
+        of_origin = _take_failures(causes)
         static = self.of_spec(builder) if causes or decision.undecided else ()
         others = (f"{cause} in {rows_text(count)}" for cause, count in causes.items())
         return (*static, *of_origin, *others, *new)
@@ -123,12 +127,8 @@ class Reasons:
 
     def of_failures(self, spec: BuilderSpec) -> tuple[str, ...]:
         """Return the origins' numbers of failed and skipped rows, before new rows are known."""
-        kinds = Counter(
-            kind
-            for origin in self._execution.origins
-            for kind in origin.failures(spec.changed_columns, spec.is_index).values()
-        )
-        return _failures_text(kinds[_FAILED], kinds[_SKIPPED])
+        failures = (origin.failures(spec.changed_columns, spec.is_index) for origin in self._execution.origins)
+        return _take_failures(Counter(_cause_of(error) for found in failures for error in found.values()))
 
     def of_lost_rows(self, builder: PreparedBuilder) -> tuple[str, ...]:
         """Return the origins' rows that cannot be reused, whatever the new rows."""
@@ -142,11 +142,12 @@ class Reasons:
                 causes = self._causes(builder, places, [(origin, places)])
             else:
                 is_whole = rows.whole is not None and not rows.used_versions - {builder.version}
-                failed = Counter(origin.failures(spec.changed_columns, spec.is_index).values())
+                failures = origin.failures(spec.changed_columns, spec.is_index)
+                failed = Counter(map(_cause_of, failures.values()))
                 causes = Counter() if is_whole else failed or Counter({_NEVER: origin.row_count})
             for taken_over in (_CHANGED, _CHANGED_OR_GONE):
                 causes.pop(taken_over, None)
-            of_origin = _failures_text(causes.pop(_FAILED, 0), causes.pop(_SKIPPED, 0))
+            of_origin = _take_failures(causes)
             found += [*of_origin, *(f"{cause} in {rows_text(count)}" for cause, count in causes.items() if count)]
         return tuple(found)
 
@@ -170,16 +171,16 @@ class Reasons:
         origins = list(origins)
         found = [(origin.rows(spec.changed_columns, spec.is_index), matches) for origin, matches in origins]
         failures = [(origin.failures(spec.changed_columns, spec.is_index), matches) for origin, matches in origins]
-        failures = [(kinds, matches) for kinds, matches in failures if kinds]
+        failures = [(errors, matches) for errors, matches in failures if errors]
         known = [(cells, matches) for cells, matches in found if cells is not None]
         names_files = any(names_artifacts(column_type) for column_type in spec.dtypes.values())
         changed = _CHANGED_OR_GONE if names_files else _CHANGED
         causes: Counter[str] = Counter()
         for row in rows:
-            places = [(kinds, matches[row]) for kinds, matches in failures]
-            kind = next((kinds[place] for kinds, place in places if place is not None and place in kinds), None)
-            if kind is not None:
-                causes[kind] += 1
+            places = [(errors, matches[row]) for errors, matches in failures]
+            failed = [_cause_of(errors[place]) for errors, place in places if place is not None and place in errors]
+            if failed:
+                causes[failed[0]] += 1
                 continue
             there = [(cells, place) for cells, matches in known if (place := matches[row]) is not None]
             same_code = [(cells, place) for cells, place in there if cells.version_of(place) == builder.version]
@@ -287,8 +288,17 @@ def _parts(flat: Mapping[str, str]) -> dict[tuple[str, str], str]:
     return {(module, name): digest for key, digest in flat.items() for module, _, name in [key.partition(".")]}
 
 
-def _failures_text(failed: int, skipped: int) -> tuple[str, ...]:
-    texts = [f"{rows_text(failed)} failed in the origin"] if failed else []
+def _cause_of(error: str | None) -> str:
+    """Return the cause for a row whose error had this class, or for a skipped one."""
+    return _SKIPPED if error is None else f"{_FAILED}{error}"
+
+
+def _take_failures(causes: Counter[str]) -> tuple[str, ...]:
+    """Remove failed and skipped rows from the causes; return texts about them, with the most frequent errors."""
+    errors = Counter({key.removeprefix(_FAILED): causes.pop(key) for key in list(causes) if key.startswith(_FAILED)})
+    failed, skipped = errors.total(), causes.pop(_SKIPPED, 0)
+    listed = ", ".join(f"{count:,} {in_line(name)}" for name, count in errors.most_common(_SHOWN_ERRORS))
+    texts = [f"{rows_text(failed)} failed in the origin ({listed})"] if failed else []
     if skipped:
         texts.append(f"{rows_text(skipped)} {'was' if skipped == 1 else 'were'} skipped in the origin")
     return tuple(texts)

@@ -39,6 +39,8 @@ class BuilderLine:
     """Rows computed per second; `None` if unknown."""
     seconds_left: float | None
     usage: Mapping[str, float]
+    errors: Mapping[str, int]
+    """The two most frequent errors of failed rows, by exception class."""
 
     @property
     def settled(self) -> int:
@@ -213,6 +215,7 @@ def _builder(info: ProcessInfo, name: str, item: BuilderProgress, rates: Rates) 
         round(rate, 1) if is_at_work else None,
         round(missing / rate, 1) if is_at_work and missing > 0 else None,
         item.usage,
+        item.errors,
     )
 
 

@@ -159,10 +159,12 @@ class BuilderProgress:
     """Calls waiting to be retried."""
     usage: Mapping[str, float] = field(default_factory=dict)
     """Calls, if counted, and the amounts that they reported, in all attempts."""
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """The two most frequent errors of failed rows, by exception class, with the number of rows."""
 
     def __repr__(self) -> str:
         always = f"total={self.total}, computed={self.computed}, reused={self.reused}, done={self.done}"
-        others = {name: getattr(self, name) for name in ("failed", "skipped", "retried", "retrying", "usage")}
+        others = {name: getattr(self, name) for name in ("failed", "skipped", "retried", "retrying", "usage", "errors")}
         return f"BuilderProgress({', '.join([always, *(f'{name}={item}' for name, item in others.items() if item)])})"
 
 

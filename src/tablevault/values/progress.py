@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 
 from tablevault.values.processes import BuilderProgress
 
+_SHOWN_ERRORS = 2
+"""Number of kinds of errors that progress names."""
+
 
 class BuilderCounter:
     """Counts the rows of one builder."""
@@ -51,12 +54,6 @@ class BuilderCounter:
         """Include the growing size of `rows` in `computed` until that is set."""
         self._running = rows
 
-    @property
-    def most_frequent_errors(self) -> str:
-        """The two most frequent errors, by name and count; empty if no row has failed."""
-        # Copied first, because another thread may be running the rows.
-        return ", ".join(f"{count:,} {name}" for name, count in self.errors.copy().most_common(2) if count > 0)
-
     def snapshot(self) -> BuilderProgress:
         """Return the current counts."""
         return BuilderProgress(
@@ -69,6 +66,8 @@ class BuilderCounter:
             self.retried,
             self.retrying,
             rounded(self.usage),
+            # Copied first, because another thread may be running the rows.
+            {name: count for name, count in self.errors.copy().most_common(_SHOWN_ERRORS) if count > 0},
         )
 
 
@@ -115,6 +114,7 @@ class ExecutionProgress:
             )
             counter.failed, counter.skipped = item.failed, item.skipped
             counter.usage.update(item.usage)
+            counter.errors.update(item.errors)
 
     @property
     def usage(self) -> dict[str, float]:
