@@ -1,12 +1,12 @@
-"""Measures how far a reader has to jump: `make structure` prints one table, from the source and from running it.
+"""Structural metrics of the package, statically and at run time; `make structure` prints them as one table.
 
-What is counted, and of what:
+Metrics:
 
-- *files*, *functions*, *depth* of a main path: the files and functions of the package that one call enters, and the
-  largest number of its frames that stand on one another, in any thread;
-- *once-called*: the private functions and methods that are named in exactly one place, among all functions;
-- *imports*: how many modules of the package a module imports, as the 95th percentile;
-- *top level*: the modules and packages directly inside the package.
+- *files*, *functions*, *depth* of a main path: number of files and functions of the package that a call enters, and its
+  maximum stack depth in any thread;
+- *once-called*: private functions and methods with exactly one reference, out of all functions;
+- *imports*: number of the package's modules that a module imports, as the 95th percentile;
+- *top level*: number of modules and packages directly inside the package.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How many SQL statements public calls send: on a network, their number is the speed.
+"""Limits on the number of SQL statements per public call, which determines the speed over a network.
 
-Counted are statements with their parameters, one that is executed for many rows once. BEGIN, COMMIT and ROLLBACK are not
-counted: they travel with the statement beside them.
+A statement counts once even if it is executed for many rows. BEGIN, COMMIT and ROLLBACK do not count, because they can
+be sent together with a statement.
 """
 
 from contextlib import contextmanager

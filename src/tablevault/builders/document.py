@@ -91,7 +91,7 @@ class BuilderDocument:
 
     @cached_property
     def is_resolved(self) -> bool:
-        """Whether all fields but `UNRESOLVED_FIELDS` mean what they say, since they hold no reference, even escaped."""
+        """Whether no field outside `UNRESOLVED_FIELDS` holds a reference, even an escaped one."""
         fields = (value for name, value in self.fields.items() if name not in UNRESOLVED_FIELDS)
         return not any("<<" in repr(value) for value in fields)
 

@@ -64,7 +64,7 @@ def given_amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:
 
 
 def given_rules(policy: tuple[str, ...], budget: tuple[str, ...]) -> dict[str, Any]:
-    """Return the arguments of a call that policies and a budget are given as."""
+    """Return the options as the keyword arguments `policies` and `budget`."""
     return {"policies": given_policies(policy), "budget": given_amounts("budget", budget) or None}
 
 

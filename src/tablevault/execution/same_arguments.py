@@ -18,11 +18,10 @@ from tablevault.texts.json_forms import json_form
 def have_same_arguments(
     run: BuilderRun, call: FunctionCall, here: Positions, there: Positions, origin: Origin, rows: ReusableRows
 ) -> Mask:
-    """Return whether each row certainly has the arguments that made the row's recorded fingerprint in an origin.
+    """Return whether each row certainly has the arguments behind its fingerprint in an origin.
 
-    This is so if the arguments are written as they were, depend on nothing of a row but cells of its own, and these
-    cells are equal. Everything else in the arguments is the same for all rows, so that one row shows whether it is as
-    it was.
+    That holds if the argument texts are unchanged, refer to nothing of a row except cells of the same row, and those
+    cells are equal. All other parts of the arguments are the same for all rows, so checking them for one row suffices.
 
     Parameters
     ----------

@@ -133,7 +133,7 @@ def open_planner(lookup: Lookup) -> Iterator[Planner]:
 
 
 class Planner:
-    """Decides what executions would do.
+    """Predicts the effect of executions.
 
     Parameters
     ----------

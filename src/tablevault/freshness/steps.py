@@ -264,7 +264,10 @@ class _Steps:
         return is_executed and (node.is_edited or node.newest is None)
 
     def _columns(self, read: TableVersion, reader: Node, name: PinnedKey) -> list[str]:
-        """Return the future columns of a table; those that are read of it if its builders do not tell."""
+        """Return the future columns of a table.
+
+        If its builders do not determine them, return the columns that are read from it.
+        """
         made = [document.fields.get("changed_columns") for document in self._graph.nodes[read].documents.values()]
         if all(isinstance(columns, list) and not find_references(columns) for columns in made):
             return [str(column) for columns in made if isinstance(columns, list) for column in columns]

@@ -84,7 +84,10 @@ def answer(
 
 
 def error_text(told: Sequence[str]) -> str:
-    """Return the text of an error, which may repeat what the client sent, at a length that an answer may have."""
+    """Return the text of an error, shortened to the length of an answer.
+
+    It may quote the client's arguments, which are of any length.
+    """
     return str(short("\n".join(told), _ERROR_CHARACTERS))
 
 

@@ -130,7 +130,7 @@ def make_server(vault: TableVault, level: Level = "read", tables: Collection[str
 
 
 def _tool(function: Callable[..., Answer], hints: ToolAnnotations) -> Tool:
-    """Return a method as a tool, called in a thread of its own."""
+    """Return a method as a tool, called in a separate thread."""
 
     async def run(ctx: Context[Any, Any], **given: Any) -> CallToolResult:
         return _result(await _answered(ctx, partial(function, **given)))
@@ -139,7 +139,10 @@ def _tool(function: Callable[..., Answer], hints: ToolAnnotations) -> Tool:
 
 
 def _described(run: Callable[..., Any], told_by: Callable[..., Any], hints: ToolAnnotations, **options: Any) -> Tool:
-    """Return a tool without what clients do not need: its list is part of every conversation."""
+    """Return a tool without the details that clients do not need.
+
+    The list of tools is part of every conversation.
+    """
     text = inspect.getdoc(told_by)
     tool = Tool.from_function(run, told_by.__name__, description=text, annotations=hints, **options)
     _check_arguments(tool)

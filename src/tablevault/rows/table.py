@@ -168,7 +168,7 @@ class RowTable:
         )
 
     def examples(self) -> Sequence[Sequence[object]]:
-        """Return cells of each column that stand for all of them when others are to fit in."""
+        """Return representative cells of each column, which decide whether further cells fit."""
         if not self._stored:
             return () if self.is_empty else self.columns
         found: list[list[object]] = [[] for _ in self.columns]

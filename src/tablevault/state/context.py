@@ -48,7 +48,7 @@ class VaultContext:
         if protected is not None:
             raise TVFileError(
                 f"The vault '{self.layout.root}' can be read but not changed: {permissions.user_name()} may not write "
-                f"to '{protected}'. Write permission for it, or a mount that is not read-only, lets operations run."
+                f"to '{protected}'. Grant write permission, or remount the file system read-write."
             )
 
     def _write_protected(self) -> Path | None:

@@ -136,7 +136,7 @@ def _footer(file: BinaryIO) -> tuple[int, bytes]:
     length = int.from_bytes(end[:_LENGTH_BYTES], "little")
     start = size - _FILE_END - length
     if not end.endswith(_MAGIC) or start < len(_MAGIC):
-        raise DamagedFileError("it does not end like a Parquet file; it may have been truncated")
+        raise DamagedFileError("missing Parquet footer; the file may be truncated")
     file.seek(start)
     footer = file.read(length)
     if len(footer) != length:

@@ -177,7 +177,7 @@ def _bytes_of(column: pa.Array) -> bytes | memoryview:
     sizes = np.diff(ends)
     there = column.is_valid().to_numpy(zero_copy_only=False)
     if (sizes[there] != FINGERPRINT_BYTES).any():
-        raise ValueError("a fingerprint has another size")
+        raise ValueError("wrong fingerprint size")
     if sizes[~there].any():
         return _joined(column)
     content = memoryview(data)[ends[0] : ends[-1]]
@@ -191,5 +191,5 @@ def _bytes_of(column: pa.Array) -> bytes | memoryview:
 def _joined(column: pa.Array) -> bytes:
     cells = [_NONE if cell is None else cell for cell in column.to_pylist()]
     if set(map(len, cells)) - {FINGERPRINT_BYTES}:
-        raise ValueError("a fingerprint has another size")
+        raise ValueError("wrong fingerprint size")
     return b"".join(cells)

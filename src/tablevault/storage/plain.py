@@ -303,7 +303,7 @@ def _unwrapped_numpy_time(value: Any) -> Any:
         )
     whole = pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
     if not pd.isna(whole) and whole.to_numpy() != value:  # pandas drops fractions of a nanosecond.
-        raise ValueError(f"{shown(value)} is finer than a nanosecond, which no column can express")
+        raise ValueError(f"{shown(value)} has sub-nanosecond precision, which no column type supports")
     return unwrapped(whole)
 
 

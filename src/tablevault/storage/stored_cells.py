@@ -135,7 +135,10 @@ def _numpy(column: Column) -> np.ndarray[Any, np.dtype[Any]]:
 
 
 def examples(column: Column) -> list[object]:
-    """Return values of a column without a declared type that stand for all of them when others are to fit in."""
+    """Return representative values of a column without a declared type.
+
+    Whether a further value fits the column can be decided by these alone.
+    """
     if pa.types.is_integer(column.type):
         limits = pc.min_max(column)
         return [value.as_py() for value in limits.values()]

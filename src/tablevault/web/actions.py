@@ -55,7 +55,7 @@ def resume(site: Site, request: Request, form: Mapping[str, str]) -> Response:
     if not process.resumable_id:
         raise TVProcessError(
             f"Process '{process.line.process_id}' ({process.line.operation}) is {process.line.status} and cannot be "
-            "resumed by a background worker; its page shows the commands there are."
+            "resumed by a background worker; its page lists the available commands."
         )
     whole = site.vault.get_process(process.resumable_id)
     acting = site.acting()

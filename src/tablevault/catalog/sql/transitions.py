@@ -195,7 +195,9 @@ class Transitions:
     # --- ending ---------------------------------------------------------------------------------------------------
 
     def decide(self, together: Sequence[Decision]) -> dict[int, Remaining | EndedProcess]:
-        """Commit the decisions of one or more processes atomically; return what each leaves, by serial number.
+        """Commit the decisions of one or more processes atomically.
+
+        Return the remaining work or the end of each process, by serial number.
 
         Raises
         ------
