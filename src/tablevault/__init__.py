@@ -1,4 +1,4 @@
-"""TableVault: tables of expensive results that survive errors, crashes and power cuts."""
+"""TableVault keeps tables of expensive results across errors, crashes and power cuts."""
 
 from __future__ import annotations
 

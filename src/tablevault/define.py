@@ -279,7 +279,9 @@ def _token(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A column of this table, meaning this row's cell, or the whole column if the function is called once.
+    """A column of this table.
+
+    It means this row's cell, or the whole column if the function is called once.
 
     Inside a text, it is this row's cell.
     """
@@ -291,7 +293,10 @@ class Cell:
 
 
 class This:
-    """The instance being built: `this.NAME` and `this["NAME"]` are its columns, `this.index` the row's position."""
+    """The instance being built.
+
+    `this.NAME` and `this["NAME"]` are its columns, and `this.index` is the row's position.
+    """
 
     index: Final = "<<self.index>>"
 
@@ -315,7 +320,9 @@ this: Final = This()
 
 
 def ref(text: str) -> str:
-    """Return a text with references such as `<<prices.price[fruit::'fig']>>`; its syntax is checked at once.
+    """Return a text with references, with its syntax checked immediately.
+
+    An example is `<<prices.price[fruit::'fig']>>`.
 
     Raises
     ------

@@ -96,7 +96,9 @@ class RetryLater(Exception):
 
 
 class StopRun(Exception):
-    """Raised by a function to end the run: it is never collected and never retried.
+    """Raised by a function to end the run.
+
+    It is never collected and never retried.
 
     Like any exception of a function, it pauses a process with a user-given id and reverts any other.
     """
@@ -111,7 +113,9 @@ class BudgetSpent(Exception):
 
 
 class JobsPending(Exception):
-    """The jobs of a builder with `wait: false` are submitted, and not all of them are ready.
+    """Not all jobs of a builder with `wait: false` are ready.
+
+    All of them are submitted.
 
     It pauses the process. The same call polls the jobs again and stores the rows of those that are ready.
     """

@@ -68,13 +68,19 @@ class VaultLayout:
         self.temporary = root / TEMPORARY
 
     def relative(self, path: Path) -> str:
-        """Return a path inside the vault in the form of the catalog; a catalog outside is named by its whole path."""
+        """Return a path in the form of the catalog.
+
+        It is relative to the vault, except for a catalog outside the vault, which has an absolute path.
+        """
         if self.is_catalog_outside and path == self.catalog:
             return path.as_posix()
         return path.relative_to(self.root).as_posix()
 
     def absolute(self, path: str) -> Path:
-        """Return the absolute path for a path of the catalog; raises `TVFileError` if it lies outside the vault."""
+        """Return the absolute path for a path of the catalog.
+
+        Raises `TVFileError` if it lies outside the vault.
+        """
         if not is_inner_path(path):
             raise TVFileError(f"The catalog of {self.root} names {path[:200]!r}, which is not a path in the vault.")
         return self.root / path
@@ -108,7 +114,9 @@ class VaultLayout:
 
 
 class _Place:
-    """A path below a folder's `root`, joined on first access, since most are never used and joining is slow.
+    """A path below a folder's `root`, joined on first access.
+
+    Joining is slow, and most paths are never used.
 
     Parameters
     ----------

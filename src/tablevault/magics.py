@@ -39,13 +39,18 @@ class NotebookMagics:
         """Name of the variable that holds the vault; empty to use the only vault."""
 
     def choose_vault(self, line: str) -> None:
-        """Name the variable that holds the vault: `%vault NAME`. Needed where there are several."""
+        """Name the variable that holds the vault, if there are several.
+
+        `%vault NAME`.
+        """
         name = _parsed("%vault", line, _VARIABLE).name
         self._vault_named(name)
         self._chosen = name
 
     def apply_module(self, line: str, cell: str) -> ApplyPlan:
-        """Write the cell as a code module and apply its definitions: `%%vault_module NAME [--version V] [--overwrite]`.
+        """Write the cell as a code module and apply its definitions.
+
+        `%%vault_module NAME [--version V] [--overwrite]`.
 
         The cell is what `TableVault.apply` takes a file NAME.py for. Its names do not become variables of the notebook.
         """
@@ -53,7 +58,9 @@ class NotebookMagics:
         return self._vault()._apply_text(options.name, cell, options.version, options.overwrite)
 
     def run_statement(self, line: str, cell: str) -> Any:
-        """Run the cell as one statement of `TableVault.query`: `%%vault_sql [NAME] [--as-of TIME|PROCESS_ID]`.
+        """Run the cell as one statement of `TableVault.query`.
+
+        `%%vault_sql [NAME] [--as-of TIME|PROCESS_ID]`.
 
         The frame is displayed, or assigned to the variable NAME.
         """

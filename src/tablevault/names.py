@@ -85,7 +85,10 @@ def check_builder_name(name: str) -> str:
 
 
 def check_module_name(name: str) -> str:
-    """Return `name` without a `.py` ending if it is valid for a code module; raises `TVArgumentError` otherwise."""
+    """Return `name` without a `.py` ending, if it is a valid module name.
+
+    Raises `TVArgumentError` otherwise.
+    """
     return _check("Code Module Name", name.removesuffix(".py") if isinstance(name, str) else name)
 
 

@@ -69,11 +69,16 @@ class Frame(Protocol):
         ...
 
     def kinds(self, column: str) -> frozenset[type] | None:
-        """Return the classes of the column's values, besides that of `None`, if its type tells them exactly."""
+        """Return the classes of the column's values, if its type determines them.
+
+        The class of `None` is not included.
+        """
         ...
 
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
-        """Return the named columns (`None`: all) at the given positions (`None`: all), in pandas' nullable types.
+        """Return columns at the given positions, in pandas' nullable types.
+
+        `None` means all columns, or all positions.
 
         The caller owns the result and may change it.
         """
@@ -81,7 +86,10 @@ class Frame(Protocol):
 
 
 class FrameSource(Protocol):
-    """The frames available to references, which are the pinned inputs of one execution and the instance being built."""
+    """The frames available to references.
+
+    They are the pinned inputs of one execution and the instance being built.
+    """
 
     def frame(self, table: str, instance: str | None) -> Frame:
         """Return the frame that `table(instance)` names; `self` is the instance being built.
@@ -151,7 +159,9 @@ class RowExecutor(Protocol):
 
     @property
     def workers(self) -> int:
-        """Maximum number of calls in flight; an adapter may change it, to have calls ready for idle workers.
+        """Maximum number of calls in flight.
+
+        An adapter may change it, to have calls ready for idle workers.
 
         No adapter begins such a call after another one has failed, until the owner waits after handling the failure.
         """
@@ -159,7 +169,10 @@ class RowExecutor(Protocol):
 
     @property
     def begun(self) -> Mapping[int, float]:
-        """Start times of running calls on the monotonic clock; other calls in flight wait for a worker."""
+        """Start times of running calls on the monotonic clock.
+
+        Other calls in flight wait for a worker.
+        """
         ...
 
     @property
@@ -169,11 +182,17 @@ class RowExecutor(Protocol):
 
     @property
     def ended(self) -> deque[Ended]:
-        """Calls that have ended, in the order of completion; the owner removes each once it has handled it."""
+        """Calls that have ended, in the order of completion.
+
+        The owner removes each once it has handled it.
+        """
         ...
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
-        """Start a call under a number that is used once. The owner starts no more calls than `workers`."""
+        """Start a call under a number that is used once.
+
+        The owner starts no more calls than `workers`.
+        """
         ...
 
     def start_together(self, group: CallGroup) -> None:
@@ -197,7 +216,9 @@ class RowExecutor(Protocol):
         ...
 
     def abandon(self, number: int) -> int:
-        """Abandon a call that takes too long; its worker is replaced, and it never appears in `ended`.
+        """Abandon a call that takes too long.
+
+        Its worker is replaced, and it never appears in `ended`.
 
         Return the number of abandoned calls that are still running and cannot be ended.
         """
@@ -261,11 +282,17 @@ class ServiceLimits(Protocol):
         ...
 
     def settle(self, permit: Permit, used: Mapping[str, float]) -> None:
-        """Count the usage of a call, and free its slots; takes effect with `flush` at the latest."""
+        """Count the usage of a call, and free its slots.
+
+        Takes effect with `flush` at the latest.
+        """
         ...
 
     def postpone(self, permits: Sequence[Permit]) -> None:
-        """Count reserved calls that have not begun from now on; takes effect with `flush` at the latest."""
+        """Move reservations of calls that have not begun to the current time.
+
+        Takes effect with `flush` at the latest.
+        """
         ...
 
     def hold_back(self, services: Sequence[str], seconds: float) -> None:
@@ -284,7 +311,10 @@ class Interruptible(Protocol):
 
     @property
     def user_given(self) -> bool:
-        """Whether the user chose the process id, so that an external error pauses it instead of reverting it."""
+        """Whether the user chose the process id.
+
+        If so, an external error pauses the process instead of reverting it.
+        """
         ...
 
     @property
@@ -294,7 +324,7 @@ class Interruptible(Protocol):
 
     @property
     def ray(self) -> RayOptions:
-        """The cluster on which `executor: ray` runs rows."""
+        """Cluster for rows with `executor: ray`."""
         ...
 
     @property
@@ -320,7 +350,9 @@ class Children(Protocol[Request]):
     """
 
     def run(self, operation: Request, process_id: str, shown_as: str) -> ProcessRecord:
-        """Run a child to its end and return it; resumes a paused one and returns a succeeded one at once.
+        """Run a child to its end and return it.
+
+        Resumes a paused child, and returns a succeeded one immediately.
 
         `shown_as` prefixes the names of its builders in the parent's progress. Warnings at the child's end are left to
         the parent.
@@ -339,7 +371,9 @@ class Observer(Protocol):
     """Follows the work of a vault's processes, to show it to the user."""
 
     def working(self, progress: ExecutionProgress) -> AbstractContextManager[None]:
-        """Return a context that the engine enters before the work of an attempt that counts rows, and leaves after it.
+        """Return the context in which an attempt works.
+
+        The engine enters it only for attempts that count rows.
 
         `progress` is updated meanwhile; it may be read at any time, from any thread. The observer must not raise, since
         its error would become an error of the work.
@@ -359,7 +393,9 @@ CAME_BACK_IN_CHILD = (
 
 
 class FunctionError(Exception):
-    """Wrapper of an exception from a user's function on its way to the engine; callers see the original.
+    """Wrapper of an exception from a user's function on its way to the engine.
+
+    Callers see the original.
 
     Parameters
     ----------
@@ -383,7 +419,10 @@ class FunctionError(Exception):
 
 
 class UnknownOutcomeError(OSError):
-    """The catalog failed in the commit itself; only a later read can tell whether the transaction is durable."""
+    """The catalog failed in the commit itself.
+
+    Only a later read can tell whether the transaction is durable.
+    """
 
 
 class Contents(Protocol):
@@ -448,7 +487,9 @@ class Contents(Protocol):
         ...
 
     def place_at(self, moment: datetime) -> int:
-        """Return the row id of the last materialized instance at a moment; 0 if there is none.
+        """Return the row id of the last materialized instance at a moment.
+
+        Returns 0 if no instance existed.
 
         That is the last one up to the latest commit not after the moment. Commits are ordered independently of clocks.
         """
@@ -459,13 +500,19 @@ class Contents(Protocol):
         ...
 
     def place_after(self, serial: int) -> int:
-        """Return the row id of the last materialized instance whose process had ended when this process ended."""
+        """Return the row id of the last instance materialized by a process's end.
+
+        Its process had ended when this process ended.
+        """
         ...
 
     def newest_until(
         self, table_id: int, version: str, place: int, successful_only: bool = False
     ) -> InstanceRecord | None:
-        """Return the last materialized instance of a version committed up to a row id, even a deleted one."""
+        """Return the last materialized instance of a version up to a row id.
+
+        The instance may be deleted.
+        """
         ...
 
     def current(self) -> list[InstanceRecord]:
@@ -480,7 +527,10 @@ class Contents(Protocol):
         ...
 
     def newest_successful(self, version: str) -> list[NamedInstance]:
-        """Return the newest active successful instance of a version of each table, in the order of the tables."""
+        """Return the newest active successful instance of each table.
+
+        All are of one version, in the order of the tables.
+        """
         ...
 
     def listed_tables(self, after: str, most: int) -> list[TableRecord]:
@@ -561,7 +611,10 @@ class Contents(Protocol):
         ...
 
     def readers_of(self, row_id: int) -> list[tuple[int, Read]]:
-        """Return the row ids of the instances that were computed from an instance, each with the read column."""
+        """Return the row ids of the instances computed from an instance.
+
+        Each is listed with the column that it read.
+        """
         ...
 
     def instance_folders(self, table_id: int) -> set[str]:
@@ -640,7 +693,10 @@ class Processes(Protocol):
         ...
 
     def ended_after(self, end_order: int) -> list[EndedProcess]:
-        """Return the processes that ended later, in order of their end, each with its position in that order."""
+        """Return the processes that ended later, in order of their end.
+
+        Each is listed with its position in that order.
+        """
         ...
 
     def is_ancestor(self, serial: int, of: int | None) -> bool:
@@ -665,14 +721,16 @@ class Processes(Protocol):
 
 
 class Transitions(Protocol):
-    """Transitions of a process: begin, claim, pause, decide and finish.
+    """Transitions between the states of a process.
 
     An attempt owns its process until another attempt claims it: methods that take an attempt's number raise
     `TVProcessError` and change nothing once that has happened, or once the process is decided.
     """
 
     def begin(self, new: NewProcess, plan: Plan, owner: Owner) -> Begun | Blocked:
-        """Record a process with its plan and take all its locks; a no-op if a lock conflicts.
+        """Record a process with its plan and take all its locks.
+
+        Does nothing if a lock conflicts.
 
         Raises
         ------
@@ -682,7 +740,10 @@ class Transitions(Protocol):
         ...
 
     def save_plan(self, serial: int, plan: Plan) -> None:
-        """Replace the plan of a process that has not begun to work; the locks must be the same."""
+        """Replace the plan of a process that has not begun to work.
+
+        The locks must be the same.
+        """
         ...
 
     def withdraw(self, serial: int) -> None:
@@ -744,7 +805,9 @@ class Transitions(Protocol):
         ...
 
     def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> EndedProcess | None:
-        """Record that a decided process is tidied up, and release its locks; return it as it ended.
+        """Record that a decided process is tidied up, and release its locks.
+
+        Returns the process as it ended.
 
         `None`, and a no-op, if it is finished.
         `problems` are the ids of permanently failed steps, each with its reason; they stay recorded.
@@ -760,7 +823,9 @@ class TidyingSteps(Protocol):
         ...
 
     def settle(self, serial: int, problems: Iterable[tuple[int, str]]) -> None:
-        """Record which steps of a finished process still fail, each with its reason; the others are done.
+        """Record the steps of a finished process that still fail, with reasons.
+
+        All other steps are done.
 
         Steps of other processes are unchanged, whatever ids they have been given meanwhile.
         """
@@ -827,7 +892,10 @@ class Catalog(Protocol):
         ...
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Make all reads of this thread in the block see one snapshot, without its own later writes."""
+        """Make all reads of this thread in the block use one snapshot.
+
+        The snapshot does not include its own later writes.
+        """
         ...
 
     def create(self, vault_id: str, created_at: str, address: str | None = None) -> CatalogIdentity:

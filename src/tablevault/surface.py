@@ -120,7 +120,10 @@ class _Misfit(NamedTuple):
 
 
 def _misfit(expected: Any, value: object, place: str) -> _Misfit | None:
-    """Return the first part of a value that is of the wrong type; `None` if there is none."""
+    """Return the first part of a value with a wrong type.
+
+    Returns `None` if all types are right.
+    """
     origin, inner = get_origin(expected), get_args(expected)
     if origin in (Union, UnionType):
         found = [_misfit(kind, value, place) for kind in inner]

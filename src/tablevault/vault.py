@@ -227,7 +227,9 @@ class TableVault:
         skip_unchanged: bool = True,
         process_id: str = "",
     ) -> str:
-        """Write a frame as the newest instance of a table, which is created if missing, in one operation.
+        """Write a frame as the newest instance of a table, in one operation.
+
+        A missing table is created.
 
         A temporary instance of the version is unchanged.
 
@@ -490,7 +492,9 @@ class TableVault:
         downstream: bool = False,
         run_index: bool = False,
     ) -> RefreshPlan:
-        """Return the plan of `refresh` in order of execution, after the checks that it makes before any function.
+        """Return the plan of `refresh` in order of execution.
+
+        Makes the same checks as `refresh` before it calls any function.
 
         Parameters
         ----------
@@ -600,7 +604,9 @@ class TableVault:
         overwrite: bool = False,
         process_id: str = "",
     ) -> str:
-        """Write the builders and code modules of a definitions file, and make its tables, in one operation.
+        """Write the builders and code modules of a definitions file in one operation.
+
+        Missing tables are created.
 
         The file is run once, in this interpreter. Builders and modules written by hand are unchanged.
 
@@ -780,7 +786,9 @@ class TableVault:
         return self._run(operations.CreateTag(tag, given, version, move, description), process_id)
 
     def delete_tag(self, tag: str, table_names: Sequence[str] | str | None = None, *, process_id: str = "") -> str:
-        """Delete a tag of one table, of several, or with `None` of every table that has it; the instances stay.
+        """Delete a tag of one table, of several tables, or of all (`None`).
+
+        The instances are kept.
 
         Artifacts that were kept only by the tag are deleted.
         """
@@ -796,7 +804,10 @@ class TableVault:
     def create_code_module(
         self, module_name: str = "", copy_dir: str | Path = "", text: str = "", process_id: str = ""
     ) -> str:
-        """Write a code module from a text, a file or a folder, or a template if there is none yet."""
+        """Write a code module from a text, file or folder, or from a template.
+
+        The template is used if no module exists yet.
+        """
         return self._run(operations.CreateCodeModule(module_name, str(copy_dir), text or None), process_id)
 
     def delete_code_module(self, module_name: str, process_id: str = "") -> str:
@@ -812,7 +823,10 @@ class TableVault:
         text: str = "",
         process_id: str = "",
     ) -> str:
-        """Write a builder file from a text, a file or a folder, or a template if there is none yet."""
+        """Write a builder file from a text, file or folder, or from a template.
+
+        The template is used if no file exists yet.
+        """
         operation = operations.CreateBuilderFile(table_name, builder_name, version, str(copy_dir), text or None)
         return self._run(operation, process_id)
 
@@ -1251,7 +1265,10 @@ class TableVault:
         return Listings(self._context, self._processes)
 
     def _tables_named_in(self, statement: str) -> list[tuple[str, str]]:
-        """Return the tables that a statement names, each with its schema; for servers of a part of the vault."""
+        """Return the tables that a statement names, each with its schema.
+
+        For servers that show a part of the vault.
+        """
         from tablevault.reading.sql import tables_named_in
 
         return tables_named_in(statement)
@@ -1434,7 +1451,10 @@ class TableVault:
         offset: int,
         as_of: datetime | str | None,
     ) -> tuple[str, int]:
-        """Write a frame to a file for the command line; return the id of its instance and its number of rows."""
+        """Write a frame to a file for the command line.
+
+        Returns the id of its instance and its number of rows.
+        """
         from tablevault.storage.exports import export_frame, format_of
 
         format_of(output)
@@ -1483,7 +1503,7 @@ class TableVault:
         return self._queries.descriptions(table_name, instance_id)
 
     def get_lineage(self, table_name: str, instance_id: str = "", column: str = "") -> Lineage:
-        """Return the lineage of an instance's columns: their inputs, and the columns computed from them."""
+        """Return the inputs and dependents of an instance's columns."""
         from tablevault.reading.lineage import LineageReader
 
         return LineageReader(self._context).lineage(table_name, instance_id, column)
@@ -1632,7 +1652,7 @@ class TableVault:
         metadata_files: bool = False,
         artifact_files: bool = False,
     ) -> Tree:
-        """Return the folders and files of the vault, a table or an instance, as a tree for a terminal."""
+        """Return the files of the vault, a table or an instance as a tree."""
         hidden = {
             **({} if code_files else dict.fromkeys(("code_functions", "code"))),
             **({} if builder_files else {"builders": None}),
@@ -1857,7 +1877,9 @@ class TableVault:
         leftovers: bool = True,
         worker_logs_older_than: timedelta | str | None = None,
     ) -> GcPlan:
-        """Return the materialized instances that no rule keeps, by table and version, and the space they free.
+        """Return the materialized instances that no rule keeps.
+
+        They are listed by table and version, with the space they free.
 
         An instance stays if any rule keeps it. Regardless of the rules, the newest active and the newest active
         successful instance of each version, tagged instances, origins of temporary instances, and instances that an

@@ -160,7 +160,10 @@ def delete_vault(db_dir: str | Path) -> None:
 
 
 def _catalog_outside(layout: VaultLayout) -> Path | None:
-    """Return the catalog of a vault that is being deleted, if it is outside; `None` if another folder may use it."""
+    """Return the external catalog of a vault that is being deleted.
+
+    Returns `None` if it is inside, or if another folder may use it.
+    """
     try:
         marker = read_marker(layout, layout.deleting)
         outside = sqlite_path(marker.catalog) if marker.catalog is not None else None
@@ -261,7 +264,10 @@ def _packed(layout: VaultLayout) -> Iterator[Path]:
 
 
 def _is_momentary(layout: VaultLayout, path: Path) -> bool:
-    """Return whether a file is a lock, a usage counter or part of the live catalog (archived as a copy)."""
+    """Return whether a file is omitted from archives.
+
+    Omitted are locks, usage counters and the live catalog, which is archived as a copy.
+    """
     catalog = path.name.startswith(layout.catalog.name)
     counters = path.name.startswith(layout.limits.name)
     return path.parent == layout.owners or catalog or counters or path == layout.log.with_suffix(".lock")
@@ -273,7 +279,10 @@ def _leads_inside(link: Path, root: Path) -> bool:
 
 
 def _linked_file(link: Path) -> Path:
-    """Return the external target of a link, which is packed in its place to make the archive self-contained."""
+    """Return the external target of a link.
+
+    The target is packed instead of the link, so that the archive is self-contained.
+    """
     source = link.resolve()
     if not source.is_file():
         raise TVFileError(
@@ -283,7 +292,9 @@ def _linked_file(link: Path) -> Path:
 
 
 def check_unpacked(layout: VaultLayout, archive: Path) -> None:
-    """Check that an unpacked folder is a vault with its own catalog, and create the folders that archives omit.
+    """Check that an unpacked folder is a vault with its own catalog.
+
+    Creates the folders that archives omit.
 
     Raises
     ------

@@ -35,7 +35,7 @@ def export_target(context: VaultContext, target: str | Path) -> Path:
 
 @contextlib.contextmanager
 def exported(target: Path, overwrite: bool, is_earlier: Callable[[Path], bool]) -> Iterator[Path]:
-    """Yield a path next to the target, then move the file or folder made there to the target.
+    """Yield a path beside the target, and move the result to the target.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Builder files: parsing, checks, and the order in which builders run."""
+"""Parsing, checks and order of builder files."""

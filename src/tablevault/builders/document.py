@@ -1,4 +1,4 @@
-"""Builder files as written: parsed YAML with line numbers."""
+"""Parsed builder files with their line numbers."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class BuilderDocument:
     """Warnings about ambiguous YAML 1.1 values under `arguments`, each with its location."""
 
     def line(self, *path: object) -> int:
-        """Return the 1-based line of a field or item; if it is absent, of its nearest parent."""
+        """Return the 1-based line of a field or item, or of its nearest parent."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
                 return self.lines[path[:length]]

@@ -66,7 +66,10 @@ def resource_problem(given: Mapping[str, float | str]) -> tuple[str, str] | None
 
 
 def _number(value: float | str) -> float | None:
-    """Return a number, or the byte count of a text such as `4GiB`; `None` if the text is invalid."""
+    """Return a number, or the byte count of a text such as `4GiB`.
+
+    Returns `None` if the text is invalid.
+    """
     if not isinstance(value, str):
         return float(value)
     match = _MEMORY.fullmatch(value.strip())

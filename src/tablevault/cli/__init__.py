@@ -1,4 +1,4 @@
-"""The command line: `tablevault --db-dir DIR --author NAME COMMAND …`.
+"""Command line of TableVault.
 
 Only click is imported when it starts; each command imports its own dependencies.
 """

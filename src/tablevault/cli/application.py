@@ -1,4 +1,4 @@
-"""The group of all commands: the vault's folder, exit statuses, and error messages."""
+"""Group of all commands, with their options, exit statuses and error messages."""
 
 from __future__ import annotations
 
@@ -209,7 +209,10 @@ json_option = click.option(
 
 
 def in_place(command: Command) -> Command:
-    """Open the vault for a command, print its result, and exit with the status of its outcome."""
+    """Open the vault for a command, and print its result.
+
+    Exits with the status of its outcome.
+    """
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -229,7 +232,10 @@ def in_place(command: Command) -> Command:
 
 
 def end_with_failures(place: Place, process_id: str) -> str:
-    """Return the id of a process that succeeded; exit with 5, after printing it, if rows of it failed."""
+    """Return the id of a process that succeeded.
+
+    If rows of it failed, prints the id and exits with 5.
+    """
     progress = place.vault().get_process(process_id).progress
     if any(item.failed or item.skipped for item in progress.values()):
         click.echo(process_id)
@@ -262,7 +268,10 @@ def _cause_of(error: BaseException) -> Cause:
 
 
 def _say_what_happened(error: BaseException, outcome: Outcome, cause: Cause) -> None:
-    """Print an error: one of TableVault in one line, any other with its traceback."""
+    """Print an error.
+
+    Errors of TableVault take one line; others are printed with their tracebacks.
+    """
     from tablevault.processes.messages import note
 
     if cause is Cause.VAULT:

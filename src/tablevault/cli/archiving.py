@@ -42,7 +42,10 @@ def compress(place: Place, db_dir: Path, preset: int) -> None:
 @json_option
 @in_place
 def decompress(place: Place, archive: Path) -> None:
-    """Unpack a vault from ARCHIVE, which is NAME.tar.xz, into the folder NAME, whole or not at all."""
+    """Unpack a vault from ARCHIVE, which is NAME.tar.xz, into the folder NAME.
+
+    The folder appears only once it is complete.
+    """
     from tablevault import decompress_vault
 
     folder = decompress_vault(archive)

@@ -18,7 +18,10 @@ _NAMES = ("table", "before", "after")
 
 
 def _compared(words: Sequence[str]) -> dict[str, str]:
-    """Return the two instances that the words of a command name: a table with two texts, or two addresses."""
+    """Return the two instances that the arguments of a command name.
+
+    They are a table and two versions, ids or tags, or two addresses.
+    """
     if not any("(" in word or "@" in word[1:] for word in words):
         table, before, after = [*words, "", ""][:3]
         return {"table_name": table, "before": before, "after": after}

@@ -34,7 +34,10 @@ run_index = click.option(
 @json_option
 @in_place
 def status(place: Place, table_names: tuple[str, ...], version: str, run_index: bool) -> None:
-    """Show whether tables are up to date, and why not; all of the version unless some are named."""
+    """Show whether tables are up to date, and why not.
+
+    Without names, all tables of the version are shown.
+    """
     found = place.vault().get_status(list(table_names) or None, version=version, run_index=run_index)
     if is_json(place):
         show(place, found)

@@ -69,7 +69,7 @@ def given_rules(policy: tuple[str, ...], budget: tuple[str, ...]) -> dict[str, A
 
 
 def _split(place: str) -> tuple[str, str, str]:
-    """Return the builder and the field that a policy is for, and the part of that field if it has parts."""
+    """Return the builder, field and part of the field that a policy is for."""
     from tablevault.builders.fields import RetryFields
 
     rest, _, last = place.rpartition(".")

@@ -133,7 +133,7 @@ def get_process(place: Place, process_id: str) -> None:
 @process
 @in_place
 def get_process_completion(place: Place, process_id: str) -> str:
-    """Print whether a process has ended: True or False."""
+    """Print True if a process has ended, else False."""
     return str(place.vault().get_process_completion(process_id))
 
 

@@ -20,7 +20,10 @@ _MAXIMUM_ROWS = 1000
 
 
 def _named(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
-    """Return parameters by name; a value is read as JSON if it is JSON, else as text."""
+    """Return parameters by name.
+
+    Values that are valid JSON are parsed; others are texts.
+    """
     del ctx, parameter
     given = {}
     for item in values:
@@ -60,7 +63,10 @@ def sql(
     timeout: float | None,
     explain: bool,
 ) -> None:
-    """Run one SQL statement that reads tables, or addresses in double quotes; - reads it from standard input."""
+    """Run one SQL statement.
+
+    It reads tables, or addresses in double quotes. If it is -, it is read from standard input.
+    """
     from tablevault.storage.exports import export_frame, format_of, json_records
     from tablevault.storage.frames import FrameData
 

@@ -51,7 +51,10 @@ temporary = click.option("--temp/--materialised", default=True, help="Of the tem
 
 
 def table_if_given(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Let a command take a table as an argument, or as the option that 0.1 had; it gets `table_name`."""
+    """Let a command take its table as an argument or as the option of 0.1.
+
+    The command receives `table_name`.
+    """
 
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
@@ -289,7 +292,10 @@ def get_errors(
 @json_option
 @in_place
 def get_usage(place: Place, table_name: str, instance_id: str, version: str, process_id: str) -> None:
-    """List the usage of calls by row: calls, seconds, and the amounts that functions reported."""
+    """List the usage of calls by row.
+
+    Usage is calls, seconds, and the amounts that functions reported.
+    """
     frame = place.vault().get_usage(table_name, instance_id, version, process_id, format="arrow")
     show(place, frame.to_pylist(), () if is_json(place) else frame.column_names)
 
@@ -302,7 +308,10 @@ def get_usage(place: Place, table_name: str, instance_id: str, version: str, pro
 @json_option
 @in_place
 def read(place: Place, address: str, columns: tuple[str, ...], rows: int | None, as_of: datetime | str | None) -> None:
-    """Print the frame that ADDRESS names: TABLE, 'TABLE(VERSION)', 'TABLE(INSTANCE_ID)' or TABLE@TAG."""
+    """Print the frame that ADDRESS names.
+
+    An address is TABLE, 'TABLE(VERSION)', 'TABLE(INSTANCE_ID)' or TABLE@TAG.
+    """
     names, listed = place.vault()._read_rows(address, list(columns) or None, rows, as_of)
     show(place, listed, names)
 

@@ -29,7 +29,10 @@ _TARGET = click.Path(path_type=Path)
 @json_option
 @in_place
 def export_table(place: Place, table_name: str, target: Path, columns: tuple[str, ...], **options: Any) -> None:
-    """Write an instance to TARGET: a .parquet, .csv, .jsonl, .json or .arrow file, or a dataset folder."""
+    """Write an instance to TARGET.
+
+    TARGET is a .parquet, .csv, .jsonl, .json or .arrow file, or a dataset folder.
+    """
     path = place.vault().export_table(table_name, target, columns=columns or None, **options)
     show(place, {"exported": path} if place.as_json else path)
 
@@ -54,7 +57,7 @@ def export_vault(place: Place, target: Path, addresses: tuple[str, ...], **optio
 
 
 def _renamed(words: tuple[str, ...]) -> list[str] | dict[str, str] | None:
-    """Return the tables of a command: names, or name there -> name here."""
+    """Return the tables of a command, as names or as a mapping to new names."""
     if not any("=" in word for word in words):
         return list(words) or None
     pairs = (word.partition("=") for word in words)
@@ -67,5 +70,8 @@ def _renamed(words: tuple[str, ...]) -> list[str] | dict[str, str] | None:
 @process_id
 @in_place
 def import_instances(place: Place, source: Path, words: tuple[str, ...], process_id: str) -> str:
-    """Import the instances of tables of another vault, a folder or NAME.tar.xz; nothing of it is executed."""
+    """Import the instances of tables from another vault.
+
+    The vault is a folder or NAME.tar.xz. None of its code is executed.
+    """
     return place.vault().import_instances(source, _renamed(words), process_id=process_id)

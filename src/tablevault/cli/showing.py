@@ -1,4 +1,4 @@
-"""Output of commands: tables on a terminal, JSON elsewhere."""
+"""Output of commands, as tables on a terminal and as JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ _LEAST_OF_LAST = 20
 
 
 def show(place: Place, value: object, columns: Sequence[str] = ()) -> None:
-    """Print a value: text as it is; lists and records as tables on a terminal, as JSON elsewhere.
+    """Print a text unchanged, or lists and records as tables or JSON.
+
+    Tables are for terminals.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Commands that change a vault: each prints the id of its process."""
+"""Commands that change a vault; each prints the id of its process."""
 
 from __future__ import annotations
 
@@ -135,7 +135,10 @@ def create_code_module(place: Place, module_name: str, copy_dir: str, process_id
 @process_id
 @in_place
 def tag(place: Place, name: str, addresses: tuple[str, ...], everything: bool, **options: Any) -> str:
-    """Name instances by a tag, which protects them: TABLE, 'TABLE(VERSION)' or 'TABLE(INSTANCE_ID)'."""
+    """Name instances by a tag, which protects them.
+
+    An address is TABLE, 'TABLE(VERSION)' or 'TABLE(INSTANCE_ID)'.
+    """
     if everything == bool(addresses):
         raise click.UsageError("Which instances? Name their addresses, or give --all.")
     return place.vault().create_tag(name, list(addresses) or None, **options)
@@ -301,7 +304,9 @@ def write_instance(
 @process_id
 @in_place
 def write(place: Place, table_name: str, file: Path, primary_key: tuple[str, ...], **options: Any) -> str:
-    """Make the frame in a file the newest instance of a table, which is created if missing.
+    """Write the frame in a file as the newest instance of a table.
+
+    A missing table is created.
 
     FILE ends in .csv, .tsv, .parquet, .jsonl, .arrow or .feather.
     """

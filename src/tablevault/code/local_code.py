@@ -51,7 +51,7 @@ class LocalModule:
 
     @cached_property
     def imports(self) -> frozenset[str]:
-        """Fully qualified names of possible imports: modules, and names in modules."""
+        """Fully qualified names of possible imports, either modules or names in modules."""
         if not self.path.endswith(".py"):
             return frozenset()
         try:

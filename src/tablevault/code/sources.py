@@ -1,4 +1,4 @@
-"""The source code of an execution: vault modules and reached local modules."""
+"""Source code of an execution, from vault modules and reached local modules."""
 
 from __future__ import annotations
 

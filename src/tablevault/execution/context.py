@@ -78,7 +78,10 @@ class Execution:
 
     @property
     def reusable(self) -> tuple[tuple[Origin, Matches], ...]:
-        """The origins whose cells may be reused, each with the positions of this instance's rows in it."""
+        """Origins whose cells may be reused.
+
+        Each is listed with the positions of this instance's rows in it.
+        """
         return tuple(zip(self.origins, self.matches, strict=False)) if self.reuses_cells else ()
 
     @property

@@ -158,7 +158,10 @@ class ContentFrame:
         return self._frame.arrow_type(column)
 
     def kinds(self, column: str) -> frozenset[type] | None:
-        """Return the classes of the column's values, if its type tells them; contents of artifacts are texts."""
+        """Return the classes of the column's values, if its type determines them.
+
+        Contents of artifacts are texts.
+        """
         return None if column in self._contents else self._frame.kinds(column)
 
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:

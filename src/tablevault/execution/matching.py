@@ -82,7 +82,9 @@ class Matches(Sequence["int | None"]):
 
 
 def match_stored(new: Sequence[KeyColumn], old: Sequence[KeyColumn]) -> Matches | None:
-    """Match rows by unique keys, without a Python object per row; `None` if Arrow may compare otherwise than Python.
+    """Match rows by unique keys, without a Python object per row.
+
+    Returns `None` if Arrow may compare differently from Python.
 
     Of equal keys in the origin, which may have had another primary key, the last one counts.
     """

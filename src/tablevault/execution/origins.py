@@ -127,7 +127,10 @@ class Origin(Protocol):
         ...
 
     def column(self, name: str) -> Sequence[object] | None:
-        """Return a column of the finished frame, whichever builder made it; `None` if it does not exist."""
+        """Return a column of the finished frame, made by any builder.
+
+        Returns `None` if it does not exist.
+        """
         ...
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:

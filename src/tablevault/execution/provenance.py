@@ -188,7 +188,9 @@ def write_fingerprints(path: Path, rows: Mapping[str, tuple[Fingerprints, array[
 
 
 def read_fingerprints(path: Path) -> dict[str, tuple[pa.ChunkedArray, Codes]]:
-    """Read the file of `write_fingerprints`: the fingerprint, or null, and the version index of each row, by builder.
+    """Read the fingerprints and version indices of rows by builder.
+
+    The file is that of `write_fingerprints`. A fingerprint may be null.
 
     A missing file is empty.
     """

@@ -219,7 +219,10 @@ def take_rows(table: RowTable, pairs: Counterparts, origin: Origin, rows: Reusab
 
 
 def _stored_cells(table: RowTable, rows: ReusableRows, there: Positions) -> list[KeyColumn] | None:
-    """Return an origin's cells as stored, by column; `None` if plain values must be made of them."""
+    """Return an origin's cells as stored, by column.
+
+    Returns `None` if they must be converted to plain values.
+    """
     found: list[KeyColumn] = []
     for name, column in zip(table.spec.changed_columns, rows.columns, strict=True):
         part = selected(column.stored[0], there) if column.stored is not None else None

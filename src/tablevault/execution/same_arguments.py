@@ -86,7 +86,10 @@ def _is_written_alike(spec: BuilderSpec, origin: MaterializedOrigin) -> bool:
 def _equal_cells(
     run: BuilderRun, name: str, here: Positions, there: Positions, origin: MaterializedOrigin
 ) -> Mask | None:
-    """Return whether each row's cell is the one that its counterpart was computed from; `None` if undecided."""
+    """Return whether each cell is the one its counterpart was computed from.
+
+    Returns `None` if that is undecided.
+    """
     built = run.frame.columns.get(name)
     if built is None or not origin.keeps_read_cells(name):
         return None

@@ -29,13 +29,16 @@ from tablevault.values.contents import InstanceRecord, TableRecord
 
 @dataclass(frozen=True, order=True)
 class TableVersion:
-    """One version of a table: a node of the graph."""
+    """Node of the graph, one version of a table."""
 
     table_name: str
     version: str
 
     def text(self, version: str) -> str:
-        """Return its name relative to a version: `t`, or `t(v2)` for another version."""
+        """Return its name relative to a version.
+
+        The name is `t`, or `t(v2)` for another version.
+        """
         return self.table_name if self.version == version else f"{self.table_name}({self.version})"
 
 
@@ -302,7 +305,10 @@ class _Reader:
         return Node(key, table, self._current.newest.get(key), self._current.temporary.get(key))
 
     def _complete(self, node: Node, with_inputs: bool) -> Node:
-        """Return a node with its builders and their inputs, or with the error if a builder is invalid."""
+        """Return a node with its builders and their inputs.
+
+        If a builder is invalid, the node has the error instead.
+        """
         try:
             node = self._with_builders(node)
             return self._with_inputs(node) if with_inputs and node.error is None else node
@@ -339,7 +345,10 @@ class _Reader:
         return replace(node, draft=Draft.EDITED if edited else Draft.UNEDITED, edited=edited), found
 
     def _origin(self, node: Node, temporary: InstanceRecord) -> InstanceRecord | None:
-        """Return the instance of the same table version that a temporary one was copied from, if it still exists."""
+        """Return the origin of a temporary instance within its table version.
+
+        Returns `None` if that instance no longer exists.
+        """
         if temporary.origin is None or (node.newest is not None and node.newest.row_id == temporary.origin):
             return node.newest if temporary.origin is not None else None
         origin = self._lookup.contents.instance_by_row(temporary.origin)
@@ -393,7 +402,10 @@ class _Reader:
         return replace(node, inputs=inputs, targets=targets)
 
     def _target(self, dependency: Dependency) -> TableVersion | None:
-        """Return the table version that a reference reads; `None` if it reads none or a fixed instance."""
+        """Return the table version that a reference reads.
+
+        Returns `None` if it reads a fixed instance, or no instance.
+        """
         table = self._tables.get(fold(dependency.table))
         if table is None:
             return None

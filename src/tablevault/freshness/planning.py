@@ -97,7 +97,10 @@ def _with_usage(plan: InstancePlan, means: Mapping[str, Mapping[str, float]]) ->
 
 
 def _with_earlier_usage(plan: InstancePlan, lookup: Lookup, origin: int | None) -> InstancePlan:
-    """Return a plan with the expected usage of builders without calls in the origin, from earlier instances."""
+    """Return a plan with the expected usage of all builders.
+
+    For builders without calls in the origin, it comes from earlier instances.
+    """
     instance = lookup.contents.instance_by_row(origin) if origin is not None else None
     while instance is not None and any(item.computed and not item.usage for item in plan.builders.values()):
         plan = _with_usage(plan, mean_usage(read_usage(lookup.folder_of(instance).usage)))
@@ -263,7 +266,10 @@ class _Rows(Enum):
 
 
 class _Planning:
-    """Plans the builders in their order, and tracks the cells that only exist once a builder has run."""
+    """Plans the builders in order.
+
+    Tracks the cells that only exist once a builder has run.
+    """
 
     def __init__(self, execution: Execution, reasons: Reasons, index: BuilderSpec) -> None:
         self._execution = execution
@@ -393,7 +399,7 @@ class _Planning:
         return BuilderPlan(total, total - len(missing), len(missing), reasons)
 
     def _plan_for_each(self, run: BuilderRun) -> BuilderPlan:
-        """Plan an IndexBuilder that is called for the rows of another table, with counts of input rows."""
+        """Plan an IndexBuilder with `for_each`, with counts of input rows."""
         table = decide_input_rows(run)
         missing = len(table.missing())
         if not missing:

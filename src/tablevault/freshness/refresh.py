@@ -65,7 +65,10 @@ class Refresh(Operation[StepsPlan]):
         return self.budget
 
     def plan(self, draft: Draft) -> StepsPlan:
-        """Choose the steps, and check that each of them can begin; a refresh itself takes no locks."""
+        """Choose the steps, and check that each can begin.
+
+        A refresh itself takes no locks.
+        """
         check_budget(self.budget)
         context, version = draft.lookup.context, names.check_version(self.version)
         named = named_tables(context, self.table_names, version)
@@ -137,7 +140,10 @@ class TableSteps:
         """Unchanged tables, with the inputs against which they were confirmed."""
 
     def run(self, steps: Iterable[PlannedStep]) -> None:
-        """Run steps; a failed step ends the run, immediately or after all steps that do not depend on it."""
+        """Run steps.
+
+        A failed step ends the run, immediately or after all steps that do not depend on it.
+        """
         with closing(self._states):
             self._run(steps)
 
@@ -195,7 +201,10 @@ class TableSteps:
         self._session.children.run(operation, process_id, self._text(step))
 
     def _prepare(self, step: PlannedStep) -> ExecuteInstance | None:
-        """Return the execution of a step with an existing temporary instance; `None` if there is nothing to execute."""
+        """Return the execution of a step with an existing temporary instance.
+
+        Returns `None` if nothing is to be executed.
+        """
         key = TableVersion(self._lookup.table_by_id(step.table_id).name, step.version)
         following = plan_step(self._states, self._selection, key)
         if following.action is not Action.EXECUTE:
@@ -254,7 +263,10 @@ class TableSteps:
         raise AssertionError("unreachable")
 
     def _ids(self, step: PlannedStep, purpose: str = "") -> Iterator[tuple[str, ProcessRecord | None]]:
-        """Yield the possible ids of a child, each with its current process; `None` if it is unused."""
+        """Yield the possible ids of a child, each with its current process.
+
+        The process of an unused id is `None`.
+        """
         base = _child_id(self._session.process_id, self._refresh.version, step, purpose)
         for number in count(1):
             process_id = base if number == 1 else f"{base}.{number}"

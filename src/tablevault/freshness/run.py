@@ -165,7 +165,10 @@ class Run(Operation[RunPlan]):
         return Apply(self.source, msgspec.to_builtins(texts), self.version)
 
     def _apply(self, plan: RunPlan, session: Session) -> None:
-        """Apply the definitions unless this run already has; files edited in the vault since the reading stay."""
+        """Apply the definitions unless this run already has.
+
+        Files edited in the vault after the reading are kept.
+        """
         processes, name = session.lookup.context.catalog.processes, Path(self.source).name
         for child in processes.begun_inside(session.serial):
             if child.operation == Apply.name and not child.status.ended:
@@ -204,7 +207,10 @@ class Run(Operation[RunPlan]):
 
 
 def _without(edited: TablePolicies, given: TablePolicies) -> TablePolicies:
-    """Return edited policies without the fields that a call gives for the same builder, under any key."""
+    """Return edited policies without the fields that a call overrides.
+
+    The call may use another key for the same builder.
+    """
     kept = {}
     for name, fields in edited.items():
         builder = name.partition(".")[2]
@@ -228,7 +234,7 @@ def _texts(plain: Any) -> SourceTexts:
 
 
 def _read_as_they_are(context: VaultContext, selection: Selection, read: Collection[TableVersion]) -> Iterator[str]:
-    """Yield a warning about each table that is read but not defined by the source, and is not up to date."""
+    """Yield a warning for each stale table that the source reads but does not define."""
     with open_freshness(context, selection.version, selection.named) as freshness:
         for key, looked in freshness.look(read).items():
             if looked.state in TO_BE_COMPUTED:

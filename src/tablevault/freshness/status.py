@@ -113,7 +113,9 @@ def open_freshness(
     is_settled: bool = True,
     looks_closely: bool = True,
 ) -> Iterator[Freshness]:
-    """Determine the states of the tables of a version in one snapshot of the catalog, without writes or locks.
+    """Determine the states of the tables of a version.
+
+    Reads one snapshot of the catalog, without writes or locks.
 
     Parameters
     ----------
@@ -462,13 +464,16 @@ class Freshness:
 
 
 def _first_line(error: TableVaultError) -> str:
-    """Return the first line of an error, with the next one if the first only locates the fault."""
+    """Return the first line of an error.
+
+    If it only locates the fault, the next line is included.
+    """
     first, _, rest = str(error).partition("\n")
     return in_line(f"{first} {rest.partition(chr(10))[0]}" if first.endswith(":") else first)
 
 
 def lock_nothing(table: TableRecord, instance: InstanceRecord) -> None:
-    """Do nothing: a status takes no locks, since it reads one snapshot of the catalog."""
+    """Take no locks, since a status reads one snapshot of the catalog."""
 
 
 def _edited(node: Node) -> str:

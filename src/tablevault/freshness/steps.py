@@ -1,4 +1,7 @@
-"""Plans of refreshes: the tables to execute, their order, and obstacles found before the first execution."""
+"""Plans of refreshes.
+
+A plan has the tables to execute, their order, and obstacles found before the first execution.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,7 @@ def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = 
 
 
 def plan_steps(context: VaultContext, selection: Selection) -> tuple[tuple[PlannedStep, ...], frozenset[TableVersion]]:
-    """Return the steps of a refresh that begins now, and the tables read without a step of their own.
+    """Return the steps of a refresh, and the tables read without their own step.
 
     It is less thorough than `plan_refresh`, since each step is planned again when it begins; raises the same.
     """
@@ -258,7 +261,10 @@ class _Steps:
         return prepared
 
     def _is_new(self, read: TableVersion) -> bool:
-        """Return whether an earlier step makes the first instance of a table, or one that may have other columns."""
+        """Return whether an earlier step may change a table's columns.
+
+        It may if it makes the first instance, or if the builders were edited.
+        """
         node = self._graph.nodes[read]
         is_executed = self._actions.get(read, Action.SKIP) is not Action.SKIP
         return is_executed and (node.is_edited or node.newest is None)
@@ -350,7 +356,9 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 
 def plan_step(states: SingleStates, selection: Selection, key: TableVersion) -> NextStep:
-    """Return the action of a refresh's step when it begins, since other processes may have changed its table.
+    """Return the action of a refresh's step at its beginning.
+
+    Other processes may have changed its table.
 
     Parameters
     ----------

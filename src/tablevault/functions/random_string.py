@@ -15,17 +15,20 @@ _LENGTH = 20
 
 
 def random_column_string(df: pd.DataFrame, column_names: Sequence[str], **_unused: object) -> pd.DataFrame:
-    """Return a frame as long as `df` whose columns are filled with random strings (`return_type: dataframe`)."""
+    """Return a frame like `df` with columns of random strings (`return_type: dataframe`)."""
     return pd.DataFrame({name: [_random_string() for _ in range(len(df))] for name in column_names}, dtype="str")
 
 
 def random_row_string(column_names: Sequence[str], **_unused: object) -> str | list[str]:
-    """Return one random string per column, or the string itself if there is one column (`return_type: row-wise`)."""
+    """Return one random string per column (`return_type: row-wise`).
+
+    For a single column, returns the string itself.
+    """
     return _random_row(column_names)
 
 
 def random_gen_string(column_names: Sequence[str], df: pd.DataFrame, **_unused: object) -> Iterator[str | list[str]]:
-    """Yield a row of random strings for each row of `df` that is not filled yet (`return_type: generator`).
+    """Yield random strings for each unfilled row of `df` (`return_type: generator`).
 
     A row is filled if it has a value in every one of `column_names`. With `df: <<self>>`, a resumed run therefore
     continues where it was interrupted.

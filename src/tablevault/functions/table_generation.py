@@ -1,4 +1,7 @@
-"""Functions for index builders that make rows from a folder, a frame, a CSV file or a list."""
+"""Functions for index builders.
+
+They make rows from a folder, a frame, a CSV file or a list.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Atomic import: the vault is built next to the target, then moved there."""
+"""Atomic import.
+
+The vault is built beside the target, then moved there.
+"""
 
 from __future__ import annotations
 

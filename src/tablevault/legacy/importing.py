@@ -340,7 +340,10 @@ class VaultImport:
             shutil.copyfile(path, target / path.name)
 
     def _copy_tree(self, source: Path, target: Path) -> None:
-        """Copy the files in a folder tree; dangling links and links out of the vault are skipped."""
+        """Copy the files in a folder tree.
+
+        Dangling links and links out of the vault are skipped.
+        """
         for path in sorted(source.rglob("*")) if source.is_dir() else ():
             if self._source.is_file(path):
                 copy = target / path.relative_to(source)

@@ -1,4 +1,6 @@
-"""Access for agents: tools over the Model Context Protocol, to read a vault and, if allowed, to write to it.
+"""Access for agents through tools of the Model Context Protocol.
+
+The tools read a vault and, if allowed, write to it.
 
 No code of the vault runs in the server; computations run in background workers.
 """

@@ -1,4 +1,7 @@
-"""Answers of tools: JSON of bounded size, with a note on omitted parts and on narrower requests."""
+"""Answers of tools.
+
+They are JSON of bounded size, with a note on omitted parts and on narrower requests.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,10 @@ def short(value: Any, characters: int = CELL_CHARACTERS, items: int = _MAXIMUM_I
 
 
 def rows_of(frame: ShownFrame) -> list[dict[str, Any]]:
-    """Return the rows of a frame as objects; a cell without a value says why it has none."""
+    """Return the rows of a frame as objects.
+
+    A cell without a value contains the reason.
+    """
     names = [column.name for column in frame.columns]
     return [dict(zip(names, map(cell_value, row.cells), strict=True)) for row in frame.rows]
 

@@ -165,7 +165,10 @@ class ReadingTools:
         return answer(advice="Read its inputs with query.", facts=facts)
 
     def _as_seen(self, step: dict[str, Any]) -> dict[str, Any]:
-        """Return a step of a lineage; of a table that the client does not see, names and ids."""
+        """Return a step of a lineage.
+
+        Of tables hidden from the client, it has only names and ids.
+        """
         if self._access.sees(step["table"]):
             return step
         return {name: value for name, value in step.items() if name in _NAMES_OF_STEP}
@@ -234,7 +237,10 @@ class ReadingTools:
         return self._vault._instance_details().facts(address).line.instance_id
 
     def _row_of(self, address: Address, row: str) -> object:
-        """Return a row as `trace_cell` takes it: a value of the primary key, or a position."""
+        """Return a row in the form of `trace_cell`.
+
+        It is a value of the primary key, or a position.
+        """
         facts = self._vault._instance_details().facts(address)
         types = {column.name: column.type_name for column in facts.columns}
         if len(facts.primary_key) == 1 and types.get(facts.primary_key[0]) in ("string", "str", "artifact_string"):

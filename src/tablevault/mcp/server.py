@@ -1,4 +1,4 @@
-"""The server: tools and resources of the levels that are allowed, over standard input and output."""
+"""Server with the tools and resources of the allowed levels, over standard input and output."""
 
 from __future__ import annotations
 
@@ -153,7 +153,10 @@ def _described(run: Callable[..., Any], told_by: Callable[..., Any], hints: Tool
 
 
 def _check_arguments(tool: Tool) -> None:
-    """Let a wrong call fail in a few words, also one whose argument is misspelt and would do nothing."""
+    """Make wrong calls fail with a short message.
+
+    A misspelt argument is an error, too; otherwise it would be ignored.
+    """
     model = tool.fn_metadata.arg_model
     names = [field.alias or name for name, field in model.model_fields.items()]
 
@@ -174,7 +177,7 @@ def _check_arguments(tool: Tool) -> None:
 
 
 def _result(found: Answer) -> CallToolResult:
-    """Return an answer as clients get it: as data, and as the same text without a needless blank."""
+    """Return an answer as data, and as the same text in compact form."""
     text = TextContent(type="text", text=as_json(found).decode())
     return CallToolResult(content=[text], structured_content=dict(found))
 
@@ -201,7 +204,10 @@ def _like(run: Callable[..., Any], function: Callable[..., Any]) -> Callable[...
 
 
 async def _answered(ctx: Context[Any, Any], call: Callable[[], Result]) -> Result:
-    """Return the result of a call in another thread; errors and warnings reach the client as text."""
+    """Return the result of a call in another thread.
+
+    Errors and warnings reach the client as text.
+    """
     _client.set(_name_of(ctx))
     heard = hear_warnings()
     interruption = Interruption()

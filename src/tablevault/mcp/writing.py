@@ -1,4 +1,7 @@
-"""Tools that write, and those that change code: each is one operation of the vault, under the client's name."""
+"""Tools that write, and tools that change code.
+
+Each is one operation of the vault, under the client's name.
+"""
 
 from __future__ import annotations
 

@@ -113,7 +113,10 @@ class Operation(ABC, Generic[PlanType]):
         """
 
     def pin(self, plan: PlanType, session: Session) -> None:
-        """Durably stage all inputs that must not change between the call and the work. Part of `prepare`."""
+        """Durably stage all inputs that must not change before the work.
+
+        This is part of `prepare`.
+        """
         return
 
     @abstractmethod

@@ -85,7 +85,10 @@ class Session(Protocol):
 
     @property
     def user_given(self) -> bool:
-        """Whether the user chose the id; if so, an external error pauses the process instead of reverting it."""
+        """Whether the user chose the id.
+
+        If so, an external error pauses the process instead of reverting it.
+        """
         ...
 
     @property
@@ -125,7 +128,7 @@ class Session(Protocol):
 
     @property
     def ray(self) -> RayOptions:
-        """The cluster on which `executor: ray` runs rows."""
+        """Cluster for rows with `executor: ray`."""
         ...
 
     @property

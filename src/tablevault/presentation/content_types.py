@@ -26,7 +26,10 @@ def content_type(path: Path) -> str:
 
 
 def shown_as(name: str) -> str:
-    """Return the display kind of a content type: `picture`, `sound`, `video`, `document`, `text` or `file`."""
+    """Return the display kind of a content type.
+
+    Kinds are `picture`, `sound`, `video`, `document`, `text` and `file`.
+    """
     if name == TEXT:
         return "text"
     if name == PDF:
@@ -43,7 +46,10 @@ def _riff(kind: bytes) -> Callable[[bytes], bool]:
 
 
 def _boxed(*brands: bytes) -> Callable[[bytes], bool]:
-    """Return a check of the first box of an ISO media file; of any brand if none is named."""
+    """Return a check of the first box of an ISO media file.
+
+    Without named brands, the check accepts any brand.
+    """
     return lambda content: content[4:8] == b"ftyp" and (not brands or content[8:12] in brands)
 
 

@@ -144,7 +144,10 @@ class RowDetail:
 
 
 def instance_address(table_name: str, instance: str) -> Address:
-    """Parse an instance in a path: an id, `@tag`, `TEMP_version` or a version."""
+    """Parse an instance in a path.
+
+    It is an id, `@tag`, `TEMP_version` or a version.
+    """
     # A version has no underscore, and every id has one.
     if instance.startswith("@") or "_" in instance:
         return Address(table_name, instance)
@@ -157,7 +160,10 @@ def address_text(table_name: str, instance_id: str) -> str:
 
 
 def builder_texts(vault: TableVault, table_name: str, instance_id: str) -> dict[str, str]:
-    """Return the texts of the builders of an instance; one that cannot be read is replaced by its error."""
+    """Return the texts of the builders of an instance.
+
+    The text of an unreadable builder is its error.
+    """
     texts = {}
     for name in vault.get_builders_list(table_name, instance_id):
         try:

@@ -9,7 +9,7 @@ import msgspec
 
 
 def as_json(value: object) -> bytes:
-    """Return a value as JSON: records as objects, times in ISO 8601."""
+    """Return a value as JSON, with records as objects and times in ISO 8601."""
     return msgspec.json.encode(value, enc_hook=_plain)
 
 

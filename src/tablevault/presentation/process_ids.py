@@ -16,7 +16,9 @@ _MAXIMUM_REMEMBERED = 1_000
 
 
 class ProcessIds:
-    """Unused ids that count as given by the user, so that errors pause; each is issued once.
+    """Unused process ids, each issued once.
+
+    They count as given by the user, so that errors pause.
 
     Parameters
     ----------

@@ -227,7 +227,10 @@ def _rows(progress: Mapping[str, BuilderProgress]) -> tuple[int, int | None]:
 
 
 def _resumable(vault: TableVault, info: ProcessInfo) -> str:
-    """Return the process to resume in order to continue a paused one, if a worker can run it."""
+    """Return the process to resume in order to continue a paused one.
+
+    Returns an empty text if no worker can run it.
+    """
     if info.status != "paused":
         return ""
     whole = info

@@ -76,7 +76,9 @@ class ChildProcesses:
 
 
 def _is_from_outside(error: BaseException, outcome: Outcome) -> bool:
-    """Return whether an error of a child may pause the parent, even if it is a `TableVaultError`.
+    """Return whether an error of a child may pause the parent.
+
+    That may be a `TableVaultError`.
 
     A `TableVaultError` that has reverted the child reverts the parent, too.
     """

@@ -1,4 +1,7 @@
-"""Ends of processes: decided in one transaction, tidied up, finished and logged. All undo code is here."""
+"""Ends of processes.
+
+They are decided in one transaction, tidied up, finished and logged. All undo code is here.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ class Decisions:
         self._layout = context.layout
 
     def commit(self, process: Process, changes: Changes) -> Decided:
-        """Commit a success: when this returns, the change is visible, durable and final."""
+        """Commit a success.
+
+        On return, the change is visible, durable and final.
+        """
         own = Decision(
             process.serial,
             process.attempt,
@@ -164,7 +170,10 @@ class Decisions:
         return problems
 
     def write_log(self, ended: EndedProcess | None = None) -> None:
-        """Bring the log file up to date with the catalog; `ended` is the process that has just ended, if known."""
+        """Bring the log file up to date with the catalog.
+
+        `ended` is the process that has just ended, if known.
+        """
 
         def entries_after(end: int) -> list[log.Entry]:
             if ended is not None and ended.place == end + 1:
@@ -178,7 +187,10 @@ class Decisions:
             warn(f"The log {self._layout.log.name} could not be written ({error}); the next operation tries again.")
 
     def _drop_artifacts(self, serial: int) -> Sequence[tuple[int, Tidying]]:
-        """Add the removal of superseded artifacts that no other process holds to the steps; return all of them."""
+        """Add the removal of superseded artifacts to the steps.
+
+        Artifacts that another process holds are kept. Returns all steps.
+        """
         lookup = Lookup(self._context)
 
         def folder_of(table: TableRecord, instance: InstanceRecord) -> str:
@@ -250,7 +262,10 @@ class Decisions:
             self._tidy(step)
 
     def _place(self, path: str) -> Path:
-        """Return the path of a step; raise `OSError` if it or a link in it leads out of the vault."""
+        """Return the path of a step.
+
+        Raises `OSError` if it or a link in it leads out of the vault.
+        """
         place = self._layout.absolute(path)
         if not files.is_inside(self._layout.root, place.parent / "_"):
             raise OSError(f"a symbolic link leads from {path} out of the vault")
@@ -258,7 +273,10 @@ class Decisions:
 
 
 def _needs(step: Tidying, other: Tidying) -> bool:
-    """Return whether a step depends on another one, which frees or fills a path inside its own."""
+    """Return whether a step depends on another one.
+
+    The other step frees or fills a path inside its own.
+    """
     return (
         _is_inside(other.source, step.source)
         or _is_inside(step.source, other.target)

@@ -1,4 +1,7 @@
-"""The life cycle of every process: prepare, work, decide, apply, finish; pause, resume, revert."""
+"""Life cycle of every process.
+
+The stages are prepare, work, decide, apply and finish; pause, resume and revert.
+"""
 
 from __future__ import annotations
 
@@ -413,7 +416,10 @@ class Engine:
         return begun.serial, again
 
     def _clear_the_way(self, blocked: Blocked, deadline: float) -> bool:
-        """Recover dead holders; return whether to wait for a live one, and raise if that is pointless."""
+        """Recover dead holders, and return whether to wait for a live one.
+
+        Raises if waiting is pointless.
+        """
         live: list[ProcessRecord] = []
         for serial in blocked.holders:
             record = self._processes.get(serial)
@@ -435,7 +441,10 @@ class Engine:
         return bool(live)
 
     def _in_the_way(self, holder: ProcessRecord, blocked: Blocked) -> Lock | None:
-        """Return the lock of a process that conflicts with the wanted ones; `None` if it was just released."""
+        """Return the lock of a process that conflicts with the wanted ones.
+
+        Returns `None` if it was just released.
+        """
         held = self._processes.locks_of(holder.serial)
         return next((lock for lock in held if any(map(lock.conflicts, blocked.wanted))), None)
 

@@ -40,7 +40,10 @@ class Failing:
         self._decisions = decisions
 
     def end(self, process: Process, error: BaseException) -> Outcome:
-        """End an attempt because of an error; an end that cannot be recorded is left to recovery."""
+        """End an attempt because of an error.
+
+        An end that cannot be recorded is left to recovery.
+        """
         try:
             return self._end(process, error)
         except Exception as trouble:  # noqa: BLE001 - the first error is the one to be raised
@@ -86,7 +89,9 @@ class Failing:
         )
 
     def _cancel_jobs(self, process: Process, error: BaseException) -> str:
-        """Have providers cancel the jobs of a reverted process; return a sentence on jobs that may be charged.
+        """Have providers cancel the jobs of a reverted process.
+
+        Returns a sentence on jobs that may be charged.
 
         The error gets the same sentence as a note.
         """

@@ -1,4 +1,4 @@
-"""Texts about processes: outcomes, conflicts and remedies."""
+"""Messages about processes, with outcomes, conflicts and remedies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tablevault.values.processes import ErrorInfo, Lock, ProcessRecord
 
 
 def note(outcome: Outcome) -> str:
-    """Return an outcome as the note of an exception; empty if there is no note for it."""
+    """Return an outcome as the note of an exception, or an empty text."""
     match outcome.kind:
         case OutcomeKind.PAUSED:
             rows = outcome.unsaved_rows
@@ -59,7 +59,10 @@ def jobs_left(jobs: Mapping[str, str]) -> str:
 
 
 def note_of_child(outcome: Outcome, operation: str, table_name: str) -> str:
-    """Return the outcome of a child as the note of an exception that its parent raises, too."""
+    """Return a child's outcome as the note of an exception.
+
+    The parent raises the same exception.
+    """
     child = f"in process '{outcome.process_id}' ({operation} of table '{table_name}')"
     match outcome.kind:
         case OutcomeKind.PAUSED if outcome.unsaved_rows:
@@ -99,7 +102,10 @@ def hint_in_line(remedies: Sequence[Remedy]) -> str:
 
 
 def needs_payload(root: Path, record: ProcessRecord) -> str:
-    """Return the message for a process that needs the frame or texts of its first call again."""
+    """Return the message for a process that needs its first call's payload.
+
+    The payload is a frame or texts.
+    """
     return (
         f"The data given to process '{record.process_id}' ({record.operation}) had not been staged completely. "
         f"Give the same data again: {RecordedCall.of(root, record).resume.python}."
@@ -160,7 +166,7 @@ def still_running(record: ProcessRecord) -> str:
 
 
 def ended_meanwhile(record: ProcessRecord) -> str:
-    """Return the message for a call that would resume a process which ended at the same moment."""
+    """Return the message for resuming a process that has just ended."""
     return (
         f"Process '{record.process_id}' ({record.operation}) ended at the same moment: its status is {record.status}. "
         f"See get_process('{record.process_id}')."
@@ -173,7 +179,10 @@ def another_operation(record: ProcessRecord, operation: str) -> str:
 
 
 def another_argument(record: ProcessRecord, argument: str) -> str:
-    """Return the message for a call with the id of a process that was started with other arguments."""
+    """Return the message for a call with different arguments.
+
+    Its id is that of an earlier process.
+    """
     return (
         f"Process '{record.process_id}' was started with another value of '{argument}' "
         f"({record.arguments.get(argument)!r:.200}); arguments cannot be changed, leave it out or use another id."

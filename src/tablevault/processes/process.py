@@ -40,7 +40,10 @@ _RECOVERY_POLL = 0.001
 
 @dataclass(eq=False, repr=False)
 class Process:
-    """One attempt of a process, from its claim to its end: the `Session` of its operation."""
+    """One attempt of a process, from its claim to its end.
+
+    It is the `Session` of its operation.
+    """
 
     context: VaultContext
     """The open vault."""
@@ -119,7 +122,7 @@ class Process:
 
     @property
     def ray(self) -> RayOptions:
-        """The cluster on which `executor: ray` runs rows."""
+        """Cluster for rows with `executor: ray`."""
         return self.context.ray
 
     # --- limits ---------------------------------------------------------------------------------------------------
@@ -293,7 +296,10 @@ def new_owner(context: VaultContext, kind: str = "owner") -> tuple[OwnerLock, Ow
 
 
 def claim(context: VaultContext, record: ProcessRecord, resumed: bool = True, kind: str = "owner") -> Process | None:
-    """Claim a process whose owner is dead or hands it over; `None` if another owner was faster."""
+    """Claim a process whose owner is dead or hands it over.
+
+    Returns `None` if another owner was faster.
+    """
     lease, owner = new_owner(context, kind)
     process = None
     try:
@@ -320,7 +326,10 @@ def claim(context: VaultContext, record: ProcessRecord, resumed: bool = True, ki
 
 
 def claim_when_free(context: VaultContext, record: ProcessRecord) -> Process | None:
-    """Claim a process, waiting for a recovery to end; `None` if it has a live owner or has ended."""
+    """Claim a process, waiting for a recovery to end.
+
+    Returns `None` if it has a live owner or has ended.
+    """
     liveness, processes = Liveness(context), context.catalog.processes
     current = record
 

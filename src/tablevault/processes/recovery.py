@@ -48,7 +48,9 @@ class Recovery:
         self._decisions.write_log()
 
     def recover(self, record: ProcessRecord) -> Outcome | None:
-        """Recover one process whose owner is dead; `None` if no recovery is needed or another process did it.
+        """Recover one process whose owner is dead.
+
+        Returns `None` if no recovery is needed or another process did it.
 
         The process is first claimed in a separate transaction. Only then is its state in the catalog certain, even if
         its owner's last commit failed half-way.

@@ -137,7 +137,10 @@ class RecordedCall:
 
 
 def whole_of(record: ProcessRecord, processes: Processes) -> ProcessRecord:
-    """Return the process that resumes a paused one: its active topmost ancestor, or itself."""
+    """Return the process that resumes a paused one.
+
+    It is the topmost active ancestor, or the process itself.
+    """
     parent = processes.get(record.parent_serial) if record.parent_serial is not None else None
     if parent is None or parent.is_decided or not operation_named(parent.operation).runs_children:
         return record
@@ -145,7 +148,10 @@ def whole_of(record: ProcessRecord, processes: Processes) -> ProcessRecord:
 
 
 def _places(value: object, operation: str) -> list[str]:
-    """Return the words of a positional argument: any number for a list, pairs for a mapping."""
+    """Return the words of a positional argument.
+
+    A list has any number of words; a mapping has pairs.
+    """
     if isinstance(value, Mapping) and operation == "import_instances":
         return [f"{there}={here}" for there, here in value.items()]
     if isinstance(value, Mapping):

@@ -1,4 +1,7 @@
-"""Stopping of a process, which is claimed first and ended in the same transaction as the stop itself."""
+"""Stops of processes.
+
+A process is claimed first, and ended in the same transaction as the stop itself.
+"""
 
 from __future__ import annotations
 
@@ -122,7 +125,10 @@ def _ask_to_stop(context: VaultContext, target: ProcessRecord, timeout: float) -
 
 
 def _wait_until_dead(context: VaultContext, target: ProcessRecord, timeout: float) -> bool:
-    """Ask owners to stop until none is alive, including owners that take a process over or begin a child meanwhile."""
+    """Ask owners to stop until none is alive.
+
+    This includes owners that take a process over or begin a child in the meantime.
+    """
     liveness = Liveness(context)
     asked: dict[int, int] = {}
 

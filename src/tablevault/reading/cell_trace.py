@@ -386,7 +386,10 @@ def _computed_in(instance: InstanceRecord) -> ComputedIn:
 
 
 def _position(side: ComparedInstance, row: Any) -> int:
-    """Return the position of a row given by its key or, without a key, by its position."""
+    """Return the position of a row.
+
+    The row is given by its key or, without a key, by its position.
+    """
     if not side.primary_key:
         return _checked_position(side, row)
     wanted = row if isinstance(row, tuple | list) else (row,)

@@ -173,7 +173,10 @@ def _check_artifact(artifacts: ArtifactFolder, record: ArtifactRecord) -> None:
 
 
 def inspect_checkpoints(folder: Path, findings: Findings) -> None:
-    """Read all checkpoints in a folder, if it exists; a running process may be appending to them."""
+    """Read all checkpoints in a folder, if it exists.
+
+    A running process may be appending to them.
+    """
     if folder.is_dir():
         findings.examine(folder, lambda: _read_all(folder))
 

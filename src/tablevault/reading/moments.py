@@ -27,7 +27,9 @@ class Moments:
         self._processes = lookup.context.catalog.processes
 
     def place(self, as_of: datetime | str) -> int:
-        """Return the row id of the last instance committed by a moment, or by a process's end.
+        """Return the row id of the last instance committed by a moment.
+
+        The moment may be a process's end.
 
         The clock only selects the commit of a moment, which is the last one recorded no later.
 
@@ -107,7 +109,9 @@ def _shown(as_of: datetime | str) -> str:
 
 
 def parse_moment(text: str) -> datetime | str:
-    """Parse an ISO 8601 moment with its UTC offset, or a process id, which has no colon.
+    """Parse an ISO 8601 moment with its UTC offset, or a process id.
+
+    A process id has no colon.
 
     Raises
     ------

@@ -429,7 +429,10 @@ class Queries:
             return again_if_moved(lambda: files.read_text(find()))
 
     def sealed(self, table: TableRecord, instance: InstanceRecord, path: Path) -> Path:
-        """Return a file of an instance; raise `TVFileError` if it has changed since the instance was sealed."""
+        """Return a file of a sealed instance.
+
+        Raises `TVFileError` if it has changed since the instance was sealed.
+        """
         if not instance.temporary:
             check_listed(self.folder(table, instance).manifest, instance.manifest, path)
         return path

@@ -171,7 +171,10 @@ class RowComparison:
         return frame_of_columns(columns)
 
     def _listed(self, column: str) -> Iterator[_Cells]:
-        """Yield the changed cells of a column outside the key, then those of added and removed rows."""
+        """Yield the changed cells of a column outside the key.
+
+        Cells of added and removed rows follow.
+        """
         if column in self.key:
             return
         match, pairs = self.match, np.flatnonzero(self.changed(column))

@@ -190,7 +190,10 @@ class Sql:
         found.in_schemas[name.schema.lower(), name.name] = described
 
     def _given(self, frames: Mapping[str, Any]) -> dict[str, MemoryTable]:
-        """Return the frames of a call, by folded name; raise `TVArgumentError` for one that shadows a table."""
+        """Return the frames of a call, by folded name.
+
+        Raises `TVArgumentError` for one that shadows a table.
+        """
         given = {}
         for name, frame in frames.items():
             table = self._context.catalog.contents.table(name)

@@ -46,7 +46,10 @@ class Dependency:
     """The parsed reference; `None` for an entry of `dependencies`."""
 
     def error(self, message: str, name: str | None = None) -> TableReferenceError | None:
-        """Return an error that marks a name in the reference, or else its table; `None` without a reference."""
+        """Return an error that marks a name in the reference, or else its table.
+
+        Returns `None` without a reference.
+        """
         if self.reference is None:
             return None
         conditions = (condition.column for condition in self.reference.conditions)

@@ -38,7 +38,10 @@ def rows_of(lookups: Lookups, columns: Sequence[str]) -> Shape:
 
 
 def whole_column(lookups: Lookups, column: str) -> object:
-    """Return an unconditional column as its only cell or a list, where a frame makes no sense."""
+    """Return an unconditional column as its only cell or a list.
+
+    Used where a frame makes no sense.
+    """
     values = lookups.column(column)
     return fresh(values[0]) if len(values) == 1 else [fresh(value) for value in values]
 
@@ -77,7 +80,10 @@ def cell_at_current_row(lookups: Lookups, column: str) -> Evaluate:
 
 
 def cells_with_value(lookups: Lookups, column: str, same: SameValues) -> Evaluate:
-    """Return a closure for `<<table.column[key::value]>>`, nearly as fast as a dict lookup."""
+    """Return a fast closure for `<<table.column[key::value]>>`.
+
+    It is nearly as fast as a dict lookup.
+    """
     key: Key = same.keys[0]
     value_of, coerce, exact = key.value, key.coerce, key.exact
     shape = cells_of(lookups, column)

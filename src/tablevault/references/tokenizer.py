@@ -109,7 +109,10 @@ class Tokenizer:
         self._depth = 0
 
     def read_text(self) -> str | None:
-        r"""Read literal text up to the next `<<` or the backslashes before it; `None` if there is none."""
+        r"""Read literal text up to the next `<<` or the backslashes before it.
+
+        Returns `None` if the text is empty.
+        """
         opening = _OPENING.search(self.source, self.position)
         end = opening.start() if opening else len(self.source)
         if end == self.position:

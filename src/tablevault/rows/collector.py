@@ -151,7 +151,10 @@ class RowCollector:
         return self.collect_until_error(positions[:count], fingerprints, iter(some))
 
     def _are_cells(self, results: Sequence[Any], kinds: Set[type]) -> bool:
-        """Return whether results of these classes are cells without conversion, by the same rules as the loop."""
+        """Return whether results of these classes are cells without conversion.
+
+        The rules are those of the loop.
+        """
         if kinds == {self._text}:
             return "".join(results).isascii()
         if kinds == {self._whole}:

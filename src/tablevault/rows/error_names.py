@@ -45,7 +45,9 @@ class TimedOut(TimeoutError):
 
 
 class InvalidResult(Exception):
-    """A result that is not a row, does not fit its column, or was rejected by `validate`.
+    """An invalid result.
+
+    It is not a row, does not fit its column, or was rejected by `validate`.
 
     Parameters
     ----------

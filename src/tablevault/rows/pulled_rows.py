@@ -58,7 +58,9 @@ class GeneratorOpener:
 
 
 class OpenedGenerator:
-    """A generator in a worker; the first call begins it, and each call returns the next rows.
+    """A generator in a worker.
+
+    The first call begins it, and each call returns the next rows.
 
     Parameters
     ----------

@@ -101,7 +101,10 @@ def connect(options: RayOptions) -> RayCluster:
 
 
 def _start(ray: Any, address: str) -> None:
-    """Connect to the cluster at an address, or start one on this machine if it is empty."""
+    """Connect to the cluster at an address.
+
+    If the address is empty, starts a cluster on this machine.
+    """
     if address.startswith("ray://"):
         raise TVArgumentError(
             f"RAY_ADDRESS is {address!r}, which is a Ray Client address; run this on a machine of the cluster"

@@ -670,7 +670,10 @@ class _Crew:
     # --- the end --------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """End all workers; those without calls close their functions first, also one that is still being opened."""
+        """End all workers.
+
+        Workers without calls close their functions first, even while they open them.
+        """
         if self._is_lost:
             self._actors.clear()
             self._cluster.disconnect()

@@ -582,7 +582,10 @@ class RowRunner:
         jobs.finish(number)
 
     def _drain(self, executor: RowExecutor) -> None:
-        """Let rows in flight finish: after a failure without a time limit, until an interrupt sets one."""
+        """Wait for rows in flight.
+
+        After a failure, there is no time limit until an interrupt sets one.
+        """
         patient = self._errors.failure is not None and not self._owner.stop_requested
         try:
             self._await_in_flight(executor, patient)
@@ -640,7 +643,7 @@ def _after_call(task: Task, seconds: float) -> Task:
 
 
 def _positional(function: Callable[..., object], names: Sequence[str]) -> tuple[tuple[int, ...], Callable[..., object]]:
-    """Return the order in which to pass the named arguments, and the callable to pass them to.
+    """Return the order of the named arguments, and the callable to pass them to.
 
     Passing by position is cheaper than by name; it is used only if it is equivalent.
     """

@@ -242,7 +242,9 @@ class FailurePolicy:
         return Decision(Verdict.RETRY, now + wait, following)
 
     def wait_of_service(self, task: Task, error: RowError, decision: Decision, now: float) -> float | None:
-        """Return the seconds for which a service asked to pause all calls; `None` if it did not.
+        """Return how many seconds a service asked to pause all calls.
+
+        Returns `None` if it did not.
 
         Parameters
         ----------

@@ -148,7 +148,10 @@ class RowTable:
         return self.columns
 
     def column(self, place: int) -> tuple[Column, ColumnType] | None:
-        """Return a column that holds rows reused as stored; `None` if it must be built of `cells`."""
+        """Return a column that holds rows reused as stored.
+
+        Returns `None` if it must be built of `cells`.
+        """
         kept = [(positions, columns[place]) for positions, columns in self._stored]
         types = {column_type for _, (_, column_type) in kept}
         if len(types) != 1:
@@ -385,7 +388,9 @@ class RowTable:
     def reuse_all(
         self, fingerprints: Fingerprints, codes: np.ndarray[Any, np.dtype[np.int64]], versions: Sequence[str]
     ) -> None:
-        """Make this empty table that of an origin, but without its cells, which the caller puts into the frame.
+        """Fill this empty table from an origin, except for its cells.
+
+        The caller puts the cells into the frame.
 
         Parameters as for `reuse_stored`.
         """
@@ -395,7 +400,7 @@ class RowTable:
         self.counter.reused += len(codes)
 
     def _numbers_of(self, codes: np.ndarray[Any, np.dtype[np.int64]], versions: Sequence[str]) -> Positions:
-        """Return the index in this table of each version of an origin that occurs in its codes."""
+        """Return the index in this table of each version used by an origin."""
         numbers = np.zeros(len(versions), np.int64)
         for code in _in_order(codes):
             numbers[code] = self._code_of(versions[code])

@@ -41,7 +41,10 @@ class FrameFile:
     """Text to prepend to values, by column."""
 
     def query(self, columns: list[str] | None = None) -> str:
-        """Return the query that reads all columns of the file, or the given ones in this order."""
+        """Return the query that reads the file's columns.
+
+        Reads all columns, or the given ones in this order.
+        """
         stored = list(self.columns)
         names = self.names()
         # By position: the file may have columns that differ only in case, which SQL cannot distinguish.
@@ -66,7 +69,10 @@ class FrameFile:
         return found
 
     def differences(self, columns: list[str] | None = None) -> Iterator[str]:
-        """Yield a sentence for each column whose name or type in SQL differs from that in the frame."""
+        """Yield a sentence for each column that differs between SQL and frame.
+
+        Columns differ in name or type.
+        """
         names = self.names()
         for name in self.columns if columns is None else columns:
             arrow = self.columns[name]
@@ -94,7 +100,10 @@ def text(value: str) -> str:
 
 
 def _typed(value: str, arrow: pa.DataType, column: str, depth: int = 0) -> str:
-    """Return an expression that converts a value to the SQL type of `arrow` if DuckDB does not infer it."""
+    """Return an expression that converts a value to the SQL type of `arrow`.
+
+    There is no conversion if DuckDB infers the type.
+    """
     if pa.types.is_duration(arrow):
         return _interval(value, arrow.unit, column)
     if pa.types.is_fixed_size_list(arrow) and arrow.value_type in _VALUES:

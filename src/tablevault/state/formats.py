@@ -83,7 +83,10 @@ def address_of(layout: VaultLayout) -> str | None:
 
 
 def check_same_vault(context: VaultContext) -> None:
-    """Raise `TVFileError` if the catalog belongs to another vault or to another copy of it; note its format."""
+    """Raise `TVFileError` if the catalog belongs to another vault or copy.
+
+    Notes the format of the catalog.
+    """
     layout, marker, known = context.layout, read_marker(context.layout), context.catalog.identity()
     if known.format > FORMAT:
         raise TVArgumentError(
@@ -124,7 +127,9 @@ def _check_not_shared(layout: VaultLayout, marker: Marker, known: CatalogIdentit
 
 
 def migrate(context: VaultContext) -> None:
-    """Upgrade a vault to the newest format before a write, and note where it was moved; no-op if it is current.
+    """Upgrade a vault to the newest format before a write.
+
+    Records its new place if it was moved. Does nothing if the vault is current.
 
     The catalog's format is authoritative. The marker follows, in the next operation if this one is interrupted.
 

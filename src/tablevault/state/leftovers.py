@@ -98,7 +98,9 @@ class Leftovers:
         return [self._layout.owners / name for name in unexpected if name in still_there and not owners.is_alive(name)]
 
     def removable(self) -> list[Path]:
-        """Return leftovers of crashes in the folders of the vault and its tables, but no user files.
+        """Return leftovers of crashes in the folders of the vault and its tables.
+
+        User files are not included.
 
         These are uncommitted instances, and half-written files unless a running process may be writing them.
         """

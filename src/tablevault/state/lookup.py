@@ -46,7 +46,10 @@ class Lookup:
         return found
 
     def instance(self, table: TableRecord, instance_id: str) -> InstanceRecord:
-        """Return an instance of a table by its id, or by `@tag`; raise `TVArgumentError` if there is none."""
+        """Return an instance of a table by its id, or by `@tag`.
+
+        Raises `TVArgumentError` if it does not exist.
+        """
         tag = names.tag_in(instance_id)
         if tag is not None:
             return self._tagged(table, tag)
@@ -229,7 +232,9 @@ class Lookup:
 
 
 def again_if_moved(read: Callable[[], Result]) -> Result:
-    """Call `read`; retry while it misses files that were moved or removed after the catalog was read.
+    """Call `read`, and retry while files are missing.
+
+    They may have been moved or removed after the catalog was read.
 
     Each retry reads the catalog anew. A file that is missing twice is missing in the current state.
     """

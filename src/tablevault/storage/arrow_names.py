@@ -1,4 +1,6 @@
-"""Parser and formatter of Arrow type names such as `struct<a: int64, b: list<string>>`.
+"""Parser and formatter of Arrow type names.
+
+An example is `struct<a: int64, b: list<string>>`.
 
 ::
 

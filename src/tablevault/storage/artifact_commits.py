@@ -1,4 +1,7 @@
-"""Group commit of artifacts, which hashes the files of an interval's rows in a pool and syncs them together."""
+"""Group commit of artifacts.
+
+The files of an interval's rows are hashed in a pool and synced together.
+"""
 
 from __future__ import annotations
 

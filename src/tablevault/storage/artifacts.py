@@ -89,7 +89,10 @@ class ArtifactFolder:
         return self._file_at(name, self.path / name)
 
     def folders_above(self, name: str, real: Path) -> list[Path]:
-        """Return the folders above a file with the resolved path `real`, up to this one, which is the last."""
+        """Return the folders above a file, up to this one, which is the last.
+
+        `real` is the resolved path of the file.
+        """
         between = {parent for parent in (self.path / name).parents if self.path in parent.parents}
         root = Path(os.path.realpath(self.path))
         between |= {parent for parent in real.parents if root in parent.parents}
@@ -155,7 +158,10 @@ class ArtifactFolder:
             files.fsync_file(target)
 
     def _file_at(self, name: str, path: Path) -> Path | None:
-        """Return the real path of the named file; `None` if it is missing; raises `ValueError` unless it is a file."""
+        """Return the real path of the named file.
+
+        Returns `None` if it is missing; raises `ValueError` unless it is a file.
+        """
         real = self._inside(path)
         try:
             mode = real.stat().st_mode
@@ -195,7 +201,10 @@ class ArtifactFolder:
 
 
 def _is_set_aside(name: str) -> bool:
-    """Return whether listings omit a name because a part of it is hidden or a system name."""
+    """Return whether listings omit a name.
+
+    They omit names with a part that is hidden or a system name.
+    """
     return any(part.startswith(".") or part.casefold() in _SYSTEM_NAMES for part in name.split("/"))
 
 

@@ -1,4 +1,7 @@
-"""Exact comparison of the cells of two columns; NaN equals NaN, and JSON is compared by structure."""
+"""Exact comparison of the cells of two columns.
+
+NaN equals NaN, and JSON is compared by structure.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ def different_cells(
 
 
 def aligned(before: pa.ChunkedArray, after: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.ChunkedArray] | None:
-    """Cast two columns of simple values to a common type without loss; `None` if there is no such type."""
+    """Cast two columns of simple values losslessly to a common type.
+
+    Returns `None` if no such type exists.
+    """
     first, second = _decoded(before), _decoded(after)
     for is_kind, common in _COMMON_TYPES:
         if is_kind(first.type) and is_kind(second.type):

@@ -105,7 +105,10 @@ def _natural(value: Any) -> Any:
 
 
 def _array_or_list(convert: CellChecker, column_type: ColumnType) -> CellChecker:
-    """Return the checker of a numeric list column, which accepts arrays as a whole if they fit."""
+    """Return the checker of a numeric list column.
+
+    It accepts arrays as a whole if they fit.
+    """
 
     def check(value: Any) -> Any:
         cell = list_array(value, column_type) if isinstance(value, np.ndarray) else None

@@ -190,7 +190,10 @@ class Chapter:
         return found
 
     def part(self, stretches: list[Stretch], artifacts: dict[int, list[PackedArtifact]], notes: Notes) -> Part:
-        """Return rows as a part of a segment; raises `ValueError` if one does not fit the columns."""
+        """Return rows as a part of a segment.
+
+        Raises `ValueError` if one does not fit the columns.
+        """
         part = Part(self.builder, self.columns, self.code, artifacts=artifacts, is_nested=self.is_nested)
         part.failures, part.calls, part.usage = dict(notes.failures), dict(notes.calls), dict(notes.usage)
         part.jobs = {record.token: record for record in notes.jobs}
@@ -204,7 +207,7 @@ class Chapter:
 
 
 class Backlog:
-    """Chapters in the order in which they were added, and the segment that they are written to.
+    """Chapters in order of addition, and the segment they are written to.
 
     Only the flusher may call `write` and the methods that close; all others are safe on any thread.
     """
@@ -253,7 +256,10 @@ class Backlog:
         return self._artifacts.record(names)
 
     def prepare(self) -> None:
-        """Create the segment ahead of the first row, so that no row has to wait for it."""
+        """Create the segment before the first row.
+
+        No row has to wait for it then.
+        """
         with self._disk:
             if self._segment is None:
                 self._segment = SegmentWriter.create(self.folder)
@@ -287,7 +293,10 @@ class Backlog:
                 self._segment = None
 
     def _entry(self, chapter: Chapter) -> _Entry | None:
-        """Return the part of a chapter to write, without the rows that cannot be stored; `None` if it is empty."""
+        """Return the part of a chapter to write, without rows that cannot be stored.
+
+        Returns `None` if it is empty.
+        """
         # Notes first, so that a finished job is written together with its rows.
         notes = chapter.notes.copy()
         stretches = chapter.stretches()
@@ -389,7 +398,10 @@ def _take_records(
     batch: RowBatch,
     row: int,
 ) -> None:
-    """Collect the records of a row's files; raises the error of a file that could not be made durable."""
+    """Collect the records of a row's files.
+
+    Raises the error of a file that could not be made durable.
+    """
     position = batch.positions[row]
     artifacts.pop(position, None)
     records = []
@@ -417,7 +429,10 @@ def _check_storable(chapter: Chapter, batch: RowBatch, row: int) -> None:
 
 
 def _joined_positions(stretches: list[Stretch]) -> Sequence[int]:
-    """Return the positions of all rows, as a range if they are consecutive, as in nearly every loop."""
+    """Return the positions of all rows.
+
+    They are a range if they are consecutive, as in nearly every loop.
+    """
     pieces = [stretch.positions() for stretch in stretches]
     are_ranges = all(isinstance(piece, range) and piece.step == 1 for piece in pieces)
     if pieces and are_ranges and all(before[-1] + 1 == after[0] for before, after in pairwise(pieces)):

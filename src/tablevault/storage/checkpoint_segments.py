@@ -49,7 +49,10 @@ _decode_fields = msgspec.msgpack.Decoder().decode
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """The rows of one builder in one flush: parallel lists, in the order of appending."""
+    """The rows of one builder in one flush.
+
+    They are parallel lists, in the order of appending.
+    """
 
     builder: str
     columns: tuple[str, ...]
@@ -199,7 +202,10 @@ class SegmentWriter:
 
     @classmethod
     def create(cls, folder: Path) -> Self:
-        """Create the next segment of a folder, durably; there must be no other writer in this folder."""
+        """Create the next segment of a folder, durably.
+
+        There must be no other writer in this folder.
+        """
         numbers = [number for number, _ in _segments(folder)]
         path = folder / f"segment-{max(numbers, default=0) + 1}.db"
         unfinished = folder / _UNFINISHED_SEGMENT
@@ -238,7 +244,10 @@ class SegmentWriter:
             self._connection.close()
 
     def abandon(self) -> None:
-        """Close the segment without copying its WAL into it: after errors, or if it will not be read again."""
+        """Close the segment without copying its WAL into it.
+
+        Used after errors, or if it will not be read again.
+        """
         with contextlib.ExitStack() as closed_last:
             with contextlib.suppress(sqlite3.Error):
                 # SQLite copies the WAL when the last connection closes, which a read-only one cannot do.
@@ -265,7 +274,7 @@ def _translated(path: Path) -> Iterator[None]:
 
 
 def read_parts(folder: Path, builder: str | None) -> Iterator[Part]:
-    """Yield the parts of one builder (`None`: of all) in the order of writing.
+    """Yield the parts of one builder, or of all (`None`), in writing order.
 
     May be used while another thread or interpreter appends. Raises `TVFileError` if a segment is damaged.
     """
@@ -296,7 +305,10 @@ _empty_segment: bytes | None = None
 
 
 def _write_empty_segment(path: Path) -> None:
-    """Write an empty segment; SQLite makes only the first one of an interpreter, because it writes it in many steps."""
+    """Write an empty segment.
+
+    SQLite makes only the first one of an interpreter, because it writes it in many steps.
+    """
     global _empty_segment
     create_empty(path)
     if _empty_segment is not None:

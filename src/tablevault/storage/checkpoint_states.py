@@ -31,7 +31,10 @@ class SavedFrame:
 
 @dataclass(frozen=True, slots=True)
 class BuilderState:
-    """The durable rows of one builder: parallel lists, in the order of positions, without duplicates."""
+    """The durable rows of one builder.
+
+    They are parallel lists, in the order of positions, without duplicates.
+    """
 
     done: bool
     """Whether the builder is complete and must not run again."""
@@ -91,7 +94,10 @@ def read_checkpoints(folder: Path) -> Checkpoints:
 
 
 class Coverage:
-    """The present positions of a builder, one byte each: a million rows take a megabyte."""
+    """The present positions of a builder.
+
+    Each takes one byte, so a million rows take a megabyte.
+    """
 
     def __init__(self, present: bytes | bytearray = b"") -> None:
         self._present = bytearray(present)

@@ -121,7 +121,10 @@ class CheckpointStore:
         self._current[builder].notes.usage.append((position, usage))
 
     def note_job(self, builder: str, record: JobRecord) -> None:
-        """Record the state of a job, durable with the next flush together with the rows appended before."""
+        """Record the state of a job.
+
+        It becomes durable with the next flush, together with the rows appended before.
+        """
         self._current[builder].notes.jobs.append(record)
 
     def batch(self, builder: str, positions: Sequence[int], fingerprints: Fingerprints | bytes) -> RowBatch:
@@ -186,7 +189,10 @@ class CheckpointStore:
         self.flush()
 
     def load(self, builder: str) -> BuilderState | None:
-        """Return the durable rows of a builder, from all attempts; flush first to include all appended ones."""
+        """Return the durable rows of a builder, from all attempts.
+
+        Flush first to include all appended ones.
+        """
         return read_checkpoints(self.folder).load(builder)
 
     def builders(self) -> tuple[str, ...]:
@@ -213,7 +219,10 @@ class CheckpointStore:
         self._raise_noted()
 
     def close(self) -> None:
-        """Flush, and close even if that fails; raises the errors of `flush`. Closing again is a no-op."""
+        """Flush, and close even if that fails.
+
+        Raises the errors of `flush`. Closing again is a no-op.
+        """
         self._flusher.stop_after(self._write_and_close)
         self._raise_noted()
 
@@ -223,7 +232,10 @@ class CheckpointStore:
         self._raise_noted()
 
     def abandon(self) -> None:
-        """Close without flushing: rows that are not durable yet are lost."""
+        """Close without flushing.
+
+        Rows that are not durable yet are lost.
+        """
         self._flusher.stop_after(self._give_up)
 
     # On the compute thread:

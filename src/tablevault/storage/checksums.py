@@ -1,4 +1,6 @@
-"""Checksums inside Parquet files, which turn a flipped bit into an error instead of a wrong frame.
+"""Checksums inside Parquet files.
+
+They turn a flipped bit into an error instead of a wrong frame.
 
 Parquet has checksums for pages, but not for their headers or the footer, and readers check different parts.
 So a *seal* stands between the last page and the footer, where every Parquet reader skips it::

@@ -1,4 +1,7 @@
-"""Column types: their names in builder files, Arrow types on disk, and dtypes in pandas."""
+"""Column types with their names, Arrow types and pandas dtypes.
+
+The names are those in builder files.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,10 @@ class ColumnType:
 
 
 class CellError(ValueError):
-    """One value of a column does not fit its type; `position` is its row, counted from 0."""
+    """One value of a column does not fit its type.
+
+    `position` is its row, counted from 0.
+    """
 
     def __init__(self, position: int, message: str) -> None:
         super().__init__(message)

@@ -76,7 +76,10 @@ def build_column(values: Sequence[object], column_type: ColumnType | None) -> tu
 
 
 def _column_of_texts(values: Sequence[object]) -> Column | None:
-    """Build a column of texts in a single pass; returns `None` if there may be other values among them."""
+    """Build a column of texts in a single pass.
+
+    Returns `None` if there may be other values among them.
+    """
     try:
         built = pa.array(values)
     except _ARROW_ERRORS:
@@ -107,7 +110,9 @@ def _natural_type(values: Sequence[object], kinds: frozenset[type]) -> ColumnTyp
 
 
 def plain_values(column: Column, column_type: ColumnType) -> list[Any]:
-    """Return a stored column as plain values: `None` for null, JSON decoded, artifacts' paths as stored.
+    """Return a stored column as plain values.
+
+    Nulls are `None`, JSON is decoded, and artifacts are paths as stored.
 
     Cells of vector and tensor columns are read-only arrays. Raises `ValueError` if a text of a `json` column is not
     JSON.
@@ -123,7 +128,10 @@ def plain_values(column: Column, column_type: ColumnType) -> list[Any]:
 
 
 def kinds_of(column_type: ColumnType) -> frozenset[type] | None:
-    """Return the classes of the plain values of a column, besides that of `None`, if its type tells them exactly."""
+    """Return the classes of a column's plain values, if its type determines them.
+
+    The class of `None` is not included.
+    """
     if column_type.kind in (Kind.JSON, Kind.VECTOR, Kind.TENSOR):
         return None
     return _READ_AS_BUILT.get(_value_type(column_type))
@@ -271,7 +279,10 @@ def _natural_decimal(values: Sequence[Any]) -> pa.DataType | None:
 
 
 def _mixture(values: Sequence[object]) -> CellError:
-    """Return the error for the first value without a natural type in common with those before it."""
+    """Return the error for the first value that does not fit those before it.
+
+    Together they have no natural type.
+    """
     first = next(value for value in values if value is not None)
     for position, value in enumerate(values):
         kinds = frozenset({type(first), type(value)})

@@ -182,7 +182,10 @@ _open_files: weakref.WeakSet[CounterFile[Any]] = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
-    """Close the file in a forked child, which would otherwise keep the lock of a dead parent."""
+    """Close the file in a forked child.
+
+    The child would otherwise keep the lock of a dead parent.
+    """
     for file in list(_open_files):
         file.close()
 

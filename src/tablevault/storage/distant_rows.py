@@ -69,7 +69,10 @@ def read_distant_rows(
 
 
 def _copy_pages(file: BinaryIO, image: np.ndarray[Any, np.dtype[np.uint8]], span: Span, offset: int, rows: int) -> int:
-    """Copy a column's dictionary and its pages with the requested rows; return the number of skipped rows."""
+    """Copy a column's dictionary and its pages with the requested rows.
+
+    Returns the number of skipped rows.
+    """
     start, end = span[0], sum(span)
     target, position, passed_over = start, 0, 0
     for page in _pages(file, start, end):

@@ -85,7 +85,10 @@ def _cells(sheet: Any, column: Column, name: str, column_type: ColumnType) -> It
 
 
 def _native(column: Column) -> Callable[[Any, Any], WriteOnlyCell] | None:
-    """Return the factory of native cells for a column whose values are all exact in Excel; else `None`."""
+    """Return the factory of native cells for a column.
+
+    Returns `None` unless all values are exact in Excel.
+    """
     arrow = column.type
     if pa.types.is_boolean(arrow):
         return _cell

@@ -1,4 +1,7 @@
-"""Exact export of frames for other programs; values without a type in the format are written as text."""
+"""Exact export of frames for other programs.
+
+Values without a type in the format are written as text.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,10 @@ def _warn_of_not_finite(data: FrameData) -> None:
 
 
 def write_frame_as(kind: str, data: FrameData, path: Path) -> None:
-    """Write a frame to a new file in a format such as `csv`; the caller moves the file into place."""
+    """Write a frame to a new file in a format such as `csv`.
+
+    The caller moves the file into place.
+    """
     if kind in _WITHOUT_ARRAYS:
         _warn_of_not_finite(data)
     _WRITERS[kind](data, path)

@@ -1,4 +1,6 @@
-"""Durable file primitives: data is on the disk when the call returns.
+"""Durable file primitives.
+
+Data is on the disk when the call returns.
 
 Links are not followed unless a function says so. Errors of the operating system are not translated. A failed fsync is
 never retried on the same file, because the kernel may have dropped the pages that it could not write: the file is
@@ -48,7 +50,9 @@ def fsync_folder(path: Path) -> None:
 
 
 def fsync_tree(path: Path, durable: Path | None = None) -> None:
-    """Wait until a folder and everything below it is on the disk: files first, then folders from the bottom up.
+    """Wait until a folder and everything below it is on the disk.
+
+    Files are synced first, then folders from the bottom up.
 
     The files in the subfolder `durable` are durable already; only its folder entries are synced.
     """
@@ -124,7 +128,9 @@ def _is_alive(process: int) -> bool:
 
 
 def write_unsynced(path: Path, text: str) -> None:
-    """Write a text file, in UTF-8, into a folder that is not visible yet, without waiting for the disk.
+    """Write a UTF-8 text file without waiting for the disk.
+
+    Its folder must not be visible yet.
 
     `fsync_tree` makes it durable, with everything else in the folder: one fsync for a file instead of two.
     """
@@ -138,7 +144,10 @@ def create_file(path: Path, data: bytes) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy the content (not the mode) of a file, following links, whole or not at all; replaces an existing file."""
+    """Atomically copy the content of a file, but not its mode.
+
+    Links are followed, and an existing file is replaced.
+    """
     with _temporary_sibling(target) as temporary:
         shutil.copyfile(source, temporary)
         fsync_file(temporary)
@@ -167,12 +176,17 @@ def copy_unsynced(source: Path, target: Path) -> None:
 
 
 def copy_tree_unsynced(source: Path, target: Path) -> None:
-    """Copy a folder with the content of its files to a free path; the caller makes it durable."""
+    """Copy a folder with the content of its files to a free path.
+
+    The caller makes it durable.
+    """
     shutil.copytree(source, target, copy_function=shutil.copyfile)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` a new hard link to the file `source`, or a durable copy where links are not supported.
+    """Make `target` a new hard link to the file `source`.
+
+    Where links are not supported, it becomes a durable copy.
 
     Follows `source` if it is a link. The folder of `target` is *not* fsynced, so that a thousand links cost one fsync:
     call `fsync_folder` after the last one. Raises `FileExistsError` if `target` exists.
@@ -215,7 +229,10 @@ def link_plain_files(source: Path, target: Path, folder: str, names: Iterable[st
 
 
 def _open_below(root: Path, folder: str, opened: contextlib.ExitStack) -> int:
-    """Return a descriptor of a folder below another; raises `OSError` if a part of its name is a link."""
+    """Return a descriptor of a folder below another.
+
+    Raises `OSError` if a part of its name is a link.
+    """
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     opened.callback(os.close, descriptor)
     for part in folder.split("/") if folder else ():
@@ -225,7 +242,10 @@ def _open_below(root: Path, folder: str, opened: contextlib.ExitStack) -> int:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Make `target` a new folder with the same files as `source`, as hard links where they are supported; durable."""
+    """Durably make `target` a folder with the files of `source`.
+
+    They are hard links where these are supported.
+    """
     shutil.copytree(source, target, symlinks=True, copy_function=_link_for_tree)
     for folder, _ in _walk(target):
         fsync_folder(folder)
@@ -233,7 +253,10 @@ def link_tree(source: Path, target: Path) -> None:
 
 
 def copy_folder(source: Path, target: Path, temporary_folder: Path) -> None:
-    """Make `target` a new folder like `source`, whole or not at all, with hard links where they are supported."""
+    """Atomically make `target` a new folder like `source`.
+
+    The files are hard links where these are supported.
+    """
     with _temporary_sibling(temporary_folder / "_") as temporary:
         try:
             link_tree(source, temporary)
@@ -305,7 +328,9 @@ def take_write_permission(folder: Path) -> None:
 
 
 def remove_tree(path: Path, removed: Callable[[], None] = lambda: None) -> None:
-    """Remove a file, a link, or a folder tree, even if read-only; a no-op if it is missing.
+    """Remove a file, link or folder tree, even if read-only.
+
+    Does nothing if it is missing.
 
     The parent folder is fsynced. Modes of files are not touched: a hard link may share them with a committed file.
 
@@ -326,7 +351,10 @@ def remove_tree(path: Path, removed: Callable[[], None] = lambda: None) -> None:
 
 
 def unlinked(folder: Path) -> Path:
-    """Return a folder of the vault; raises `TVFileError` if it is a link, which could point anywhere."""
+    """Return a folder of the vault.
+
+    Raises `TVFileError` if it is a link, which could point anywhere.
+    """
     if folder.is_symlink():
         raise TVFileError(
             f"'{folder}' is a symbolic link to '{folder.readlink()}'; put the folder itself in its place."
@@ -335,13 +363,19 @@ def unlinked(folder: Path) -> Path:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the content of a file that only TableVault writes; raises `TVFileError` if it is not a regular file."""
+    """Return the content of a file that only TableVault writes.
+
+    Raises `TVFileError` if it is not a regular file.
+    """
     with plain_file_expected(path):
         return path.read_bytes()
 
 
 def read_text(path: Path) -> str:
-    """Return the content of an editable file; raises `TVFileError` if it is not a regular text file."""
+    """Return the content of an editable file.
+
+    Raises `TVFileError` if it is not a regular text file.
+    """
     try:
         with plain_file_expected(path):
             return path.read_text(encoding="utf-8")
@@ -363,7 +397,10 @@ def read_source(path: Path) -> str:
 
 @contextlib.contextmanager
 def plain_file_expected(path: Path) -> Iterator[None]:
-    """Raise `TVFileError` if the path is a link, a folder or a special file instead of a regular file."""
+    """Raise `TVFileError` unless the path is a regular file.
+
+    Links, folders and special files are refused.
+    """
     with _misplaced_named(path):
         mode = _type_of(path)
         if stat.S_ISLNK(mode):
@@ -457,7 +494,10 @@ def _remove_folder(path: Path, removed: Callable[[], None]) -> None:
 
 
 def _walk(path: Path) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
-    """Yield every folder from the top down with its entries; not recursive, since users may nest folders deeply."""
+    """Yield every folder from the top down with its entries.
+
+    Not recursive, since users may nest folders deeply.
+    """
     waiting = [path]
     while waiting:
         folder = waiting.pop()

@@ -1,4 +1,4 @@
-"""Fingerprints of rows: 16-byte digests of their inputs."""
+"""Fingerprints of rows, which are 16-byte digests of their inputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ Positions: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 @dataclass(frozen=True)
 class RowFingerprints:
-    """The fingerprint of each row of a builder, and the version of builder and code that computed it."""
+    """The fingerprint of each row, and the version that computed it.
+
+    The version is that of builder and code.
+    """
 
     fingerprints: pa.ChunkedArray
     """Null for rows without a fingerprint."""
@@ -94,7 +97,10 @@ class Fingerprints:
         return found
 
     def after(self, start: int) -> Self:
-        """Return the fingerprints from a row on as a view, which must not be changed, as these must not meanwhile."""
+        """Return the fingerprints from a row on as a view.
+
+        Neither the view nor these fingerprints may be changed meanwhile.
+        """
         found = type(self)()
         found._content = memoryview(self._content)[start * FINGERPRINT_BYTES :]
         return found

@@ -44,7 +44,10 @@ class Flusher:
         return not self._stopping and self._thread.is_alive()
 
     def tell(self, action: Callable[[], None]) -> Reply:
-        """Have the thread call `action` as soon as it is free; the reply will hold its exception, or `None`."""
+        """Have the thread call `action` as soon as it is free.
+
+        The reply will hold its exception, or `None`.
+        """
         reply: Reply = SimpleQueue()
         self._orders.put((action, reply))
         return reply
@@ -74,7 +77,9 @@ class Flusher:
                 return
 
     def stop_after(self, action: Callable[[], None]) -> None:
-        """Have the thread call `action` last, wait for the thread to end, and raise the exception of `action`.
+        """Have the thread call `action` last, and wait for it to end.
+
+        Raises the exception of `action`.
 
         If the thread is already stopping, only wait until it has ended.
         """

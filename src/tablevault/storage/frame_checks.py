@@ -11,7 +11,7 @@ _FileKey = tuple[int, int, int, int]
 
 
 class FrameChecks:
-    """Verifies columns of frame files against their checksums, and remembers them so that each is read once."""
+    """Verifies columns of frame files against their checksums, once each."""
 
     def __init__(self) -> None:
         self._checked: dict[_FileKey, frozenset[str]] = {}

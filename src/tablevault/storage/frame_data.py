@@ -40,7 +40,7 @@ ROW_NUMBER = "index"
 
 @dataclass(frozen=True, slots=True)
 class FrameData:
-    """A frame: an Arrow table, and the types of its columns."""
+    """A frame, with an Arrow table and the types of its columns."""
 
     table: pa.Table
     types: Mapping[str, ColumnType]
@@ -132,7 +132,9 @@ def _presented(column: pa.ChunkedArray, column_type: ColumnType) -> pa.ChunkedAr
 
 
 def to_polars(data: FrameData) -> pl.DataFrame:
-    """Convert to polars in the stored types, so `json` is text, or in the nearest that polars has.
+    """Convert to polars in the stored types, or in the nearest that polars has.
+
+    For example, `json` becomes text.
 
     Times with an offset unknown to polars are in UTC; decimals of more than 38 digits are text.
     """
@@ -187,7 +189,10 @@ def polars_lacks(arrow: pa.DataType) -> bool:
 
 
 def _is_broken_offset(zone: str) -> bool:
-    """Return whether a time zone is an offset other than the whole hours that polars has names for."""
+    """Return whether a time zone is an offset that polars cannot name.
+
+    polars has names for whole hours only.
+    """
     return zone[0] in "+-" and not (zone.endswith(":00") and -12 <= int(zone[:3]) <= 14)
 
 
@@ -269,7 +274,10 @@ def _columns_of_arrow(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str,
 
 
 def _columns_of_polars(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str, tuple[Column, ColumnType]]:
-    """Return the columns of a polars frame, which exports addresses of Python objects instead of the objects."""
+    """Return the columns of a polars frame.
+
+    Of Python objects, polars would export addresses.
+    """
     objects = [name for name, dtype in zip(frame.columns, frame.dtypes, strict=True) if dtype.is_object()]
     columns = _columns_of_table(_arrow_table(frame.drop(objects)), dtypes)
     _check_names(objects)
@@ -303,7 +311,9 @@ def _plain_column(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, ColumnType]
 
 
 def _check_field(name: str, field: pa.Field) -> None:
-    """Raise `TVTableError` if a column, or a part of it, is of an extension type that pyarrow does not know.
+    """Raise `TVTableError` for extension types that pyarrow does not know.
+
+    A column may have one in a part of it.
 
     Such a column arrives as its storage type, with the name of the extension in its metadata.
     """
@@ -333,7 +343,9 @@ def _arrow_table(frame: object) -> pa.Table:
 
 
 def _without_views(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column without the view layouts of polars, which pandas cannot read and Arrow cannot compare.
+    """Return a column without the view layouts of polars.
+
+    pandas cannot read them, and Arrow cannot compare them.
 
     Times in a zone unknown to some readers are converted to UTC.
     """
@@ -368,7 +380,10 @@ def _plain_layout(arrow: pa.DataType) -> pa.DataType:
 
 
 def _fitted(column: Column, own_type: ColumnType, column_type: ColumnType) -> tuple[Column, ColumnType]:
-    """Convert a column to another type as if checked cell by cell, with a fast path for safe casts."""
+    """Convert a column to another type as if checked cell by cell.
+
+    Safe casts take a fast path.
+    """
     if column_type.kind is Kind.CATEGORY and own_type.kind is Kind.CATEGORY:
         return column, own_type
     if column_type.kind is Kind.PLAIN and own_type.kind is Kind.PLAIN and _castable(column.type, column_type.arrow):

@@ -88,7 +88,9 @@ class StoredColumn:
 
 
 def write_frame(path: Path, data: FrameData, plain: Collection[str] = ()) -> FrameRecord:
-    """Write a frame to a new file; raises `FileExistsError` if it exists. The caller makes it durable.
+    """Write a frame to a new file.
+
+    Raises `FileExistsError` if it exists. The caller makes it durable.
 
     A partial file is removed.
 
@@ -127,7 +129,9 @@ def whole_frame(path: Path) -> FrameRecord | None:
 
 
 def read_frame(path: Path, columns: Sequence[str] | None = None, page: Page = _ALL_ROWS) -> FrameData:
-    """Read the named columns (`None`: all), in that order, and the rows of a page from a frame file.
+    """Read columns and rows from a frame file.
+
+    Reads the named columns (`None`: all), in that order, and the rows of a page.
 
     Only the requested columns are read and checked.
 
@@ -156,7 +160,9 @@ def read_frame(path: Path, columns: Sequence[str] | None = None, page: Page = _A
 
 
 def column_blocks(path: Path, columns: Sequence[str], size: int) -> list[list[str]]:
-    """Return all columns of a file in blocks of about a given size in the file, at least one column each.
+    """Return all columns of a file in blocks of about a given size.
+
+    The size is that in the file; a block has at least one column.
 
     The footer describes all columns, so that reading them one by one takes time quadratic in their number.
     """
@@ -183,7 +189,10 @@ def check_frame(path: Path) -> None:
 
 
 def read_schema(path: Path) -> tuple[dict[str, ColumnType], int]:
-    """Return the types of the columns and the number of rows of the frame in a file; raises as `read_frame` does."""
+    """Return the types of the columns and the number of rows in a file.
+
+    Raises like `read_frame`.
+    """
     with files.plain_file_expected(path), path.open("rb") as file, _damage_named(path):
         Seal.read(file)
         with _open_parquet(file) as parquet:
@@ -192,7 +201,10 @@ def read_schema(path: Path) -> tuple[dict[str, ColumnType], int]:
 
 
 def stored_columns(path: Path) -> dict[str, StoredColumn]:
-    """Return how each column of a frame's file is stored, without reading cells; raises as `read_frame` does."""
+    """Return how each column of a file is stored, without reading cells.
+
+    Raises like `read_frame`.
+    """
     with files.plain_file_expected(path), path.open("rb") as file, _damage_named(path):
         guard = Seal.read(file)
         with _open_parquet(file) as parquet:
@@ -328,7 +340,10 @@ def _span(chunk: pq.ColumnChunkMetaData) -> Span:
 
 @contextlib.contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """Translate errors of Arrow and of the checks here into one error that names the damaged file."""
+    """Translate errors about a damaged file into one that names it.
+
+    They come from Arrow and from the checks here.
+    """
     try:
         yield
     except KeyError:
@@ -401,7 +416,10 @@ def _leaf_count(arrow: pa.DataType) -> int:
 
 
 def _groups_needed(parquet: pq.ParquetFile, page: Page) -> tuple[list[int], Page]:
-    """Return the row groups that hold the rows of a page, and the page relative to these groups."""
+    """Return the row groups that hold the rows of a page.
+
+    Also returns the page relative to these groups.
+    """
     total = parquet.metadata.num_row_groups
     if page == _ALL_ROWS:
         return list(range(total)), page
@@ -449,7 +467,10 @@ def _read_distant(
     names: Sequence[str],
     page: Page,
 ) -> pa.Table | None:
-    """Read a page far from the beginning of its row group; returns `None` if there is no shortcut."""
+    """Read a page far from the beginning of its row group.
+
+    Returns `None` if there is no shortcut.
+    """
     if page.offset < _DISTANT or not page.rows or len(groups) != 1:
         return None
     (group,) = groups

@@ -76,7 +76,10 @@ def _texts(path: Path) -> dict[str, pa.ChunkedArray]:
 
 
 def _converted(texts: pa.ChunkedArray, dtype: str) -> tuple[pa.ChunkedArray, ColumnType]:
-    """Convert a column to its recorded dtype; raises `ValueError` or `ArrowException` if a value does not fit."""
+    """Convert a column to its recorded dtype.
+
+    Raises `ValueError` or `ArrowException` if a value does not fit.
+    """
     if dtype in _TEXTS:
         return _text(texts), _known("string")
     if dtype == "category":
@@ -93,7 +96,10 @@ def _converted(texts: pa.ChunkedArray, dtype: str) -> tuple[pa.ChunkedArray, Col
 
 
 def _inferred(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, ColumnType]:
-    """Convert a column without a recorded dtype to the first type that fits, as version 0.1.x did."""
+    """Convert a column without a recorded dtype to the first type that fits.
+
+    Version 0.1.x did the same.
+    """
     values = _without_missing(texts)
     if values.null_count < len(values):
         for name in ("Int64", "Float64", "boolean"):

@@ -1,4 +1,6 @@
-"""The manifest of an instance, with size and hash of every file in its folder, written once it is final.
+"""The manifest of an instance.
+
+It has the size and hash of every file in the folder, and is written once it is final.
 
 Artifacts are excluded and have their own records, because superseded ones are removed before the rest. The catalog
 stores the hash of the manifest itself, so that a flipped bit is found wherever it is.

@@ -101,7 +101,10 @@ def _examples(values: Sequence[Any]) -> Iterable[object]:
 
 
 def _trait(value: Any) -> Hashable:
-    """Return the traits of a non-list value that decide whether it can share a column with others."""
+    """Return the traits of a non-list value.
+
+    They decide whether it can share a column with others.
+    """
     kind: type[Any] = type(value)
     if kind is np.ndarray:
         exact = value.dtype.kind not in "iu" or not value.size or max(-int(value.min()), int(value.max()))
@@ -133,7 +136,10 @@ def _has_nanoseconds(value: datetime.datetime) -> Hashable:
 
 
 def _traits(value: Sequence[Any], depth: int) -> Iterable[Hashable]:
-    """Yield the traits of a list and of its items at all levels, each with its depth."""
+    """Yield the traits of a list and of its items, with their depths.
+
+    Items of all levels are included.
+    """
     yield depth, list
     kinds = set(map(type, value)) - {NoneType}
     if list in kinds:

@@ -56,7 +56,9 @@ def pack(value: object) -> bytes:
 
 
 def pack_columns(columns: Sequence[Sequence[Any]], are_atoms: bool = False) -> list[Any]:
-    """Return the result of `pack` for columns in parts to join, which avoids copying the bytes of arrays.
+    """Return the result of `pack` for columns in parts to join.
+
+    This avoids copying the bytes of arrays.
 
     `are_atoms` tells that all values have classes in `ATOMS`, so that they need not be looked at.
     """
@@ -101,7 +103,9 @@ def unpack(data: bytes | memoryview) -> Any:
 
 
 def canonical(value: object) -> bytes:
-    """Return the bytes of a value for fingerprints, which do not depend on the order of keys.
+    """Return the bytes of a value for fingerprints.
+
+    They do not depend on the order of keys.
 
     Equal values have equal bytes. `1`, `1.0`, `True` and `"1"` differ, as do a list and a tuple. NumPy scalars count as
     their Python values, arrays by type, shape and content; frames (pandas without the row index, polars, Arrow) by
@@ -116,7 +120,10 @@ def canonical(value: object) -> bytes:
 
 
 def canonical_rows(columns: Sequence[Sequence[object]], kinds: Set[type]) -> list[bytes]:
-    """Return `canonical` of each row's list of values, given the columns and the classes of all values."""
+    """Return `canonical` of each row's list of values.
+
+    The values are given as columns, with their classes.
+    """
     if kinds <= ATOMS:
         try:
             return list(map(_encode_sorted, zip(*columns, strict=True)))
@@ -141,7 +148,10 @@ def _is_simple(value: Any) -> bool:
 
 
 def _consists_of(value: object, simple: frozenset[type]) -> bool:
-    """Return whether a value and its nested items have exactly these types; level by level, at C speed."""
+    """Return whether a value and its nested items have exactly these types.
+
+    Works level by level, at C speed.
+    """
     level: list[Any] = [value]
     while level:
         kinds = set(map(type, level))

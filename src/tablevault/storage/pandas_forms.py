@@ -236,7 +236,10 @@ def _cells_form(values: Sequence[Any]) -> str:
 
 
 def _item_of_lists(values: Sequence[Any], form: str) -> np.dtype[Any] | None:
-    """Return the item type for storing vectors as lists without per-item checks; `None` if that is impossible."""
+    """Return the item type for storing vectors without per-item checks.
+
+    Returns `None` if that is impossible.
+    """
     match = _VECTORS.search(form)
     if match is None:
         return None

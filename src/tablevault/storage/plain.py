@@ -104,7 +104,10 @@ def checked_text(value: str) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Return whether a value is a missing value: `None`, `NA`, `NaT`, `masked` or NaN."""
+    """Return whether a value is missing.
+
+    Missing values are `None`, `NA`, `NaT`, `masked` and NaN.
+    """
     if value is None or value is pd.NA or value is pd.NaT or value is np.ma.masked:
         return True
     if isinstance(value, (float, np.floating)):
@@ -113,7 +116,9 @@ def is_missing(value: object) -> bool:
 
 
 def unwrapped(value: Any) -> Any:
-    """Convert a scalar of NumPy, pandas or a subclass to the equal built-in value; others are unchanged.
+    """Convert a scalar to the equal built-in value.
+
+    Converts values of NumPy, pandas and subclasses; others are unchanged.
 
     The content of a subclass counts, not its text form. A number or time finer than Python's types stays unchanged.
     Raises `ValueError` for a time that Python cannot express.
@@ -131,7 +136,10 @@ def unwrapped(value: Any) -> Any:
 
 
 def array_items(array: np.ndarray[Any, Any]) -> list[Any]:
-    """Return the items of an array with dimensions; raises `TypeError` if they do not fully describe it."""
+    """Return the items of an array with dimensions.
+
+    Raises `TypeError` if they do not fully describe it.
+    """
     if type(array) not in _PLAIN_ARRAYS:
         raise TypeError(
             f"{shown(array)} is of type {type_name(array)}, of which a cell would keep only the numbers; take them out "
@@ -142,7 +150,9 @@ def array_items(array: np.ndarray[Any, Any]) -> list[Any]:
 
 
 def in_stored_zone(value: datetime.datetime, zone: datetime.tzinfo | None = None) -> datetime.datetime:
-    """Convert a datetime to a zone; without one, to its own zone if all readers know its name, else to UTC.
+    """Convert a datetime to a zone, or to the zone for storing it.
+
+    The latter is its own zone if all readers know its name, else UTC.
 
     Raises `ValueError` if the result is out of range, or the datetime is ambiguous in its own zone.
     """
@@ -177,7 +187,10 @@ def type_name(value: object) -> str:
 
 
 def refusal(value: object, error: Exception) -> TypeError | ValueError:
-    """Return the error for a value that cannot be a cell, from the exception raised when reading it."""
+    """Return the error for a value that cannot be a cell.
+
+    It is made from the exception raised when reading the value.
+    """
     if isinstance(error, RecursionError):
         return ValueError(f"{shown(value)} contains itself, or is nested too deeply")
     if isinstance(error, (TypeError, ValueError)):
@@ -243,7 +256,10 @@ _SCALARS: dict[type, Callable[[Any], Any]] = {
 
 
 def _converted(value: Any, convert: Callable[[Any], Any]) -> Any:
-    """Return the plain value of an object that is not of a built-in class; `convert` converts its parts."""
+    """Return the plain value of an object of another class.
+
+    `convert` converts its parts.
+    """
     if isinstance(value, np.ndarray):
         return _array_items(value, convert)
     if isinstance(value, np.void):
@@ -263,7 +279,10 @@ def _converted(value: Any, convert: Callable[[Any], Any]) -> Any:
 
 
 def remedy(value: object) -> str:
-    """Return the remedy for an object that is not a cell, without touching the object, which may be hostile."""
+    """Return the remedy for an object that is not a cell.
+
+    The object is not touched, since it may be hostile.
+    """
     attributes = set().union(*(vars(base) for base in type(value).__mro__))
     if "model_dump" in attributes:
         return "use its .model_dump(mode='json')"
@@ -281,7 +300,10 @@ def _array_items(array: np.ndarray[Any, Any], convert: Callable[[Any], Any]) -> 
 
 
 def _record(record: Any, convert: Callable[[Any], Any]) -> Any:
-    """Return the items of a NumPy record by field name; its bytes if it has no fields."""
+    """Return the items of a NumPy record by field name.
+
+    Returns its bytes if it has no fields.
+    """
     if record.dtype.names is None:
         return record.tobytes()
     return json_value({name: record[name] for name in record.dtype.names})

@@ -1,4 +1,6 @@
-"""Counters of services, which limit the usage of all processes of a vault per window of time.
+"""Counters of services.
+
+They limit the usage of all processes of a vault per window of time.
 
 A window is divided into a hundred parts. Usage in a part counts until the whole part is older than the window, so that
 the limit holds for every sliding window, at the cost of at most a hundredth of the time.
@@ -133,7 +135,10 @@ class ServiceCounters:
             self._looked_at = now
 
     def settle(self, permit: Permit, used: Mapping[str, float]) -> None:
-        """Count the usage of a call, and free its slots; takes effect with `flush` at the latest."""
+        """Count the usage of a call, and free its slots.
+
+        Takes effect with `flush` at the latest.
+        """
         for name in permit.services:
             self._held[name] = max(0, self._held.get(name, 0) - 1)
 
@@ -152,7 +157,10 @@ class ServiceCounters:
         self._waiting.append(change)
 
     def postpone(self, permits: Sequence[Permit]) -> None:
-        """Count reserved calls that have not begun from now on; takes effect with `flush` at the latest."""
+        """Move reservations of calls that have not begun to the current time.
+
+        Takes effect with `flush` at the latest.
+        """
 
         def change(counters: Counters, now: float) -> None:
             for permit in permits:

@@ -74,7 +74,10 @@ def frame_of(result: Result) -> FrameData:
 
 
 def _normal(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
-    """Convert a column of a result to the types of frames, such as durations and times in UTC."""
+    """Convert a column of a result to the types of frames.
+
+    Examples are durations, and times in UTC.
+    """
     if _holds(column.type, pa.types.is_union):
         raise TVTableError(f"Column {name!r} of the result has values of type UNION, which no frame has; cast it.")
     target = _normal_type(column.type)

@@ -1,4 +1,4 @@
-"""Cells that stay as they are stored, from the frame they were read from to the one they are written to."""
+"""Cells in stored form, passed unchanged from one frame to another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ _MAXIMUM_CHUNKS = 64
 
 
 def keeps_its_form(column: Column, column_type: ColumnType, declared: ColumnType | None) -> bool:
-    """Return whether rebuilding a column from its plain values, as values of a declared type, leaves it as it is.
+    """Return whether rebuilding a column from its plain values preserves it.
+
+    The plain values are taken as values of a declared type.
 
     Without a declared type, this holds for a selection of its cells with at least one value.
     """
@@ -36,7 +38,9 @@ def keeps_its_form(column: Column, column_type: ColumnType, declared: ColumnType
 
 
 def selected(column: Column, rows: Positions) -> Column | None:
-    """Return rows of a column in any order; `None` if they do not fit into one array.
+    """Return rows of a column in any order.
+
+    Returns `None` if they do not fit into one array.
 
     Consecutive rows are not copied.
     """
@@ -105,7 +109,9 @@ def completed(
 
 
 def equal_cells(mine: Column, theirs: Column) -> Mask | None:
-    """Return whether each cell certainly has the same plain value as in a column of the same type and length.
+    """Return whether each cell certainly equals that of another column.
+
+    The columns have the same type and length; plain values are compared.
 
     Returns `None` for types that are not compared. -0.0 differs from 0.0.
     """

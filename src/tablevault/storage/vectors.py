@@ -67,7 +67,9 @@ def _dtype_of(item: pa.DataType) -> np.dtype[Any]:
 
 
 def array_form(column_type: ColumnType) -> ArrayForm | None:
-    """Return the form of the arrays of a vector, tensor or numeric list column; `None` for any other column.
+    """Return the form of the arrays of a vector, tensor or numeric list column.
+
+    Returns `None` for any other column.
 
     Raises `ValueError` if the shape in a tensor's name does not match its Arrow type.
     """
@@ -125,7 +127,10 @@ class ArrayChecker:
         return self._buffer.add(_fitting(_as_array(value, self._form), self._form))
 
     def rows(self, values: object) -> list[Array] | None:
-        """Copy the rows of an array into cells at once; returns `None` if the array needs conversion."""
+        """Copy the rows of an array into cells at once.
+
+        Returns `None` if the array needs conversion.
+        """
         if type(values) is not np.ndarray or self._shape is None or values.dtype is not self._dtype:
             return None
         return self._buffer.add_rows(values) if len(values) and values.shape[1:] == self._shape else None
@@ -147,7 +152,10 @@ def reused_array(column_type: ColumnType) -> Callable[[Any], Any]:
 
 
 def list_array(value: Array, column_type: ColumnType) -> Array | None:
-    """Return the cell for an array in a numeric list column; `None` if its items need individual checks."""
+    """Return the cell for an array in a numeric list column.
+
+    Returns `None` if its items need individual checks.
+    """
     form = array_form(column_type)
     if form is None or type(value) not in _KNOWN_ARRAYS or value.ndim != 1:
         return None
@@ -158,7 +166,10 @@ def list_array(value: Array, column_type: ColumnType) -> Array | None:
 
 
 def natural_array(value: object) -> Array | None:
-    """Return the cell for a vector of a named item type in a column without a dtype; `None` for other values."""
+    """Return the cell for a vector in a column without a dtype.
+
+    Returns `None` for values that are not vectors of a named item type.
+    """
     if type(value) not in _KNOWN_ARRAYS or not isinstance(value, np.ndarray) or value.ndim != 1:
         return None
     dtype = value.dtype.newbyteorder("=")
@@ -173,7 +184,10 @@ def owned(value: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def settled(value: Any) -> Any:
-    """Return the result of a function with its arrays copied, since the function may reuse them in its next call."""
+    """Return the result of a function with its arrays copied.
+
+    The function may reuse them in its next call.
+    """
     kind = type(value)
     if kind is list or kind is tuple:
         if any(map(_is_changeable, value)):
@@ -273,7 +287,10 @@ def _of_items(value: Sequence[Any], form: ArrayForm) -> Array:
 
 
 def _of_objects(value: Sequence[Any], found: Array, form: ArrayForm) -> Array:
-    """Raise the error for a list of objects: items that are not numbers, missing, or too large."""
+    """Raise the error for a list of objects.
+
+    Its items are not numbers, missing, or too large.
+    """
     flat = found.reshape(-1)
     if any(item is not None and not isinstance(item, float) and not isinstance(item, int) for item in flat):
         raise TypeError(f"{shown(value)} has items that are not numbers, which do not fit {form.name}")
@@ -292,7 +309,10 @@ def _holds_truth(value: Sequence[Any]) -> bool:
 
 
 def _fitting(value: Array, form: ArrayForm) -> Array:
-    """Cast an array to the item type of a form, in any memory layout; raises if that would change it."""
+    """Cast an array to the item type of a form, in any memory layout.
+
+    Raises if that would change it.
+    """
     if form.shape is None:
         if value.ndim != 1:
             raise ValueError(f"{_described(value)} does not fit {form.name}")
@@ -420,7 +440,10 @@ class ColumnBuffer:
 
 
 def column_of_arrays(cells: Sequence[Any], arrow: pa.DataType, dtype: np.dtype[Any]) -> pa.ChunkedArray:
-    """Build a column of lists from arrays of one type and `None`; contiguous cells are not copied."""
+    """Build a column of lists from arrays of one type and `None`.
+
+    Contiguous cells are not copied.
+    """
     chunks = [_list_chunk(arrow, dtype, part, flat) for part, flat in _parts(cells, arrow, dtype)]
     return pa.chunked_array(chunks, type=arrow)
 
@@ -428,7 +451,10 @@ def column_of_arrays(cells: Sequence[Any], arrow: pa.DataType, dtype: np.dtype[A
 def _parts(
     cells: Sequence[Any], arrow: pa.DataType, dtype: np.dtype[Any]
 ) -> Iterator[tuple[Sequence[Any], Array | None]]:
-    """Yield cells in chunks, with a flat view of their items if they are contiguous in memory."""
+    """Yield cells in chunks.
+
+    Chunks that are contiguous in memory come with a flat view of their items.
+    """
     size = arrow.list_size if pa.types.is_fixed_size_list(arrow) else None
     small: list[Any] = []
     room = CHUNK_BYTES
@@ -457,7 +483,10 @@ def _size_of(cell: Any) -> int:
 
 
 def _runs(cells: Sequence[Any]) -> Iterator[list[Any]]:
-    """Yield runs of cells that are contiguous in one chunk of memory; missing cells form runs of their own."""
+    """Yield runs of cells that are contiguous in one chunk of memory.
+
+    Missing cells form separate runs.
+    """
     for _, group in groupby(cells, key=lambda cell: 0 if cell is None else id(cell.base)):
         run = list(group)
         if run[0] is None or len(run) == 1:
@@ -511,7 +540,10 @@ def _items(flat: Array, item: pa.DataType) -> pa.Array:
 
 
 def arrays_of_column(column: pa.Array | pa.ChunkedArray, form: ArrayForm) -> list[Array | None]:
-    """Return the cells of a column of lists without null items as read-only arrays, views of the column."""
+    """Return the cells of a column of lists as read-only arrays.
+
+    The arrays are views of the column, which has no null items.
+    """
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     found: list[Array | None] = []
     for chunk in chunks:
@@ -532,7 +564,10 @@ def _cells_of_chunk(chunk: pa.Array, form: ArrayForm) -> list[Array | None]:
 
 
 def rows_of_chunk(chunk: pa.Array, shape: tuple[int, ...]) -> Array:
-    """Return a chunk of fixed-size lists as one read-only array; the content of null rows is undefined."""
+    """Return a chunk of fixed-size lists as one read-only array.
+
+    The content of null rows is undefined.
+    """
     size = chunk.type.list_size
     # `values` ignores the offset of a slice; `flatten` would omit null rows.
     return _flat(chunk.values, chunk.offset * size, len(chunk) * size).reshape(len(chunk), *shape)
@@ -576,7 +611,9 @@ def with_required_items(arrow: pa.DataType, is_nullable: bool = False) -> pa.Dat
 
 
 def retyped(column: pa.ChunkedArray, is_nullable: bool) -> pa.ChunkedArray:
-    """Return a column of lists with required or nullable items, without a copy; no visible item may be null.
+    """Return a column of lists with required or nullable items, without a copy.
+
+    No visible item may be null.
 
     Arrow's own cast fails where null rows have null items.
     """
@@ -604,7 +641,10 @@ def as_extension(column: pa.ChunkedArray, form: ArrayForm) -> pa.ChunkedArray:
 
 
 def joined_arrays(cells: Sequence[Array], shape: tuple[int, ...]) -> Array:
-    """Join arrays of one shape into one read-only array, which is a view if they are contiguous."""
+    """Join arrays of one shape into one read-only array.
+
+    It is a view if they are contiguous.
+    """
     runs = list(_runs(cells))
     if len(runs) == 1 and cells[0].base is not None:
         first = cells[0]
@@ -650,7 +690,9 @@ def _stacked(cells: Sequence[Any], shape: tuple[int, ...], item: pa.DataType) ->
 
 
 def stacked_column(column: pa.ChunkedArray, copy: bool) -> Array:
-    """Return a column of lists or tensors as one array, a view if it is one chunk without nulls.
+    """Return a column of lists or tensors as one array.
+
+    It is a view if the column is one chunk without nulls.
 
     Raises
     ------

@@ -15,19 +15,25 @@ _WITHOUT_MEANING = frozenset({"Factory", "localtime", "posixrules"})
 
 
 def check_zone(zone: str) -> str:
-    """Return a zone name or fixed offset such as `+02:00`; raises `ValueError` if it is unknown."""
+    """Return a valid zone name or fixed offset.
+
+    Raises `ValueError` if it is unknown.
+    """
     if not is_known_zone(zone):
         raise ValueError(f"unknown time zone {zone!r}{nearest(zone, _names())}")
     return zone
 
 
 def is_known_zone(zone: str) -> bool:
-    """Return whether a text is the name of a time zone, or a fixed offset such as `+02:00`."""
+    """Return whether a text is the name of a time zone, or a fixed offset."""
     return bool(_OFFSET.fullmatch(zone)) or zone in _names()
 
 
 def zone_name(zone: datetime.tzinfo) -> str:
-    """Return the zone name for storing times of a zone: its own if known, else UTC."""
+    """Return the zone name for storing times of a zone.
+
+    It is the zone's own name if known, else UTC.
+    """
     key = getattr(zone, "key", None) or getattr(zone, "zone", None)
     if isinstance(key, str) and is_known_zone(key):
         return key
@@ -41,7 +47,7 @@ def stored_zone(zone: datetime.tzinfo) -> datetime.tzinfo:
 
 @functools.lru_cache(maxsize=1024)
 def zone_of_name(name: str) -> datetime.tzinfo:
-    """Return the time zone for a name or a fixed offset such as `+02:00`."""
+    """Return the time zone for a name or a fixed offset."""
     if name[0] in "+-":
         return datetime.datetime.strptime(name, "%z").tzinfo or datetime.UTC
     return zoneinfo.ZoneInfo(name)

@@ -15,7 +15,10 @@ def may_write(path: Path) -> bool:
 
 
 def user_name() -> str:
-    """Return the name of the current user, or `uid-<number>` if it has none, as in some containers."""
+    """Return the name of the current user.
+
+    Without a name, as in some containers, it is `uid-<number>`.
+    """
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):

@@ -111,7 +111,10 @@ def read_snapshot(path: Path) -> Snapshot:
 
 
 def _try_to_copy(path: Path) -> Snapshot | None:
-    """Copy a file and the frames of its WAL; return `None` if a checkpoint may have interfered."""
+    """Copy a file and the frames of its WAL.
+
+    Returns `None` if a checkpoint may have interfered.
+    """
     main, state, header = _stamp(path), state_of(path), _read_wal(path, _WAL_HEADER_SIZE)
     if _is_recent(main):
         return None

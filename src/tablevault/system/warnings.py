@@ -17,7 +17,9 @@ _late: contextvars.ContextVar[list[TableVaultWarning] | None] = contextvars.Cont
 
 
 class LateWarnings:
-    """Collects warnings that a filter turns into errors, so that none interrupts the work of a block.
+    """Collects warnings that a filter turns into errors.
+
+    None of them interrupts the work of a block.
 
     Not a generator-based context manager: that would write to exceptions that pass through it, and some are immutable.
     """

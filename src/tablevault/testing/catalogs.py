@@ -439,7 +439,10 @@ def processes_are_decided_together_or_not_at_all(make: MakeCatalog) -> None:
 
 
 def ends_are_listed_in_their_order(make: MakeCatalog) -> None:
-    """A process that succeeds ends once it is tidied up; one that is reverted ends with its decision."""
+    """Processes are listed in the order of their ends.
+
+    A succeeded process ends once it is tidied up, a reverted one with its decision.
+    """
     catalog = _made(make)
     slow, reverted, quick = _begin(catalog), _begin(catalog), _begin(catalog)
     tidying = Changes(tidying=(_STEP,))

@@ -151,7 +151,10 @@ def _grouped(calls: Sequence[tuple[int, Mapping[str, object]]]) -> CallGroup:
 
 
 def every_call_ends_once(make: MakeExecutor, folder: Path) -> None:
-    """Each call appears in `ended` exactly once, with its value and no error, for single and grouped starts."""
+    """Each call appears in `ended` exactly once, with its value.
+
+    This holds for single and grouped starts. Calls have no error.
+    """
     for together in (1, 7):
         ended = _run(make, _Opening(_double, folder), {task: {"task": task} for task in range(100)}, together)
         assert {number: (item.value, item.error) for number, item in ended.items()} == {

@@ -44,7 +44,10 @@ def shown_json(text: str) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """Remove the middle of a long text, since the end of an error is often most informative."""
+    """Remove the middle of a long text.
+
+    The end of an error is often most informative.
+    """
     if len(text) <= limit:
         return text
     end = limit // 4
@@ -107,7 +110,10 @@ _MINIMUM_SECRET_LENGTH = 4
 
 
 def _forms(value: str) -> set[str]:
-    """Return the forms of a value in texts: verbatim, and with Python, JSON and URL escapes."""
+    """Return the forms of a value in texts.
+
+    It may be verbatim, or have Python, JSON or URL escapes.
+    """
     import json
     from urllib.parse import quote, quote_plus
 

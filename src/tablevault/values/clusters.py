@@ -18,7 +18,7 @@ runs_rows = False
 
 @dataclass(frozen=True, eq=False)
 class RayOptions:
-    """The cluster on which `executor: ray` runs rows."""
+    """Cluster for rows with `executor: ray`."""
 
     address: str = ""
     """Ray's `address`; empty for the variable `RAY_ADDRESS`, or else a local cluster."""

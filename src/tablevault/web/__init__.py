@@ -1,1 +1,4 @@
-"""The web page of a vault, served to browsers on this machine and protected by a token."""
+"""The web page of a vault.
+
+It is served to browsers on this machine and protected by a token.
+"""

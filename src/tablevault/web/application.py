@@ -116,7 +116,10 @@ class _Answering:
         return partial(self._answer, show, True)
 
     async def process(self, request: Request) -> Response:
-        """Answer with a process, as JSON if the path ends in `.json` and no process has that id."""
+        """Answer with a process.
+
+        The answer is JSON if the path ends in `.json` and no process has that id.
+        """
         process_id = request.path_params["process_id"]
         if process_id.endswith(_JSON) and not await anyio.to_thread.run_sync(has_process, self._site.vault, process_id):
             request.path_params["process_id"] = process_id.removesuffix(_JSON)

@@ -112,7 +112,10 @@ def _without_cycles(keys: Sequence[str], edges: Sequence[tuple[str, str]]) -> li
 
 
 def _layers(keys: Sequence[str], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """Return the leftmost possible layer of each node, but place pure sources next to their first user."""
+    """Return the leftmost possible layer of each node.
+
+    Pure sources are placed beside their first user.
+    """
     inputs: dict[str, list[str]] = {key: [] for key in keys}
     users: dict[str, list[str]] = {key: [] for key in keys}
     for source, target in edges:

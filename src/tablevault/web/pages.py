@@ -55,7 +55,10 @@ def show_table(site: Site, request: Request) -> Shown:
 
 
 def _statuses(site: Site, request: Request, table_names: list[str]) -> dict[str, TableStatus]:
-    """Return the known states of tables for a page, but all for JSON and the part fetched later."""
+    """Return the known states of tables for a page.
+
+    Returns all states for JSON and for the part that is fetched later.
+    """
     is_asked = request.query_params.get("part") == STATUS_PART or request.url.path.endswith(".json")
     return site.statuses.of(table_names) if is_asked else site.statuses.known(table_names)
 
@@ -186,5 +189,8 @@ def _whole_number(request: Request, name: str, default: int) -> int:
 
 
 def _number_in(text: str) -> int | None:
-    """Parse a non-negative integer; returns `None` if the text is invalid or too large for a position."""
+    """Parse a non-negative integer.
+
+    Returns `None` if the text is invalid or too large for a position.
+    """
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAXIMUM_DIGITS else None

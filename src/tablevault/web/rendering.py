@@ -96,7 +96,7 @@ class Rendering:
         return _tagged(text.encode(), "text/html; charset=utf-8", page.status, etag)
 
     def has_part(self, page: Shown, part: str) -> bool:
-        """Return whether the template of a page has a block of this name that can be fetched alone."""
+        """Return whether a page's template has a block that can be fetched alone."""
         return part.startswith("live") and part in self._environment.get_template(page.template).blocks
 
 
@@ -207,7 +207,10 @@ def _instant(text: str) -> Markup:
 
 
 def _fit(text: str, most: int) -> str:
-    """Shorten a text to fit a box; keeps its end, which is the most telling part of ids."""
+    """Shorten a text to fit a box, but keep its end.
+
+    The end is the most telling part of ids.
+    """
     line = in_line(text)
     if len(line) <= most:
         return line

@@ -48,7 +48,10 @@ class SqlCatalog:
         return self._store.snapshot()
 
     def create(self, vault_id: str, created_at: str, address: str | None = None) -> CatalogIdentity:
-        """Create the tables in an empty database; return the vault that they, or existing ones, belong to."""
+        """Create the tables in an empty database.
+
+        Returns the vault that they, or the existing tables, belong to.
+        """
         self._database.make()
         with self._store.write() as connection:
             if migration.create_tables(connection):

@@ -322,7 +322,10 @@ class Contents:
     def newest_until(
         self, table_id: int, version: str, place: int, successful_only: bool = False
     ) -> InstanceRecord | None:
-        """Return the newest materialized instance of a version up to a row id, even a deleted one."""
+        """Return the newest materialized instance of a version up to a row id.
+
+        The instance may be deleted.
+        """
         query = _NEWEST_UNTIL.where(instances.c.success.is_(True)) if successful_only else _NEWEST_UNTIL
         return self._first(query, {"table_id": table_id, "version": version, "place": place}, instance_record)
 

@@ -254,7 +254,10 @@ def _follow_renaming(connection: Connection, change: RenamedTable) -> None:
 
 
 def _is_moot(old: Tidying, new: Tidying) -> bool:
-    """Return whether a new step overrides a failed one on the same path or inside its folder."""
+    """Return whether a new step overrides a failed one.
+
+    It does on the same path, and on paths inside its folder.
+    """
     if old.path == new.path:
         return True
     if new.action not in (TidyingAction.REMOVE, TidyingAction.MOVE_FOLDER, TidyingAction.REPLACE_FOLDER):

@@ -139,7 +139,10 @@ def _locks_near(count: int) -> Select[Any]:
 
 
 def none_near(count: int) -> ColumnElement[bool]:
-    """Return the condition that no lock is held on, above or below `count` resources, given by `values_near`."""
+    """Return the condition that no conflicting lock is near `count` resources.
+
+    Locks on, above and below them conflict. `values_near` gives the values.
+    """
     return ~exists().where(_is_near(count))
 
 

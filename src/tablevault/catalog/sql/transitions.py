@@ -46,7 +46,10 @@ _CLAIM = decisions.UPDATE_BY_SERIAL.where(processes.c.attempt == bindparam("of_a
 
 
 def _begin_alone(connection: Connection, row: Mapping[str, object], wanted: Sequence[Lock]) -> Row | None:
-    """Insert a process if no lock at all is held near the wanted ones, which is the usual case."""
+    """Insert a process if no lock is held near the wanted ones.
+
+    This is the usual case.
+    """
     if len(wanted) > locks.MAXIMUM_AT_ONCE:
         return None
     values = {**row, **locks.values_near([lock.resource for lock in wanted])}
@@ -213,7 +216,9 @@ class Transitions:
         return decided
 
     def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> EndedProcess | None:
-        """Record a decided process as tidied up, and release its locks; `None` and a no-op if finished.
+        """Record that a decided process is tidied up, and release its locks.
+
+        Returns `None`, without effect, if it is finished.
 
         Parameters
         ----------
