@@ -142,7 +142,7 @@ def test_the_list_of_tools_is_short(agent):
     assert len(agent().server.instructions) <= 1_000
 
 
-def test_what_a_level_does_not_have_is_unknown(agent, vault):
+def test_tools_outside_a_level_are_unknown(agent, vault):
     assert "write_rows" in agent().refused("write_rows", table="new", rows=[{"a": 1}], create=True)
     assert vault.get_tables() == []
 
@@ -184,7 +184,7 @@ def test_a_failed_cell_is_traced_to_its_error(halves, agent):
     assert ".half" in str(lineage["steps"])
 
 
-def test_a_query_tells_what_it_read_and_how_many_rows_there_are(halves, agent):
+def test_query_names_its_inputs_and_its_number_of_rows(halves, agent):
     found = agent().call("query", sql="SELECT n FROM halves ORDER BY n", limit=3)
     assert found["rows"] == [{"n": 0}, {"n": 1}, {"n": 2}]
     assert (found["returned"], found["total"], found["truncated"]) == (3, 4, True)
@@ -318,7 +318,7 @@ def test_resources_are_the_same_by_their_addresses(halves, agent):
     assert last == f"# The source is cut: {len(lines):,} of 3,000 lines."
 
 
-def test_limited_tables_are_all_that_there_is(halves, vault, agent):
+def test_client_sees_only_its_limited_tables(halves, vault, agent):
     vault.write("secret", pd.DataFrame({"x": [1]}), process_id="secret-write")
     limited = agent("write", ["halves"])
     assert [row["table"] for row in limited.call("overview")["rows"]] == ["halves"]

@@ -94,7 +94,7 @@ def test_an_archive_can_be_unpacked_under_another_name(db_dir, tmp_path):
     assert TableVault(db_dir).get_tables() == ["pictures"]
 
 
-def test_what_is_still_in_the_write_ahead_log_is_packed(db_dir):
+def test_content_of_the_write_ahead_log_is_packed(db_dir):
     vault = TableVault(db_dir)
     for number in range(3):
         vault.create_table(f"t{number}")
@@ -132,14 +132,14 @@ def test_a_vault_at_work_is_refused(db_dir, worker, tmp_path, function):
 
 
 @pytest.mark.parametrize("function", [compress_vault, decompress_vault, delete_vault])
-def test_what_is_not_there_is_a_file_not_found_error(tmp_path, function):
+def test_missing_archive_or_folder_raises_file_not_found(tmp_path, function):
     with pytest.raises(FileNotFoundError):
         function(tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("function", [compress_vault, delete_vault])
-def test_what_is_not_a_vault_is_refused_and_not_touched(tmp_path, function):
+def test_other_folder_is_refused_and_unchanged(tmp_path, function):
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "me.jpg").write_text("me")
@@ -157,7 +157,7 @@ def test_a_wrong_preset_is_refused(db_dir, preset):
         compress_vault(db_dir, preset)
 
 
-def test_unpacking_never_replaces_what_is_there(db_dir):
+def test_unpacking_never_replaces_existing_files(db_dir):
     compress_vault(db_dir)
     before = tree(db_dir)
     with pytest.raises(tv_errors.TVArgumentError, match="exists already"):
@@ -301,7 +301,7 @@ def test_a_vault_with_a_damaged_catalog_can_be_deleted(db_dir):
     assert not db_dir.exists()
 
 
-def test_a_deletion_that_was_cut_off_is_no_vault_and_can_be_repeated(db_dir):
+def test_interrupted_deletion_is_not_a_vault_and_can_be_repeated(db_dir):
     # The first step of a deletion, and nothing else.
     (db_dir / ".tablevault").rename(db_dir / ".tablevault-deleting")
     with pytest.raises(tv_errors.TVArgumentError, match=r"deletion.*interrupted"):

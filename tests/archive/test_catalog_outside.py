@@ -166,7 +166,7 @@ arguments: {x: "<<self.x[index]>>"}
     assert vault.get_dataframe("t")[0]["y"].tolist() == [2, 4]
 
 
-def test_deletion_takes_along_a_catalog_outside_unless_another_vault_has_it(folder: Path, catalog: Path) -> None:
+def test_deletion_removes_an_external_catalog_unless_another_vault_has_it(folder: Path, catalog: Path) -> None:
     moved = folder.with_name("moved")
     shutil.copytree(folder, moved)
     # The copy is not the vault that the catalog belongs to.

@@ -80,7 +80,7 @@ def test_all_paths_that_cannot_be_are_listed(vault):
         assert part in str(caught.value)
 
 
-def test_a_cell_that_is_no_text_is_an_error_of_the_frame(vault):
+def test_frame_is_refused_if_an_artifact_cell_is_not_a_text(vault):
     put(vault, **{"a.txt": "a"})
     with pytest.raises(tv_errors.TVTableError, match="row 1"):
         write(vault, "a.txt", 7)

@@ -183,7 +183,7 @@ def test_a_builder_that_names_pictures_that_are_gone_is_refused(gallery):
     assert gallery.seen() == []
 
 
-def test_an_origin_whose_artifacts_are_gone_gives_only_what_it_has(gallery):
+def test_only_existing_artifacts_of_an_origin_are_reused(gallery):
     first = gallery.make(look=True)
     gallery.again()
     gallery.vault.create_instance("pictures", origin_id=first)

@@ -224,7 +224,7 @@ def test_tags_never_run_or_import_anything(tag):
     assert "is not allowed here; builder files hold plain values only" in refusal(f"arguments: {tag} ['raise']")
 
 
-def test_aliases_and_merges_are_taken_as_what_they_stand_for():
+def test_aliases_and_merges_are_resolved():
     text = STORIES.replace(
         "  options:\n", "  base: &base {tone: light, size: 1}\n  own: {<<: *base, tone: dark}\n  options:\n"
     )

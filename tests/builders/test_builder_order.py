@@ -26,7 +26,7 @@ def whole(name, **fields):
     return column_builder(name, arguments={"df": "<<self>>"}, **fields)
 
 
-def test_index_builder_is_first_and_the_rest_follow_what_they_read():
+def test_index_builder_is_first_and_others_follow_their_inputs():
     specs = [reading("a", "b"), reading("b", "c"), reading("c", "title"), index_builder(changed_columns=["title"])]
     assert order(*specs) == ["stories_index", "c", "b", "a"]
 
@@ -106,7 +106,7 @@ def test_only_a_generator_reads_the_column_that_it_produces(return_type):
     assert order(index_builder(), reading("a", "a", return_type="generator")) == ["stories_index", "a"]
 
 
-def test_index_builder_reads_only_what_is_there_before_all_others():
+def test_index_builder_cannot_read_columns_of_other_builders():
     def index(return_type, column):
         return index_builder(return_type=return_type, arguments={"x": f"<<self.{column}>>"})
 

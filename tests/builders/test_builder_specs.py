@@ -114,7 +114,7 @@ def test_index_builder_fields_may_be_absent_or_off_in_a_column_builder():
 
 
 @pytest.mark.parametrize("return_type", ["dataframe", "generator"])
-def test_threads_mean_nothing_for_what_is_not_run_by_row(return_type):
+def test_n_threads_is_refused_unless_the_function_runs_by_row(return_type):
     assert column_builder("stories", return_type=return_type, n_threads=4).policies.max_concurrency == 4
 
 
@@ -168,7 +168,7 @@ def test_current_row_stands_only_in_arguments_of_row_wise_functions(reference):
         column_builder("stories", return_type="generator", arguments={"x": reference})
 
 
-def test_what_a_builder_reads_is_read_off_its_references():
+def test_inputs_of_a_builder_are_derived_from_its_references():
     reads = column_builder(
         "stories",
         return_type="row-wise",
@@ -180,7 +180,7 @@ def test_what_a_builder_reads_is_read_off_its_references():
     assert [(read.table, read.columns) for read in reads.tables] == [("other", {"y", "key"})]
 
 
-def test_what_other_fields_refer_to_is_read_too():
+def test_references_in_other_fields_are_inputs():
     document = read_document(builder_text("ColumnBuilder", n_threads="<<settings(v1).n[k::1]>>"), "stories.yaml")
     (read,) = document.reads.tables
     assert (read.table, read.instance, read.columns) == ("settings", "v1", {"n", "k"})

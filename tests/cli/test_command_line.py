@@ -151,7 +151,7 @@ def test_an_id_of_another_command_that_is_paused_is_a_refusal(run, folder):
         (b"a\n\xff\xfe\n", "Convert it to UTF-8"),
     ],
 )
-def test_a_file_that_is_no_frame_is_refused_in_one_line_that_names_it(run, folder, tmp_path, content, said):
+def test_invalid_frame_file_is_refused_in_one_line_that_names_it(run, folder, tmp_path, content, said):
     prepare(folder)
     (tmp_path / "frame.csv").write_bytes(content)
     run("create-table", "poems")
@@ -268,7 +268,7 @@ def test_version_and_help_import_nothing_heavy():
         assert not imported & unneeded
 
 
-def test_listings_import_what_they_need(run, folder):
+def test_listings_import_only_the_needed_modules(run, folder):
     prepare(folder, "pass")
     of_frames = {"pandas", "pyarrow", "numpy", "polars", "duckdb"}
     of_builders = {
@@ -389,7 +389,7 @@ def test_the_log_is_filtered_newest_first(run, folder):
     assert run("log", "--operation", "delete-tabl").exit_code == 2
 
 
-def test_archives_say_what_they_said_in_0_1_1(run, folder):
+def test_archive_commands_print_the_same_as_in_0_1_1(run, folder):
     assert run("compress", str(folder)).output == "Compressed → vault.tar.xz\n"
     assert run("delete-vault", str(folder), "--yes").output == "Vault deleted ✔\n"
     assert run("decompress", str(folder.with_name("vault.tar.xz"))).output == "Decompressed → vault/\n"

@@ -75,7 +75,7 @@ class Calls:
 
 
 @pytest.mark.parametrize("operation", RECORDED)
-def test_what_resumes_a_process_is_a_right_call_and_a_right_command(operation, tmp_path, monkeypatch):
+def test_remedies_that_resume_a_process_are_valid(operation, tmp_path, monkeypatch):
     (tmp_path / "FILE").touch()
     monkeypatch.chdir(tmp_path)
     given = RECORDED[operation]

@@ -65,7 +65,7 @@ def test_function_that_ends_the_program_is_an_error_from_outside(vault, statemen
 
 
 @pytest.mark.parametrize("statement", [EXITS["exit 0"], EXITS["Exit"], EXITS["KeyboardInterrupt"]])
-def test_caller_in_python_gets_what_the_function_raised(vault, statement):
+def test_caller_in_python_gets_the_exception_of_the_function(vault, statement):
     prepare(vault, statement)
     with pytest.raises(BaseException) as caught:
         vault.execute_instance("t", process_id="night")

@@ -160,7 +160,7 @@ def test_errors_of_all_kinds_are_those_of_their_rows(work):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [("leave", SystemExit), ("interrupt", KeyboardInterrupt)])
-def test_what_is_no_exception_ends_the_run(work, name, kind):
+def test_run_ends_on_a_base_exception_of_a_worker(work, name, kind):
     work.build(name, on_error="collect")
     with pytest.raises(kind):
         work.run()

@@ -99,7 +99,7 @@ def test_other_imports_are_the_interpreters_own(load):
     "text",
     ["import nowhere_to_be_found", "from .gone import f", "from . import gone", "import m.inner", "from .. import m"],
 )
-def test_import_of_what_is_not_there_is_an_import_error(load, text):
+def test_import_of_a_missing_module_is_an_import_error(load, text):
     with pytest.raises(ImportError):
         load(m=text).load_function("m", "f")
 
@@ -151,7 +151,7 @@ def test_closing_takes_the_modules_out_of_the_interpreter(load):
     assert function() == 1
 
 
-def test_module_or_function_that_is_not_there_is_refused_with_the_nearest(load):
+def test_missing_module_or_function_is_refused_with_the_nearest(load):
     snapshot = load(prompts="def ask(): ...\nlimit = 3")
     assert refusal(snapshot.load_function, "promts", "ask") == (
         "there is no code module 'promts'; did you mean 'prompts'?"
@@ -167,7 +167,7 @@ def test_syntax_error_names_file_and_line(load):
 
 
 @pytest.mark.parametrize("text", ["def f(): pass\n\x00", "def f(): return " + "(" * 5000 + ")" * 5000])
-def test_text_that_is_no_code_is_refused(load, text):
+def test_invalid_code_is_refused(load, text):
     assert refusal(load(m=text).load_function, "m", "f").startswith("m.py")
 
 
@@ -203,7 +203,7 @@ def test_built_in_functions_are_found_by_name():
     assert len(built_in("table_generation", "create_data_table_from_list")([1, 2])) == 2
 
 
-def test_what_is_not_built_in_is_refused_with_the_nearest():
+def test_unknown_built_in_module_is_refused_with_the_nearest():
     assert "did you mean 'random_string'?" in refusal(built_in, "random_strings", "x")
     assert "there is no built-in module 'os'" in refusal(built_in, "os", "system")
     assert "did you mean 'random_row_string'" in refusal(built_in, "random_string", "random_row_strings")
@@ -307,7 +307,7 @@ def test_invalid_builder_is_refused_before_and_after_loading_its_code(load, chec
         "def ask(): ...\ndef ask(text): ...",
     ],
 )
-def test_what_the_text_does_not_decide_passes(text):
+def test_check_passes_if_the_text_is_inconclusive(text):
     assert check_source({"prompts": text}, asking(arguments={"text": 1})) is None
 
 

@@ -110,7 +110,7 @@ def test_comments_count_where_the_source_is_read():
     assert not counts(text, "# one", "# 1", function="h")
 
 
-def test_changes_of_what_is_read_are_told_by_name():
+def test_changes_of_read_code_are_reported_by_name():
     text = "'''Doc.'''\nclass A:\n    '''Doc.'''\ndef f(): return A, __doc__"
     before, after = (CodeIndex({"m": module}).parts("m", "f") for module in (text, text.replace("Doc.", "Other.")))
     assert describe_changes(before, after) == ("code of 'm.py' changed: A, __doc__",)

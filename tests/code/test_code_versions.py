@@ -86,7 +86,7 @@ def edited(source, old, new):
         ("texts", '"""Cuts."""', '"""Cuts text."""'),
     ],
 )
-def test_changing_what_a_function_reaches_changes_its_version(module, old, new):
+def test_change_of_reached_code_changes_the_version(module, old, new):
     assert version(**{module: edited(SOURCES[module], old, new)}) != version()
 
 
@@ -181,7 +181,7 @@ def test_other_modules_are_reached_however_they_are_imported(importing):
         "def f():\n    import n\n    return n.g()",
     ],
 )
-def test_only_what_is_used_of_another_module_counts(importing):
+def test_only_used_parts_of_another_module_count(importing):
     n = "def g(): return 1\ndef h(): return 1"
     assert not counts(importing, {"n": "def g(): return 1\ndef h(): return 2"}, n=n)
 
@@ -252,7 +252,7 @@ def test_only_what_is_used_of_another_module_counts(importing):
         ("def f(x):\n    match x:\n        case None: return 1", "None", "True"),
     ],
 )
-def test_what_runs_on_import_and_touches_what_is_reached_counts(text, old, new):
+def test_import_time_code_counts_if_it_touches_reached_names(text, old, new):
     assert counts(text, {"m": edited(text, old, new)})
 
 
@@ -283,7 +283,7 @@ def test_what_runs_on_import_and_touches_what_is_reached_counts(text, old, new):
         ("def f(): return 0x10", "0x10", "16"),
     ],
 )
-def test_what_runs_on_import_but_touches_nothing_reached_does_not_count(text, old, new):
+def test_import_time_code_does_not_count_if_it_touches_nothing_reached(text, old, new):
     assert not counts(text, {"m": edited(text, old, new)})
 
 
@@ -312,7 +312,7 @@ def test_deeply_nested_expressions_have_versions():
     assert counts(text, {"m": edited(text, "def f(): return 'a'", "def f(): return 'b'")})
 
 
-def test_what_is_reached_is_told_by_module():
+def test_reached_names_are_listed_by_module():
     assert CodeIndex(SOURCES).reaches("prompts", "q1") == {
         "prompts": ("LIMIT", "SUFFIX", "module level", "q1", "texts", "tidy"),
         "texts": ("Cutter", "SUFFIX", "WIDTH", "clean", "shorten"),
@@ -333,7 +333,7 @@ def test_built_in_functions_have_versions_of_their_own():
     assert "_random_row" in index.reaches("random_string", "random_row_string")["random_string"]
 
 
-def test_version_of_a_builder_counts_what_decides_its_cells():
+def test_version_of_a_builder_covers_all_fields_that_affect_cells():
     def of(code="1", **fields):
         return builder_version(column_builder("b", changed_columns=["x", "y"], **fields), code)
 
@@ -386,7 +386,7 @@ CONSTANTS = [
 
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(CONSTANTS), st.one_of(st.integers(100), st.text(min_size=2), st.floats(), st.none()))
-def test_any_other_constant_in_what_is_reached_changes_the_version(place, value):
+def test_changed_constant_in_reached_code_changes_the_version(place, value):
     module, position = place
     tree = ast.parse(SOURCES[module])
     list(ast.walk(tree))[position].value = value

@@ -85,7 +85,7 @@ def test_all_files_of_a_folder_are_applied_together(vault, folder):
     assert {item.state for item in vault.plan_apply(folder).files} == {"same"}
 
 
-def test_imports_of_tables_are_no_part_of_a_module(vault, folder):
+def test_imports_of_tables_are_left_out_of_a_module(vault, folder):
     vault.apply(folder)
     text = vault.get_code_module_str("more")
     assert "tables" not in text

@@ -112,7 +112,7 @@ def builder_texts(vault, table="words", version="base"):
 # --- what is written --------------------------------------------------------------------------------------------------
 
 
-def test_applied_builders_equal_those_by_hand_and_reuse_their_cells(vault, save, work):
+def test_applied_builders_equal_manual_ones_and_reuse_their_cells(vault, save, work):
     file = save(FILE)
     vault.create_code_module("answers", text=PLAIN)
     vault.create_table("words")
@@ -184,7 +184,7 @@ def test_fix_in_one_function_computes_its_column_only(vault, save, work):
     assert vault.get_dataframe("words")[0]["twice"].tolist() == [9, 12, 12]
 
 
-def test_decorators_are_no_part_of_the_identity_of_code(vault, save, work):
+def test_decorators_do_not_affect_the_identity_of_code(vault, save, work):
     vault.apply(save(FILE))
     vault.execute_instance("words")
     calls(work)
@@ -252,7 +252,7 @@ def test_hand_edited_builder_is_refused_with_its_diff_unless_overwrite(vault, sa
     assert "max_concurrency: 2" in vault.get_builder_str("words", "loud")
 
 
-def test_builder_edited_to_what_would_be_written_stays(vault, save):
+def test_builder_edited_to_the_applied_text_is_kept(vault, save):
     vault.apply(save(FILE))
     text = vault.get_builder_str("words", "loud").replace("max_concurrency: 1", "max_concurrency: 2")
     vault.create_builder_file("words", "loud", text=text)
@@ -270,7 +270,7 @@ def test_builder_without_a_comment_is_refused_unless_it_is_equal(vault, save):
         vault.apply(save(FILE))
 
 
-def test_module_written_by_hand_is_refused_with_the_diff(vault, save):
+def test_manually_written_module_is_refused_with_the_diff(vault, save):
     vault.create_code_module("answers", text="x = 1\n")
     with pytest.raises(tv_errors.TVArgumentError, match=r"(?s)answers.py'.*-x = 1"):
         vault.apply(save(FILE))
@@ -280,7 +280,7 @@ def test_module_written_by_hand_is_refused_with_the_diff(vault, save):
     assert "def loud" in vault.get_code_module_str("answers")
 
 
-def test_builder_of_a_removed_column_goes_and_those_by_hand_stay(vault, save, work):
+def test_builder_of_a_removed_column_goes_and_manual_ones_stay(vault, save, work):
     vault.apply(save(FILE))
     vault.create_builder_file("words", "by_hand", text=BY_HAND["loud"].replace("[loud]", "[by_hand]"))
     shorter = FILE.replace('@words.column("size", "twice")\n', "")
@@ -317,7 +317,7 @@ def test_modules_are_never_deleted_nor_builders_of_tables_that_are_gone(vault, s
     assert vault.get_builders_list("terms") == ["loud", "size", "terms_index"]
 
 
-def test_another_version_has_builders_of_its_own(vault, save, work):
+def test_another_version_has_separate_builders(vault, save, work):
     vault.apply(save(FILE))
     vault.create_builder_file("words", "by_hand", text=BY_HAND["loud"].replace("[loud]", "[by_hand]"))
     vault.execute_instance("words")
@@ -470,7 +470,7 @@ def test_paused_apply_is_finished_by_a_restart_without_the_source(vault, save, p
     assert again.get_builders_list("words") == ["loud", "size", "words_index"]
 
 
-def test_only_what_changes_is_locked(vault, save, work):
+def test_only_changed_objects_are_locked(vault, save, work):
     vault.apply(save(FILE))
     broken = FILE.replace("return word.upper()", "return 1 / 0")
     vault.apply(save(broken))
@@ -507,7 +507,7 @@ def test_process_of_an_apply_is_a_process_like_any_other(vault, save):
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def test_command_applies_and_shows_what_it_would_do(vault, save, path):
+def test_command_applies_and_shows_its_plan(vault, save, path):
     from click.testing import CliRunner
 
     from tablevault.cli.application import application

@@ -118,7 +118,7 @@ def test_a_terminal_shows_a_line_for_each_builder(shown):
     assert "done" in shown
 
 
-def test_what_the_function_prints_and_logs_is_there_whole_above_the_lines(shown):
+def test_printed_and_logged_text_is_complete_above_the_progress_lines(shown):
     for text in (SAID, "and more of it", "logged"):
         # Nothing is broken, coloured or left out, and nothing but an erased line stands before it.
         before, _, after = shown.partition(f"{text}\r\n")
@@ -138,7 +138,7 @@ def test_failed_rows_are_counted(folder, monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_the_function_prints_goes_where_standard_output_goes(folder):
+def test_printed_text_goes_to_standard_output(folder):
     shown, output = on_a_terminal(folder, stdout=subprocess.PIPE)
     assert output == f"{SAID}\nsaid by a child\n"
     assert SAID not in shown
@@ -155,7 +155,7 @@ def test_ctrl_c_leaves_the_terminal_with_its_cursor(folder):
 
 
 @pytest.mark.slow
-def test_nothing_is_shown_where_nobody_looks(folder):
+def test_progress_is_not_shown_without_a_terminal(folder):
     done = subprocess.run([sys.executable, "-c", RUN, str(folder)], capture_output=True, text=True, check=True)
     assert done.stderr == "and more of it\nlogged\n"
     assert done.stdout == f"{SAID}\nsaid by a child\n"
@@ -216,7 +216,7 @@ def shown_usage(**fields):
     return builder_lines({"answer": item}, Rates())[0][6]
 
 
-def test_progress_tells_what_the_missing_rows_are_expected_to_cost():
+def test_progress_shows_the_expected_cost_of_missing_rows():
     usage = {"calls": 5, "cost": 1.0, "tokens": 400}
     assert shown_usage(usage=usage) == "5 calls, 1 cost, 400 tokens; about 1.5 cost, 600 tokens more"
     assert shown_usage(usage=usage, failed=1) == "5 calls, 1 cost, 400 tokens; about 1 cost, 400 tokens more"

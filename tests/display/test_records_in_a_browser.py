@@ -118,6 +118,6 @@ def _share_of_text(picture, theme) -> float:
         ("damage-report", ["damaged", "table.parquet"]),
     ],
 )
-def test_a_record_says_what_matters(looked, kind, texts):
+def test_record_shows_its_main_fields(looked, kind, texts):
     seen = looked[kind, "light"].text
     assert [text for text in texts if text not in seen] == []

@@ -40,7 +40,7 @@ def test_errors_in_arguments_are_raised_at_once(job):
 
 
 @pytest.mark.slow
-def test_an_execution_waits_for_nobody_when_its_id_is_running(job):
+def test_call_with_a_running_id_is_refused_at_once(job):
     job.tell("hold", 4)
     job.execute("nightly", background=True)
     with pytest.raises(tv_errors.TVProcessError, match="running process cannot be taken over"):
@@ -112,7 +112,7 @@ def test_waiting_has_an_end(job):
 
 
 @pytest.mark.slow
-def test_what_a_worker_prints_and_its_traceback_are_in_its_log(job):
+def test_worker_log_has_printed_text_and_traceback(job):
     raising(job, "print('printed', flush=True); raise ZeroDivisionError('by nothing')")
     with pytest.raises(ZeroDivisionError):
         job.vault.wait_process("nightly", timeout=30)

@@ -204,7 +204,7 @@ def test_files_of_finished_rows_are_kept(files):
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])
-def test_a_row_whose_file_is_not_what_it_was_is_computed_again(files, damage):
+def test_row_with_a_changed_file_is_recomputed(files, damage):
     if damage == "gone":
         artifact(files, "2.txt").unlink()
     else:

@@ -136,7 +136,7 @@ def test_killed_owner_without_an_id_is_reverted_when_its_locks_are_needed(job):
 
 
 @pytest.mark.slow
-def test_a_killed_owner_with_an_id_is_paused_for_whoever_looks(job):
+def test_process_of_a_killed_owner_is_shown_as_paused_if_it_has_an_id(job):
     job.killed_at(4, "nightly")
     assert_paused(job, "nightly", "OwnerDied")
     owner = job.vault.get_process("nightly").owner
@@ -182,7 +182,7 @@ def interrupted_while_committing(job, process_id, number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("process_id", ["", "nightly"])
-def test_a_kill_after_the_decision_is_rolled_forward_by_whoever_comes_next(slow_to_tidy, process_id):
+def test_decided_process_is_rolled_forward_by_recovery_after_a_kill(slow_to_tidy, process_id):
     job = slow_to_tidy
     left = interrupted_while_committing(job, process_id, signal.SIGKILL)
     killed = only_process(job)
@@ -253,7 +253,7 @@ def answer(x, control):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("process_id", ["", "nightly"])
-def test_an_end_that_cannot_be_recorded_is_left_to_whoever_comes_next(job, process_id):
+def test_end_that_cannot_be_recorded_is_left_to_recovery(job, process_id):
     code = job.vault.get_code_module_str("jobs")
     job.vault.create_code_module("jobs", text=code.partition("def answer")[0] + NO_ROOM)
     left = job.run(f"vault.execute_instance('stories', process_id={process_id!r})")

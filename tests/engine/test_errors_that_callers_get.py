@@ -94,7 +94,7 @@ arguments: {{x: "<<self.x[index]>>", kind: {kind}}}
     ("kind", "dtypes", "expected"),
     [("few", "", "row 2"), ("many", "", "row 2"), ("type", "a: int64", "'a'.*row 2"), ("stored", "", "row 2")],
 )
-def test_what_a_function_returns_wrongly_pauses(vault, kind, dtypes, expected):
+def test_wrong_return_value_pauses(vault, kind, dtypes, expected):
     vault.create_code_module("wrong", text=WRONG_RESULTS)
     vault.create_table("stories")
     vault.create_instance("stories")
@@ -203,7 +203,7 @@ def test_warning_points_to_the_line_that_called(tmp_path):
     assert [warning.filename for warning in caught] == [__file__]
 
 
-def test_error_raised_by_a_function_keeps_its_traceback_of_whatever_class(tmp_path, monkeypatch):
+def test_error_of_a_function_keeps_its_traceback_for_any_class(tmp_path, monkeypatch):
     vault = TableVault(tmp_path / "vault", author="ada", create=True)
     vault.create_code_module(
         "nested",

@@ -44,7 +44,7 @@ def nesting(job):
     return nest
 
 
-def test_the_catalog_records_the_parent_and_what_a_child_finished_stays(nesting):
+def test_catalog_records_the_parent_and_finished_children_stay(nesting):
     job = nesting('vault.create_table(f"t{x}")\nif x == 1:\n    raise RuntimeError("after the child")')
     with pytest.raises(RuntimeError, match="after the child"):
         job.execute()
@@ -74,7 +74,7 @@ def test_a_row_that_is_run_again_repeats_nothing_that_its_children_did(nesting):
     assert len(job.vault.get_history(operation="create_table", author="child")) == 3
 
 
-def test_a_child_reads_what_its_parent_builds_and_reads(nesting):
+def test_child_reads_outputs_and_inputs_of_its_parent(nesting):
     job = nesting('shown, _ = vault.get_dataframe("stories", instance_id="TEMP_base")\nreturn f"{len(shown)} rows"')
     job.execute("nightly")
     assert job.answers() == ["3 rows"] * 3
@@ -90,7 +90,7 @@ def test_a_child_reads_what_its_parent_builds_and_reads(nesting):
         'vault.rename_table("tales", "stories")',
     ],
 )
-def test_a_child_may_not_change_what_its_parent_builds(nesting, change):
+def test_child_cannot_change_outputs_of_its_parent(nesting, change):
     job = nesting(change)
     with pytest.raises(tv_errors.TVLockError, match=r"'nightly' \(execute_instance\), inside which"):
         job.execute("nightly")
@@ -129,7 +129,7 @@ def blocked(folder, parent, control):
     assert "made" in job.vault.get_tables()
 
 
-def test_a_child_reverts_on_an_error_unless_it_has_an_id_of_its_own(nesting, job):
+def test_child_reverts_on_an_error_unless_it_has_its_own_id(nesting, job):
     job.vault.create_table("poems")
     job.vault.create_instance("poems")
     job.vault.create_builder_file("poems", text=INDEX.format(count=10))

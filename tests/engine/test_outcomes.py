@@ -76,7 +76,7 @@ def test_cause_of_an_error_is_recorded(job):
     assert refused.error.cause is Cause.VAULT
 
 
-def test_cause_of_an_interrupt_is_no_function(job, no_collections):
+def test_cause_of_an_interrupt_is_not_the_function(job, no_collections):
     job.tell("signal", 4)
     (job.control / "number").write_text(str(int(signal.SIGINT)))
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -107,7 +107,7 @@ def test_running_process_has_the_remedy_of_a_forced_stop(job):
     assert job.vault.get_process("nightly").remedies == ()
 
 
-def test_exception_without_outcome_and_location_carries_none():
+def test_plain_exception_has_neither_outcome_nor_location():
     error = ValueError("x")
     add_note(error, "paused as 'nightly'")
     assert outcome_of(error) is None

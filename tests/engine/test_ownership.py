@@ -28,7 +28,7 @@ def test_a_live_owner_is_never_robbed(job):
 
 
 @pytest.mark.slow
-def test_what_a_live_owner_holds_is_waited_for_and_then_named(job):
+def test_lock_of_a_live_owner_is_awaited_and_then_named(job):
     job.tell("hold", 4)
     owner = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
     until(lambda: job.noted("held"), owner)

@@ -214,7 +214,7 @@ def made_by(vault, operation):
 
 @pytest.mark.parametrize("how", ["restart", "without arguments", "same arguments"])
 @pytest.mark.parametrize("operation", FULL)
-def test_texts_are_recorded_so_that_what_a_full_disk_paused_goes_on(job, full_disk, operation, how):
+def test_texts_are_recorded_so_that_a_process_resumes_after_a_full_disk(job, full_disk, operation, how):
     arguments = FULL[operation]
     with pytest.raises(OSError, match="No space left") as caught:
         getattr(job.vault, operation)(**arguments, process_id="full")
@@ -269,7 +269,7 @@ def test_a_write_whose_frame_was_not_staged_whole_stays_paused(vault, job):
     assert len(again.get_dataframe("frames")[0]) == 500_000
 
 
-def test_children_that_their_parents_resumption_finishes_are_no_failures(job, tmp_path):
+def test_restart_reports_no_failure_for_children_finished_by_parents(job, tmp_path):
     code = (
         job.vault.get_code_module_str("jobs")
         + """

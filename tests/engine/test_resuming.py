@@ -100,7 +100,7 @@ def test_missing_environment_variable_on_resume_leaves_the_process_paused(job, m
     assert job.noted("returned") == list(range(10))
 
 
-def test_what_needs_a_paused_process_is_told_at_once(paused):
+def test_operation_blocked_by_a_paused_process_is_refused_at_once(paused):
     patient = TableVault(paused.path, lock_timeout=3600)
     with pytest.raises(tv_errors.TVLockError, match=r"'nightly' \(execute_instance\).*no answer for 4.*resume.*stop"):
         patient.delete_table("stories")
@@ -173,7 +173,7 @@ def test_error_before_any_function_runs_leaves_the_process_paused(paused, old, n
     assert_still_paused(paused, before)
 
 
-def test_after_such_an_error_what_was_computed_can_still_be_materialized(paused):
+def test_computed_rows_can_be_materialized_after_a_refused_resume(paused):
     fix(paused, "def answer(x, control):", "def answer(x, control:")
     with pytest.raises(tv_errors.TVBuilderError):
         paused.execute("nightly")

@@ -203,7 +203,7 @@ def test_command_line_tells_no_secrets(vault, process_id):
         told(ended.stdout + ended.stderr)
 
 
-def test_short_settings_are_no_secrets(vault):
+def test_short_settings_are_not_treated_as_secrets(vault):
     prepare(vault, "raise ValueError('row 30 of 2')", "row-wise")
     text = OUT.format(function="f", kind="row-wise", more=ROW).replace(
         "settings: {deep: [sk-deep-0001]}", "settings: 30"

@@ -67,7 +67,7 @@ def test_a_paused_process_goes_on_where_its_warning_is_an_error(paused):
     assert paused.answers() == [f"{x}-ok" for x in range(10)]
 
 
-def test_what_was_computed_can_be_taken_over_after_a_stop(paused):
+def test_computed_rows_can_be_reused_after_a_stop(paused):
     paused.vault.stop_process("nightly")
     assert paused.answers(instance_id="TEMP_base") == [f"{x}-ok" for x in range(4)] + [None] * 6
     paused.forget()
@@ -110,7 +110,7 @@ def test_a_killed_process_without_an_id_can_be_stopped(job):
 # --- materialize --------------------------------------------------------------------------------------------------
 
 
-def test_materialize_makes_what_was_computed_an_unsuccessful_instance(paused):
+def test_materialize_makes_an_unsuccessful_instance_of_computed_rows(paused):
     paused.vault.stop_process("nightly", materialize=True)
     assert paused.vault.get_process("nightly").status == "stopped"
     assert paused.answers() == [f"{x}-ok" for x in range(4)] + [None] * 6

@@ -203,7 +203,7 @@ def test_error_text_of_megabytes_is_bounded_where_it_is_shown(vault):
     assert max(map(len, Path(vault.db_dir, "metadata", "logs.txt").read_text().splitlines())) < 50_000
 
 
-def test_worker_logs_and_prints_whatever_a_function_prints(vault, monkeypatch):
+def test_worker_logs_and_prints_any_text_of_a_function(vault, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     prepare(vault, "print('\\N{SNOWMAN} \\ud800')")
     process = vault.execute_instance("t", background=True)
@@ -226,7 +226,7 @@ def test_traceback_in_a_worker_log_is_obeyed_by_nothing(vault):
     assert "ValueError" in harmless(path.read_text(encoding="utf-8"))
 
 
-def test_shown_text_keeps_what_people_write():
+def test_shown_text_keeps_ordinary_writing():
     for text in (
         "naïve — “quoted” 日本語",
         "family \U0001f469\u200d\U0001f4bb",
@@ -270,7 +270,7 @@ def test_findings_of_verify_show_names_of_files_escaped(vault):
     json.dumps([problem.path for problem in report.problems]).encode()
 
 
-def test_refused_arguments_are_recorded_whatever_they_hold(vault):
+def test_refused_arguments_of_any_content_are_recorded(vault):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(tv_errors.TVArgumentError) as refused:

@@ -24,7 +24,7 @@ def test_poll_takes_false_for_an_answer():
     assert poll(lambda: False, repeat(60.0)) is False
 
 
-def test_poll_asks_once_when_there_is_no_time():
+def test_poll_asks_once_without_time_left():
     asked = []
     assert poll(lambda: asked.append(1), repeat(60.0), timeout=0) is None
     assert asked == [1]

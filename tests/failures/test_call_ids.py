@@ -53,7 +53,7 @@ def failing(seen, times, error=lambda x: ConnectionError("down")):
     return answer
 
 
-def test_id_is_a_uuid_of_its_own_for_each_row_and_each_retry(make, seen):
+def test_id_is_a_separate_uuid_for_each_row_and_retry(make, seen):
     table = make(failing(seen, 2), rows=5, retry={"max_retries": 2, "wait": 0}, arguments=CALL_ID)
     table.execute()
     assert [len(names) for names in seen.by_row.values()] == [3] * 5

@@ -337,7 +337,7 @@ def test_plan_counts_calls_without_making_any(words):
     assert words.calls() == []
 
 
-def test_result_that_is_no_list_of_rows_is_refused_with_its_input_row(words):
+def test_invalid_list_of_rows_is_refused_with_its_input_row(words):
     words.vault.create_code_module("texts", text="def split(log, name, text):\n    return text\n")
     with pytest.raises(TypeError, match=r"input row 0: split\(\) must return a list of rows.*not str"):
         words.build()

@@ -127,7 +127,7 @@ def test_any_exception_with_a_numeric_retry_after_counts_as_retry_later(value, e
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5", "nan", "inf", "Wed, 99 Foo", b"\xff"])
-def test_headers_that_say_nothing_are_no_wait(text):
+def test_headers_without_a_time_cause_no_wait(text):
     assert told_wait(Refused(headers={"retry-after": text})) is None
 
 
@@ -299,7 +299,7 @@ def test_calls_are_repeated_exactly_as_often_as_the_builder_says(make, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_repeated_call_that_succeeds_is_no_failure(make, way):
+def test_successful_retry_does_not_count_as_failure(make, way):
     by_row = raises_first(2, lambda x: ConnectionError("down"))
     table = make(as_way(way, by_row), retry={"max_retries": 2, "wait": 0.001}, **WAYS[way])
     table.execute("night")

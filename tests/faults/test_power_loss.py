@@ -18,7 +18,7 @@ def trier():
 
 
 @pytest.mark.slow
-def test_what_was_acknowledged_before_the_power_went_is_there_afterwards(trier):
+def test_acknowledged_writes_survive_a_power_loss(trier):
     case = {"seed": "sample"}
     tried = trier(case)
     assert tried.count > 1

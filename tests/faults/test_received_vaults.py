@@ -83,7 +83,7 @@ def test_no_step_of_tidying_up_leaves_the_vault(db_dir, step):
 
 
 @pytest.mark.parametrize("link", ["_temp", "metadata/owners", "metadata/logs.lock", "code_functions"])
-def test_what_the_vault_itself_writes_to_is_not_behind_a_link(db_dir, outside, link):
+def test_vault_never_writes_through_a_link(db_dir, outside, link):
     path = db_dir / link
     path.rename(path.with_name("away"))
     path.symlink_to(outside / "kept.txt" if link.endswith(".lock") else outside)
@@ -261,7 +261,7 @@ def test_a_pinned_builder_is_not_read_through_a_link(db_dir, outside):
 
 
 @pytest.mark.parametrize("inner", ["", "builders", "partial"])
-def test_what_a_paused_process_has_done_is_not_read_through_a_link(db_dir, tmp_path, inner):
+def test_rows_of_a_paused_process_are_not_read_through_a_link(db_dir, tmp_path, inner):
     vault = TableVault(db_dir)
     path = next(db_dir.glob("_temp/*/builders")).parent / inner
     path.rename(tmp_path / "elsewhere")
@@ -273,7 +273,7 @@ def test_what_a_paused_process_has_done_is_not_read_through_a_link(db_dir, tmp_p
         vault.execute_instance("paused", process_id="mine")
 
 
-def test_what_a_reverted_process_had_done_is_not_read_through_a_link(db_dir, tmp_path):
+def test_rows_of_a_reverted_process_are_not_read_through_a_link(db_dir, tmp_path):
     vault = TableVault(db_dir)
     path = db_dir / "pictures" / "TEMP_base" / "partial"
     path.rename(tmp_path / "elsewhere")
@@ -453,7 +453,7 @@ def test_a_missing_manifest_is_a_named_error(db_dir):
         vault.get_builder_str("pictures", "draw", is_temp=False)
 
 
-def test_a_pipe_in_the_place_of_a_lock_file_holds_nobody_up(db_dir):
+def test_pipe_in_place_of_a_lock_file_blocks_no_operation(db_dir):
     name = f"owner-1-{'0' * 32}"
     os.mkfifo(db_dir / "metadata" / "owners" / name)
     change(db_dir, f"UPDATE processes SET owner_lock = '{name}', status = 'running' WHERE process_id = 'mine'")
@@ -472,7 +472,7 @@ def test_a_damaged_description_is_a_named_error(db_dir, content):
 
 
 @pytest.mark.parametrize("line", [b"[" * 100_000, b"\xff", b"null"])
-def test_a_log_that_is_none_is_in_nobodys_way(db_dir, line):
+def test_invalid_log_file_blocks_no_operation(db_dir, line):
     (db_dir / "metadata" / "logs.txt").write_bytes(line + b"\n")
     vault = TableVault(db_dir)
     assert [problem.path for problem in vault.verify().problems] in ([], ["metadata/logs.txt"])

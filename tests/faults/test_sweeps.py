@@ -91,7 +91,7 @@ def test_disk_full_while_checkpoints_are_read_leaves_the_process_paused(prepared
         ("stop_process", "mine", range(43, 48)),
     ],
 )
-def test_tidying_that_needs_what_failed_waits_for_it(prepared, operation, process_id, points):
+def test_tidying_step_waits_for_a_failed_step_it_needs(prepared, operation, process_id, points):
     for n in points:
         _try(prepared, operation, process_id, Fault(n, errno.EACCES))
 
@@ -109,7 +109,7 @@ def test_leftover_mark_of_creation_is_removed_when_the_vault_is_opened(prepared)
 
 
 @pytest.mark.parametrize("operation", ["create_table", "write_instance", "execute_instance"])
-def test_recovery_converges_whatever_happens_to_it(prepared, operation):
+def test_recovery_converges_after_any_fault(prepared, operation):
     choice = random.Random(operation)
     sweep = prepared[operation, "mine"]
     recoveries = [

@@ -178,11 +178,11 @@ def check_random_tables(lab: Lab, seed: int, changes: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_states_say_what_executions_do(lab, seed):
+def test_states_predict_executions(lab, seed):
     check_random_tables(lab, seed, changes=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 100 + RANDOM_GRAPHS))
-def test_states_say_what_executions_do_many_times(lab, seed):
+def test_states_predict_executions_in_many_rounds(lab, seed):
     check_random_tables(lab, seed, changes=10)

@@ -58,7 +58,7 @@ def test_fresh_tables_are_skipped(chain: Lab) -> None:
     assert chain.vault.get_process("nightly").status == "succeeded"
 
 
-def test_steps_run_in_the_order_of_what_they_read(chain: Lab) -> None:
+def test_steps_run_in_the_order_of_their_inputs(chain: Lab) -> None:
     chain.edit("a", words("a", "x", "y", "z"))
     chain.vault.refresh(process_id="nightly")
     assert children(chain, "nightly") == [

@@ -406,7 +406,7 @@ def test_materialize_is_passed_on_to_the_child(diamond: Diamond) -> None:
     assert diamond.vault.get_active_processes() == {}
 
 
-def test_materialize_is_refused_where_there_is_nothing_of_the_kind(diamond: Diamond) -> None:
+def test_materialize_is_refused_for_other_operations(diamond: Diamond) -> None:
     diamond.vault.create_code_module("other", text="x = 1", process_id="other")
     with pytest.raises((TVArgumentError, TVProcessError)):
         diamond.vault.stop_process("other", materialize=True)

@@ -212,7 +212,7 @@ class TestTableFromCsv:
         file.write_text("value\n1\n\n3\n")
         assert create_data_table_from_csv(file)["value"].isna().tolist() == [False, True, False]
 
-    def test_a_byte_order_mark_is_no_part_of_the_first_name(self, tmp_path):
+    def test_byte_order_mark_is_stripped_from_the_first_name(self, tmp_path):
         file = tmp_path / "fruit.csv"
         file.write_text("fruit,count\napple,3\n", encoding="utf-8-sig")
         assert list(create_data_table_from_csv(file).columns) == ["fruit", "count"]

@@ -107,7 +107,7 @@ def test_single_set_of_artifacts_belongs_to_the_newest_instance(imported):
     assert list(frame["label"]) == ["apple.txt", "pear.txt", "fig.txt"]
 
 
-def test_what_a_stopped_execution_left_is_marked_as_not_successful(imported):
+def test_instance_of_a_stopped_execution_is_imported_as_unsuccessful(imported):
     with pytest.raises(tv_errors.TVArgumentError):
         imported.get_dataframe("fruits", version="broken", successful_only=True)
     frame, instance_id = imported.get_dataframe("fruits", version="broken")
@@ -169,7 +169,7 @@ def test_everything_that_the_new_vault_claims_holds(imported):
     assert report.ok, report
 
 
-def test_what_was_left_of_deleted_tables_is_kept(imported_dir):
+def test_remains_of_deleted_tables_are_kept(imported_dir):
     folders = list((imported_dir / "metadata" / "ARCHIVED_TRASH").iterdir())
     assert [folder.name.split("_", 1)[1] for folder in folders] == ["scratch"]
     assert len(list(folders[0].glob("base_*/dtypes.json"))) == 1

@@ -30,7 +30,7 @@ def test_a_missing_source_is_a_file_not_found_error(tmp_path):
     assert entries(tmp_path) == []
 
 
-def test_a_source_that_is_no_vault_of_that_version_is_refused(tmp_path):
+def test_source_of_another_version_is_refused(tmp_path):
     TableVault(tmp_path / "vault", create=True)
     (tmp_path / "folder").mkdir()
     for name in ("vault", "folder"):
@@ -99,7 +99,7 @@ def test_a_damaged_source_is_named_and_nothing_is_made(legacy, tmp_path, path, c
     assert entries(tmp_path) == ["legacy"]
 
 
-def test_a_frame_that_is_no_csv_is_named_and_nothing_is_made(legacy, tmp_path):
+def test_invalid_csv_frame_is_named_and_no_vault_is_made(legacy, tmp_path):
     (path,) = legacy.glob("baskets/base_*/table.csv")
     path.write_bytes(b'n\n"1\n\xff')
     with pytest.raises(tv_errors.TVFileError, match=r"baskets.*table\.csv cannot be read as CSV"):

@@ -34,7 +34,7 @@ def test_a_name_that_is_not_allowed_any_more_is_changed_and_said_so(legacy, tmp_
     assert vault.verify().ok
 
 
-def test_an_id_that_is_not_allowed_any_more_is_made_anew_and_said_so(legacy, tmp_path):
+def test_invalid_id_is_replaced_with_a_note(legacy, tmp_path):
     former = instance_folder(legacy, "baskets", "base")
     former.rename(former.with_name("my_version_17_0123456789abcdef"))
     change_metadata(
@@ -116,7 +116,7 @@ def test_lines_of_the_log_that_cannot_be_read_are_left_out_and_said_so(legacy, t
     assert len(vault.get_history(limit=1000)) == count + 1
 
 
-def test_process_ids_that_are_not_allowed_any_more_are_made_anew(legacy, tmp_path):
+def test_invalid_process_ids_are_replaced(legacy, tmp_path):
     log = legacy / "metadata" / "logs.txt"
     log.write_text(log.read_text().replace("ledger-2024", "ledger of 2024"))
     vault, notes = import_with_notes(legacy, tmp_path / "new")

@@ -171,7 +171,7 @@ def test_reused_rows_lead_to_the_origin(desk: Desk) -> None:
     assert desk.step("letters", second).origin is None
 
 
-def test_an_overwritten_column_leads_to_what_it_was_before(desk: Desk) -> None:
+def test_lineage_of_an_overwritten_column_leads_to_its_earlier_cells(desk: Desk) -> None:
     answers = desk.execute(builders={**BUILDERS, "capital": TITLE})
     step = desk.step("name")
     assert step.builder == "capital"
@@ -197,7 +197,7 @@ def test_frames_written_from_outside_lead_to_their_declared_dependencies(desk: D
     assert "written from outside" in repr(step)
 
 
-def test_what_was_stopped_half_way_counts_only_the_rows_that_were_computed(desk: Desk) -> None:
+def test_stopped_execution_counts_only_computed_rows(desk: Desk) -> None:
     desk.vault.create_code_module("lab", text=CODE)
     with pytest.raises(RuntimeError, match="no answer"):
         desk.execute(process_id="night-1")
@@ -211,7 +211,7 @@ def test_what_was_stopped_half_way_counts_only_the_rows_that_were_computed(desk:
 # --- down ---------------------------------------------------------------------------------------------------------
 
 
-def test_columns_are_followed_down_to_what_was_made_from_them(desk: Desk) -> None:
+def test_columns_are_followed_to_their_dependents(desk: Desk) -> None:
     answers = desk.execute()
     desk.vault.create_table("report")
     report = desk.write("report", pd.DataFrame({"total": [1]}), ("answers", answers))
@@ -222,7 +222,7 @@ def test_columns_are_followed_down_to_what_was_made_from_them(desk: Desk) -> Non
     assert names(name.used_by[0].used_by) == [("answers", answers, "letters"), ("report", report, "*")]
 
 
-def test_only_what_read_the_column_counts_as_its_user(desk: Desk) -> None:
+def test_only_readers_of_the_column_count_as_its_users(desk: Desk) -> None:
     desk.write("people", pd.DataFrame({"name": ["ann"], "age": [7]}))
     answers = desk.execute()
     assert names(desk.vault.get_lineage("people", column="name").used_by) == [("answers", answers, "name")]
@@ -248,7 +248,7 @@ def test_names_of_tables_are_todays(desk: Desk) -> None:
     assert names(desk.vault.get_lineage("folk").used_by) == [("replies", answers, "name")]
 
 
-def test_a_deleted_input_is_told_from_what_was_archived(desk: Desk) -> None:
+def test_deleted_input_is_described_from_its_archived_metadata(desk: Desk) -> None:
     first = desk.execute()
     second = desk.execute(copy=True)
     desk.vault.delete_instance(first, "answers")
@@ -292,13 +292,13 @@ def test_the_newest_instance_of_the_base_version_is_meant_by_default(desk: Desk)
     assert desk.vault.get_lineage("people").instance_id == newer
 
 
-def test_any_version_is_meant_where_there_is_no_base_version(desk: Desk) -> None:
+def test_any_version_is_used_without_a_base_version(desk: Desk) -> None:
     desk.vault.create_table("notes")
     draft = desk.write("notes", pd.DataFrame({"note": ["a"]}), version="draft")
     assert desk.vault.get_lineage("notes").instance_id == draft
 
 
-def test_what_is_not_there_is_answered_with_what_is(desk: Desk) -> None:
+def test_missing_object_is_reported_with_the_existing_ones(desk: Desk) -> None:
     with pytest.raises(tv_errors.TVArgumentError, match="people"):
         desk.vault.get_lineage("peple")
     with pytest.raises(tv_errors.TVTableError, match="name"):
@@ -346,7 +346,7 @@ def test_html_is_escaped(desk: Desk) -> None:
     assert shown.count("<ul ") == shown.count("</ul>")
 
 
-def test_what_many_ways_lead_to_is_computed_and_shown_once(desk: Desk) -> None:
+def test_input_with_several_paths_is_computed_and_shown_once(desk: Desk) -> None:
     frame = pd.DataFrame({"left": [1], "right": [2]})
     desk.vault.create_table("grid")
     ids = [desk.write("grid", frame)]

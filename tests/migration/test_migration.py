@@ -212,7 +212,7 @@ def test_archives_of_format_1_are_read(old):
 
 
 @pytest.mark.parametrize("url", ["postgresql://u@h/d", "sqlite://", "sqlite:///:memory:", "nonsense", "mysql://h/d"])
-def test_a_catalog_that_is_no_sqlite_file_is_refused(tmp_path, url):
+def test_invalid_sqlite_catalog_is_refused(tmp_path, url):
     with pytest.raises(tv_errors.TVArgumentError, match="catalog_url"):
         TableVault(tmp_path / "vault", create=True, catalog_url=url)
     assert not (tmp_path / "vault" / ".tablevault").exists()

@@ -86,7 +86,7 @@ def test_active_does_not_count_in_the_past_but_success_does(vault):
     assert value(vault, as_of=stopped) == 1
 
 
-def test_as_of_refuses_what_stands_for_no_moment(vault):
+def test_as_of_refuses_invalid_moments(vault):
     write(vault, "t", 1)
     [instance] = vault.get_table_instances("t")
     vault.create_tag("paper", "t")

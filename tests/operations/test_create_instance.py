@@ -31,7 +31,7 @@ def reused(vault, process_id, builder="loud"):
     return vault.get_process(process_id).progress[builder].reused
 
 
-def test_without_copy_there_is_no_origin(stories):
+def test_instance_without_copy_has_no_origin(stories):
     stories.execute_instance("stories")
     stories.create_instance("stories")
     assert stories.get_builders_list("stories") == ["stories_index"]
@@ -141,7 +141,7 @@ def test_the_description_is_kept_with_the_instance(stories):
     assert stories.get_descriptions("TEMP_new", "stories")["description"] == "with other prompts"
 
 
-def test_an_origin_that_was_deleted_is_no_origin(stories):
+def test_deleted_instance_cannot_be_an_origin(stories):
     stories.execute_instance("stories")
     first = newest(stories)
     stories.create_instance("stories", copy=True)
@@ -186,7 +186,7 @@ def test_a_written_instance_is_an_origin_without_builders(stories):
         lambda vault: vault.create_table("stories"),
     ],
 )
-def test_what_a_paused_process_holds_is_a_lock_error_that_names_it(paused, call):
+def test_lock_error_names_the_paused_process(paused, call):
     with pytest.raises(tv_errors.TVLockError) as caught:
         call(paused)
     text = str(caught.value)
@@ -197,7 +197,7 @@ def test_what_a_paused_process_holds_is_a_lock_error_that_names_it(paused, call)
     assert "process_id='paused-one'" in text
 
 
-def test_what_a_paused_process_does_not_hold_is_free(paused):
+def test_tables_without_locks_of_a_paused_process_are_free(paused):
     paused.create_instance("stories", "new")
     paused.create_table("images")
     paused.create_code_module("words", text="")

@@ -138,7 +138,7 @@ SAID = {
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_an_error_says_what_to_do(vault, name):
+def test_error_names_its_remedy(vault, name):
     act, said = SAID[name]
     with pytest.raises(getattr(tv_errors, name), match=f"(?s){said}"):
         act(vault)

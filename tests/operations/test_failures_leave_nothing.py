@@ -197,7 +197,7 @@ def test_an_execution_that_computed_nothing_leaves_nothing(vault, path):
 
 
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit(3)", "MemoryError", "OSError(28, 'full')"])
-def test_whatever_a_function_raises_is_reverted_and_is_the_caller_s(vault, path, error):
+def test_exception_of_a_function_reverts_and_reaches_the_caller(vault, path, error):
     code = f"def rows():\n    raise {error}\n"
     build(vault, index_builder("x", "rows"), code)
     before = picture(path)

@@ -46,7 +46,7 @@ def kept(plan):
     return {item.instance_id: item.reasons for group in plan.groups for item in group.keep}
 
 
-def test_gc_removes_exactly_what_no_rule_keeps(vault, path):
+def test_gc_removes_exactly_the_instances_that_no_rule_keeps(vault, path):
     ids = written(vault, "t", 5)
     vault.write("t", pd.DataFrame({"x": [7]}), version="v2")
     (other,) = vault.get_table_instances("t", "v2")

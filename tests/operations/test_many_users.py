@@ -253,7 +253,7 @@ def test_a_lock_is_had_as_soon_as_it_is_released(held, path, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_that_waits_holds_up_nobody_else(held, path):
+def test_waiting_process_blocks_no_other_process(held, path):
     waiting = threading.Thread(target=lambda: _refused(TableVault(path, lock_timeout=2)))
     waiting.start()
     vault = TableVault(path, lock_timeout=0)

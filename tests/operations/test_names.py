@@ -60,7 +60,7 @@ def test_a_forbidden_name_is_an_argument_error(stories, kind, name):
     assert str(caught.value).startswith(f"Forbidden {kind}: ")
 
 
-def test_folders_of_a_vault_are_no_names(path, vault):
+def test_folder_names_of_a_vault_are_refused_as_table_names(path, vault):
     vault.create_table("stories")
     instance = InstanceFolder(path / "stories" / "TEMP_base")
     own = [
@@ -91,7 +91,7 @@ def test_an_allowed_name_is_accepted_everywhere(stories, name):
 
 @pytest.mark.parametrize("name", [None, 7, b"bytes", ["stories"], object()])
 @pytest.mark.parametrize("kind", CREATE)
-def test_what_is_not_a_text_is_an_argument_error(stories, kind, name):
+def test_value_other_than_text_is_an_argument_error(stories, kind, name):
     with pytest.raises(tv_errors.TVArgumentError):
         CREATE[kind](stories, name)
 
@@ -202,6 +202,6 @@ def test_misspelt_versions_ids_and_filters_get_the_nearest_name(tmp_path):
 
 
 @pytest.mark.parametrize("limit", [0, -1])
-def test_a_limit_that_is_no_number_of_processes_is_refused(vault, limit):
+def test_invalid_limit_of_processes_is_refused(vault, limit):
     with pytest.raises(tv_errors.TVArgumentError, match="limit must be a positive integer"):
         vault.get_history(limit=limit)

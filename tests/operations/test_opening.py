@@ -183,7 +183,7 @@ def test_a_vault_that_was_just_made_closes_its_catalog_when_it_is_let_go(tmp_pat
     assert not (tmp_path / "vault" / "metadata" / "catalog.db-wal").exists()
 
 
-def test_an_open_vault_says_where_it_is_and_who_works(tmp_path, monkeypatch):
+def test_open_vault_shows_its_folder_and_author(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     vault = TableVault("vault", author="ada", create=True)
     assert (vault.db_dir, vault.author) == (str(tmp_path / "vault"), "ada")
@@ -210,7 +210,7 @@ def test_an_open_vault_says_where_it_is_and_who_works(tmp_path, monkeypatch):
         ("vault", {"create": True, "description": "\udc80"}, "description has a lone surrogate"),
     ],
 )
-def test_what_nothing_can_be_opened_with_is_a_wrong_argument(tmp_path, monkeypatch, db_dir, more, said):
+def test_invalid_opening_arguments_are_refused(tmp_path, monkeypatch, db_dir, more, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(tv_errors.TVArgumentError, match=said):
         TableVault(db_dir, **more)
@@ -218,7 +218,7 @@ def test_what_nothing_can_be_opened_with_is_a_wrong_argument(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("description", [5, "\udc80"])
-def test_a_description_that_is_no_text_is_refused(tmp_path, description):
+def test_description_other_than_text_is_refused(tmp_path, description):
     vault = TableVault(tmp_path / "vault", create=True)
     with pytest.raises(tv_errors.TVArgumentError, match="description"):
         vault.create_table("stories", description=description)
@@ -228,7 +228,7 @@ def test_a_description_that_is_no_text_is_refused(tmp_path, description):
     assert vault.get_table_instances("stories", include_temp=True) == []
 
 
-def test_a_pickled_or_copied_vault_is_the_vault_opened_anew(tmp_path):
+def test_pickled_or_copied_vault_is_reopened(tmp_path):
     vault = TableVault(tmp_path / "vault", author="ada", create=True, lock_timeout=2.5)
     vault.create_table("stories")
     for number, again in enumerate((pickle.loads(pickle.dumps(vault)), copy.deepcopy(vault))):

@@ -92,14 +92,14 @@ def test_stop_process_returns_its_own_id_and_not_the_target_s(vault):
         lambda vault: vault.stop_process("broken", False, False, "my-stop"),
     ],
 )
-def test_stop_process_runs_under_an_id_of_its_own_as_older_calls_give_it(vault, call):
+def test_stop_process_runs_under_its_own_id_as_older_calls_give_it(vault, call):
     paused(vault)
     assert call(vault) == "my-stop"
     assert vault.get_process("broken").status == "stopped"
     assert vault.get_process("my-stop").status == "succeeded"
 
 
-def test_stop_process_materializes_what_has_been_computed(vault):
+def test_stop_process_materializes_computed_rows(vault):
     vault.stop_process(paused(vault), materialize=True)
     frame, _ = vault.get_dataframe("failing")
     assert frame["x"].tolist() == [1, 2]
@@ -151,7 +151,7 @@ def test_a_deleted_table_can_be_created_again(stories):
 # --- instances ----------------------------------------------------------------------------------------------------
 
 
-def test_execute_instance_materializes_what_the_builders_make(stories, path):
+def test_execute_instance_materializes_the_output_of_builders(stories, path):
     stories.execute_instance("stories")
     frame, instance_id = stories.get_dataframe("stories")
     assert frame["key"].tolist() == [0, 1, 2, 3]
@@ -164,14 +164,14 @@ def test_execute_instance_materializes_what_the_builders_make(stories, path):
     assert stories.get_builder_str("stories", "loud", instance_id) == SHOUT
 
 
-def test_what_is_materialized_is_read_only(stories, path):
+def test_materialized_instance_is_read_only(stories, path):
     stories.execute_instance("stories")
     _, instance_id = stories.get_dataframe("stories")
     modes = {item.stat().st_mode & 0o222 for item in (path / "stories" / instance_id).rglob("*")}
     assert modes == {0}
 
 
-def test_delete_instance_removes_the_frame_and_archives_what_describes_it(stories, path):
+def test_delete_instance_removes_the_frame_and_archives_metadata(stories, path):
     stories.execute_instance("stories")
     _, instance_id = stories.get_dataframe("stories")
     stories.delete_instance(instance_id, "stories")

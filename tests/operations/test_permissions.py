@@ -112,7 +112,7 @@ WRITES = {
 EVERYTHING = (["stories"], ["WORD0", "WORD1", "WORD2", "WORD3"])
 
 
-def test_colleague_who_reads_changes_nothing_for_the_owner(shared):
+def test_reading_colleague_changes_nothing_for_the_owner(shared):
     path = shared / "vault"
     as_user(OWNER, lambda: make(path) and None)
     assert as_user(COLLEAGUE, partial(read_everything, path)) == EVERYTHING
@@ -137,7 +137,7 @@ def test_reader_without_permission_to_write_leaves_no_trace(shared, mode):
 
 
 @pytest.mark.slow
-def test_reader_sees_what_is_committed_while_the_owner_works(shared):
+def test_reader_sees_committed_instances_while_the_owner_works(shared):
     path = shared / "vault"
     as_user(OWNER, lambda: make(path) and None, umask=0o022)
     owner = os.fork()
@@ -165,7 +165,7 @@ def test_reader_sees_what_is_committed_while_the_owner_works(shared):
 
 
 @pytest.mark.slow
-def test_reader_sees_what_a_killed_owner_had_committed(shared):
+def test_reader_sees_committed_instances_of_a_killed_owner(shared):
     path = shared / "vault"
     as_user(OWNER, lambda: make(path) and None, umask=0o022)
     child = os.fork()

@@ -106,7 +106,7 @@ def test_a_temporary_instance_has_no_frame_before_it_is_executed(unfinished):
 
 
 @pytest.mark.parametrize("process_id", ["", "mine"])
-def test_what_a_paused_or_reverted_execution_has_computed_can_be_read(unfinished, path, process_id):
+def test_rows_of_a_paused_or_reverted_execution_can_be_read(unfinished, path, process_id):
     with pytest.raises(ZeroDivisionError):
         unfinished.execute_instance("stories", process_id=process_id)
     for vault in (unfinished, TableVault(path)):
@@ -118,7 +118,7 @@ def test_what_a_paused_or_reverted_execution_has_computed_can_be_read(unfinished
         unfinished.get_dataframe("stories")
 
 
-def test_successful_only_skips_what_was_stopped(unfinished):
+def test_successful_only_skips_stopped_instances(unfinished):
     with pytest.raises(ZeroDivisionError):
         unfinished.execute_instance("stories", process_id="mine")
     unfinished.stop_process("mine", materialize=True)
@@ -144,7 +144,7 @@ def test_builders_and_code_of_materialized_instances_are_read(executed):
     assert executed.get_code_module_str("words") == CODE
 
 
-def test_the_file_tree_shows_what_is_asked_for(executed):
+def test_file_tree_shows_the_requested_parts(executed):
     def printed(**options):
         console = Console(width=200, record=True, file=io.StringIO())
         console.print(executed.get_file_tree(**options))

@@ -160,7 +160,7 @@ def test_row_labels_that_are_data_cannot_be_written(vault):
 
 
 @pytest.mark.parametrize("result", ["pl.Series([1, 2, 3])", "7", "pl.LazyFrame({'out': [1, 2, 3]})"])
-def test_what_is_no_frame_is_refused_by_name(vault, result):
+def test_invalid_frame_is_refused_by_type_name(vault, result):
     with pytest.raises(TypeError, match="must return a DataFrame with the columns out, not"):
         run(vault, result, "[out]")
 

@@ -85,13 +85,13 @@ def test_text_beyond_ascii_and_numbers_beyond_64_bits_come_through(vault, calls)
     assert execute(vault) == [f"{x} → ok" if x % 2 else f"{x}" for x in range(ROWS)]
 
 
-def test_each_call_gets_a_constant_of_its_own(vault, calls):
+def test_each_call_gets_a_separate_constant(vault, calls):
     code = "def compute(x, seen):\n    seen.append(x)\n    return len(seen)\n"
     prepare(vault, code, '{x: "<<self.x[index]>>", seen: [1, 2]}')
     assert execute(vault) == [3] * ROWS
 
 
-def test_arguments_go_to_their_parameters_whatever_their_order(vault, calls):
+def test_arguments_go_to_their_parameters_in_any_order(vault, calls):
     code = "def compute(a, b, *, c, d=0):\n    return f'{a} {b} {c} {d}'\n"
     prepare(vault, code, '{c: 3, b: "<<self.x[index]>>", a: one}')
     assert execute(vault) == [f"one {x} 3 0" for x in range(ROWS)]
@@ -145,7 +145,7 @@ def test_failing_row_stops_the_loop_and_a_resumed_run_starts_with_it(vault, call
     assert calls == [*range(failing + 1), *range(failing, ROWS)]
 
 
-def test_a_result_that_is_no_cell_stops_the_loop_at_once_and_names_the_row(vault, calls):
+def test_invalid_cell_stops_the_loop_at_once_and_names_the_row(vault, calls):
     code = "def compute(x):\n    batch_calls.made.append(x)\n    return object() if x == 2_500 else x\n"
     prepare(vault, code)
     with pytest.raises(TypeError, match="row 2500"):

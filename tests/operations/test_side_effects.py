@@ -100,7 +100,7 @@ def rows(path, parent):
 """
 
 
-def test_what_runs_inside_the_execution_reads_it(vault, flag, path):
+def test_operations_inside_the_execution_read_it(vault, flag, path):
     vault.create_code_module("made", text=NESTED)
     vault.create_table("sent", has_side_effects=True)
     vault.create_instance("sent", "first", external_edit=True)
@@ -143,7 +143,7 @@ def test_table_of_a_killed_owner_without_an_id_can_be_read_at_once(sending, path
     assert sending.get_dataframe("sent")[1] == first
 
 
-def test_who_cannot_read_is_told_that_it_is_paused_and_how_it_goes_on(sending, path):
+def test_refused_reader_is_told_about_the_paused_process_and_remedy(sending, path):
     sending.create_code_module("made", text=KILLED)
     _killed_while_executing(path, "mine")
     with pytest.raises(tv_errors.TVLockError, match="paused process 'mine'.*stop_process"):

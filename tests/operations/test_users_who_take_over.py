@@ -91,7 +91,7 @@ def assert_settled(path):
 
 
 @pytest.mark.parametrize(("work", "table"), [(execute, "made"), (write_instance, "written"), (write, "fresh")])
-def test_colleague_finishes_what_was_sealed_and_not_decided(shared, work, table):
+def test_colleague_finishes_a_sealed_but_undecided_process(shared, work, table):
     path = shared / "vault"
     as_user(OWNER, partial(prepare, path))
     as_user(OWNER, partial(killed_before_the_decision, work, path))
@@ -108,7 +108,7 @@ def test_colleague_finishes_what_was_sealed_and_not_decided(shared, work, table)
 
 
 @pytest.mark.slow
-def test_finished_rows_and_their_files_survive_two_users_who_are_killed(shared):
+def test_finished_rows_and_files_survive_two_killed_users(shared):
     path = shared / "vault"
     as_user(OWNER, partial(prepare, path))
     as_user(OWNER, partial(killed_before_the_decision, execute, path))
@@ -137,7 +137,7 @@ def test_staged_frame_is_written_by_another_user_without_it(shared):
 
 
 @pytest.mark.parametrize("materialize", [False, True])
-def test_colleague_stops_what_was_sealed_and_not_decided(shared, materialize):
+def test_colleague_stops_a_sealed_but_undecided_process(shared, materialize):
     path = shared / "vault"
     as_user(OWNER, partial(prepare, path))
     as_user(OWNER, partial(killed_before_the_decision, execute, path))

@@ -129,7 +129,7 @@ def test_write_takes_the_rows_of_a_written_table_as_an_origin(vault):
         ({"frame": None}, tv_errors.TVArgumentError, "frame is None"),
     ],
 )
-def test_write_refuses_what_is_wrong_and_leaves_nothing(vault, path, given, error, said):
+def test_write_refuses_wrong_arguments_and_leaves_nothing(vault, path, given, error, said):
     before = picture(path)
     with pytest.raises(error, match=said):
         vault.write("prices", **given)
@@ -240,7 +240,7 @@ def test_create_table_with_exist_ok_does_not_wait_for_a_paused_execution(stories
     stories.create_table("stories", exist_ok=True)
 
 
-def test_a_vault_is_opened_with_exist_ok_if_there_is_one(vault, path, tmp_path):
+def test_existing_vault_is_opened_with_exist_ok(vault, path, tmp_path):
     vault.create_table("stories")
     assert TableVault(path, create=True, exist_ok=True).get_tables() == ["stories"]
     with pytest.raises(tv_errors.TVArgumentError, match="is already a vault"):

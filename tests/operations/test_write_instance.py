@@ -54,12 +54,12 @@ def test_frames_of_every_library_are_written(written, kind):
 
 
 @pytest.mark.parametrize("frame", [[1, 2], {"x": [1]}, "text", 7, pd.Series([1], name="x"), None])
-def test_what_is_no_frame_is_refused(written, frame):
+def test_invalid_frame_is_refused(written, frame):
     with pytest.raises(tv_errors.TableVaultError):
         written.write_instance(frame, "written")
 
 
-def test_types_stay_what_they_are(written):
+def test_column_types_are_preserved(written):
     frame = pd.DataFrame(
         {
             "small": np.array([1, 2], dtype="int8"),
@@ -134,7 +134,7 @@ def test_a_wrong_dtype_is_an_argument_error(written, dtypes):
         written.write_instance(pd.DataFrame({"a": [1]}), "written", dtypes=dtypes)
 
 
-def test_a_dtype_of_a_column_that_is_not_there_is_refused(written):
+def test_dtype_of_a_missing_column_is_refused(written):
     with pytest.raises(tv_errors.TableVaultError, match="did you mean 'a1'"):
         written.write_instance(pd.DataFrame({"a1": [1]}), "written", dtypes={"a2": "int64"})
 

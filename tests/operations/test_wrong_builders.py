@@ -126,7 +126,7 @@ def test_a_wrong_builder_is_refused_before_any_function_runs(ready, path, tmp_pa
     assert ready.get_active_processes() == {}
 
 
-def test_what_is_right_runs(ready, tmp_path):
+def test_valid_builders_run(ready, tmp_path):
     ready.create_builder_file("made", "y", text=column())
     ready.execute_instance("made")
     assert ready.get_dataframe("made")[0].columns.tolist() == ["x", "w", "y"]
@@ -175,7 +175,7 @@ def test_the_line_of_the_fault_is_named(ready):
 @pytest.mark.parametrize(
     "more", ["return_type: row-wise", "return_type: row-wise\nn_threads: 4", "return_type: generator"]
 )
-def test_what_is_reused_does_not_need_the_variables_that_it_was_made_with(ready, monkeypatch, more):
+def test_reused_cells_do_not_need_their_environment_variables(ready, monkeypatch, more):
     monkeypatch.setenv("SOME_KEY", "12")
     ready.create_builder_file("made", "y", text=column(arguments="{x: ~ENV:SOME_KEY~}", more=more))
     ready.execute_instance("made")

@@ -193,7 +193,7 @@ def test_a_link_out_of_the_artifact_folder_is_refused(vault, tmp_path):
     paused_by_a_plain_error(vault, builder, body, "'a', row 0", "x, folder")
 
 
-def test_a_special_file_is_no_artifact(vault):
+def test_special_file_is_refused_as_artifact(vault):
     body = 'import os\n    os.mkfifo(f"{folder}/pipe")\n    return "pipe"'
     builder = column_builder("a", "made", FOLDER, "return_type: row-wise\ndtypes: {a: artifact_string}")
     paused_by_a_plain_error(vault, builder, body, "'a', row 0.*special file", "x, folder")
@@ -218,7 +218,7 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("right", RIGHT)
-def test_one_column_takes_what_is_returned(vault, right):
+def test_return_value_is_the_cell_of_a_single_column(vault, right):
     columns, body, expected = RIGHT[right]
     code = f"{ROWS}def made(x):\n    {body}\n"
     build(vault, index_builder("x", "rows"), code, y=column_builder(columns, "made", X))

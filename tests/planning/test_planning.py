@@ -452,7 +452,7 @@ def test_cells_that_name_artifacts_are_planned_with_their_files(desk: Desk) -> N
     assert planned.reasons == ("values of arguments changed, or files that cells name are gone, in 1 row",)
 
 
-def test_what_the_index_builder_raises_is_raised_and_leaves_nothing(desk: Desk) -> None:
+def test_error_of_the_index_builder_is_raised_and_leaves_nothing(desk: Desk) -> None:
     desk.vault.create_instance("answers", builders={"answers_index": INDEX.replace("rows", "fails")})
     before = desk.snapshot()
     with pytest.raises(OSError, match="no network"):
@@ -460,7 +460,7 @@ def test_what_the_index_builder_raises_is_raised_and_leaves_nothing(desk: Desk) 
     assert desk.snapshot() == before
 
 
-def test_what_is_wrong_with_the_builders_is_an_error_of_the_plan(desk: Desk) -> None:
+def test_plan_raises_the_errors_of_builders(desk: Desk) -> None:
     desk.vault.create_instance("answers", builders={"answers_index": INDEX.replace("people", "peple")})
     with pytest.raises(tv_errors.TableReferenceError, match="people"):
         desk.vault.plan_instance("answers")

@@ -131,7 +131,7 @@ def test_rows_of_a_job_that_expired_fail_and_those_it_finished_are_kept(vault, m
     assert table.answers() == doubled(range(10))
 
 
-def test_an_expired_row_pauses_and_is_submitted_anew_by_the_same_call(make, provider):
+def test_expired_row_pauses_and_is_resubmitted_by_the_same_call(make, provider):
     table = make(wait=False)
     with pytest.raises(tv_errors.JobsPending):
         table.execute()
@@ -258,7 +258,7 @@ def test_the_timeout_counts_from_the_submission_over_all_attempts(make, provider
     assert provider.cancelled == ["job-0"]
 
 
-def test_an_id_that_is_no_text_ends_the_run(vault, make, provider):
+def test_job_id_other_than_text_ends_the_run(vault, make, provider):
     table = make(rows=4)
     vault.create_code_module("providers_code", text=CODE.replace('return f"job-{number}"', "return number"))
     with pytest.raises(TypeError, match=r"submit\(\) of .*returned a int; return a str that identifies the job"):
@@ -359,7 +359,7 @@ def test_rows_count_as_those_of_the_code_that_submitted_them(vault, make, provid
     assert provider.rows[3:] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
-def test_a_job_counts_as_one_call_whoever_polls_it(vault, make, provider):
+def test_job_counts_as_one_call_across_attempts(vault, make, provider):
     table = make(wait=False, budget={"calls": 3})
     with pytest.raises(tv_errors.JobsPending):
         table.execute()

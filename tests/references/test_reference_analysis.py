@@ -37,7 +37,7 @@ def test_references_are_found_all_the_way_down_and_in_order() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 3, 2.5, True, "plain", [], {}, r"\<<t.x>>"])
-def test_values_without_references_have_none(value: object) -> None:
+def test_plain_values_yield_no_references(value: object) -> None:
     assert find_references(value) == ()
     assert dependencies(value).reads == ()
 
@@ -130,7 +130,7 @@ def test_a_dependency_with_unknown_columns_has_the_known_ones() -> None:
         ("plain", False, False),
     ],
 )
-def test_what_means_the_current_row_or_the_own_instance_is_recognized(text: str, row: bool, itself: bool) -> None:
+def test_references_to_the_current_row_or_instance_are_recognized(text: str, row: bool, itself: bool) -> None:
     assert needs_row([text]) is row
     assert uses_self([text]) is itself
     check_placement(text, where=Placement.ROW_ARGUMENT)
@@ -151,7 +151,7 @@ def test_what_means_the_current_row_or_the_own_instance_is_recognized(text: str,
         ("see <<t.x[a::<<self.y[k::0]>>]>>", Placement.FIELD, "self"),
     ],
 )
-def test_what_stands_in_the_wrong_place_is_marked(text: str, where: Placement, marked: str) -> None:
+def test_misplaced_token_is_marked(text: str, where: Placement, marked: str) -> None:
     with pytest.raises(TableReferenceError) as caught:
         check_placement(text, where=where)
     _, excerpt, carets = str(caught.value).split("\n")

@@ -121,7 +121,7 @@ def test_a_written_value_is_compared_in_the_columns_own_type(arrow: pa.DataType,
         (pa.null(), None, ""),
     ],
 )
-def test_what_differs_in_the_columns_own_type_does_not_match(arrow: pa.DataType, cell: object, text: str) -> None:
+def test_values_that_differ_in_the_column_type_do_not_match(arrow: pa.DataType, cell: object, text: str) -> None:
     assert not found(arrow, cell, text)
 
 
@@ -180,7 +180,7 @@ def test_what_differs_in_the_columns_own_type_does_not_match(arrow: pa.DataType,
         (pa.decimal128(5, -2), "1250"),
     ],
 )
-def test_what_cannot_be_coerced_without_loss_is_an_error(arrow: pa.DataType, text: str) -> None:
+def test_lossy_coercion_is_an_error(arrow: pa.DataType, text: str) -> None:
     with pytest.raises(TableReferenceError, match=r"is not .*, as column 'key' needs"):
         found(arrow, None, text)
 

@@ -80,7 +80,7 @@ def test_without_conditions_a_data_frame_comes_back_even_of_one_cell(
     assert rows(evaluated(source, "<<empty.cell>>", placement)) == {"cell": []}
 
 
-def test_conditions_that_no_row_fulfils_give_none(source: MemorySource) -> None:
+def test_condition_without_matching_rows_gives_null(source: MemorySource) -> None:
     for columns in ("", ".x", ".{x,id}"):
         assert evaluated(source, f"<<other{columns}[id::99]>>") is None
         assert evaluated(source, f"<<other{columns}[id::50:99]>>") is None
@@ -138,7 +138,7 @@ def test_a_column_without_value_equals_the_current_position(source: MemorySource
     assert [found(row) for row in range(4)] == ["a", "b", ["c", "d"], None]
 
 
-def test_a_position_that_the_other_frame_does_not_have_gives_none(source: MemorySource) -> None:
+def test_position_outside_the_other_frame_gives_null(source: MemorySource) -> None:
     assert evaluated(source, "<<one.cell[index]>>", row=2) is None
     assert evaluated(source, "<<self.fruit[index::-1]>>") is None
     assert evaluated(source, "<<self.fruit[index::3]>>") is None
@@ -185,7 +185,7 @@ def test_a_value_that_depends_on_the_row_needs_one(source: MemorySource) -> None
         (7, True),
     ],
 )
-def test_what_is_the_same_for_every_row_is_known(source: MemorySource, value: object, constant: bool) -> None:
+def test_row_independent_references_are_recognized(source: MemorySource, value: object, constant: bool) -> None:
     assert compiled(source, value).is_constant is constant
 
 
@@ -300,7 +300,7 @@ def test_a_value_that_a_reference_brings_in_never_means_self_or_index(source: Me
         ),
     ],
 )
-def test_what_an_inner_reference_brings_in_must_fit(source: MemorySource, text: str, message: str) -> None:
+def test_value_of_an_inner_reference_must_fit(source: MemorySource, text: str, message: str) -> None:
     with pytest.raises(TableReferenceError) as caught:
         evaluated(source, text)
     assert message in str(caught.value)
@@ -326,7 +326,7 @@ def test_what_an_inner_reference_brings_in_must_fit(source: MemorySource, text: 
         ("<<other.<<names.column[index::0]>>[id::<<names.nunber[index::0]>>]>>", "did you mean 'number'?", "nunber"),
     ],
 )
-def test_what_is_written_out_is_checked_when_the_value_is_compiled(
+def test_literals_are_checked_when_the_value_is_compiled(
     source: MemorySource, text: str, message: str, marked: str
 ) -> None:
     with pytest.raises(TableReferenceError) as caught:

@@ -198,7 +198,7 @@ def test_a_text_is_parsed_once() -> None:
         ("<<t[a::<<u.>>]>>", "the name of a column, or '{' and several"),
     ],
 )
-def test_what_is_not_well_formed_is_refused_with_what_was_expected(text: str, expected: str) -> None:
+def test_malformed_reference_is_refused_with_the_expected_token(text: str, expected: str) -> None:
     with pytest.raises(TableReferenceError, match=re.escape(expected)):
         parse(text)
 
@@ -221,7 +221,7 @@ def test_errors_mark_the_place_of_the_fault(text: str, shown: str, marked: str) 
     assert (excerpt, carets) == (f"    {shown}", f"    {marked}")
 
 
-def test_an_error_in_a_long_text_shows_only_what_is_near() -> None:
+def test_error_in_a_long_text_shows_only_its_surroundings() -> None:
     with pytest.raises(TableReferenceError) as caught:
         parse("word " * 500 + "<<t[a::'" + "x" * 500 + "', b=1]>> " + "word " * 500)
     _, excerpt, carets = str(caught.value).split("\n")

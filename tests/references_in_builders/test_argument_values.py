@@ -143,7 +143,7 @@ def test_value_that_is_read_as_it_looks_is_not_warned_about(written):
     assert read_document(COLUMN + written, "out.yaml").doubts == ()
 
 
-def test_yes_and_no_of_other_fields_are_what_they_mean(tmp_path):
+def test_yes_and_no_in_other_fields_are_booleans(tmp_path):
     text = COLUMN.replace("is_custom: true", "is_custom: yes") + "1"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -183,7 +183,7 @@ def test_misspelt_placeholder_is_refused_with_the_nearest(written, said, tmp_pat
 @pytest.mark.parametrize(
     "written", ["~/folder", "about ~5~ or ~approx~", "~environment", "~project~", "'~env/bin'", "a~b~c"]
 )
-def test_tilde_in_a_text_is_no_placeholder(written, tmp_path):
+def test_single_tilde_in_a_text_is_literal(written, tmp_path):
     vault = vault_with(tmp_path, written)
     vault.execute_instance("t")
     assert vault.get_dataframe("t")[0]["out"][0] == repr(written.strip("'"))

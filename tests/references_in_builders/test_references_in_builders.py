@@ -398,7 +398,7 @@ def test_literal_that_may_be_text_or_number_is_refused_for_json(vault, written):
         told(vault, f"<<mixed.at[n::{written}]>>")
 
 
-def test_a_mixture_that_nobody_declared_is_looked_up_by_its_values(vault):
+def test_undeclared_mixture_is_looked_up_by_its_values(vault):
     code = CODE.replace('"fruit": ["apple", "pear", None][:count]', '"fruit": pd.Series([1, "1", 2.5], dtype=object)')
     vault.create_code_module("made", text=code)
     assert told(vault, "<<self.index[fruit::<<self.fruit[index]>>]>>") == [["int", "0"], ["int", "1"], ["int", "2"]]

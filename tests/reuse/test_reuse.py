@@ -37,7 +37,7 @@ def test_without_a_primary_key_rows_are_matched_on_position(desk: Desk) -> None:
     assert desk.calls() == {"ask": 2, "shout": 2}
 
 
-def test_a_changed_prompt_recomputes_its_column_and_what_depends_on_it(desk: Desk) -> None:
+def test_changed_prompt_recomputes_its_column_and_dependents(desk: Desk) -> None:
     desk.first({"ask": ASK.format(prompt="Who is"), "shout": SHOUT, "length": LENGTH})
     desk.again({"ask": ASK.format(prompt="Where is")})
     assert desk.calls() == {"ask": 4, "shout": 4}
@@ -255,7 +255,7 @@ def test_an_origin_in_another_table_is_reused(desk: Desk) -> None:
     assert desk.vault.get_dataframe("replies")[0].equals(desk.frame())
 
 
-def test_reuse_partial_takes_over_what_a_reverted_run_had_computed(desk: Desk) -> None:
+def test_reuse_partial_reuses_the_rows_of_a_reverted_run(desk: Desk) -> None:
     broken = desk.code.replace(
         "def shout(text):", "def shout(text):\n    if text.startswith('Who is cleo'): raise OSError('gone')"
     )

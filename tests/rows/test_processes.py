@@ -439,7 +439,7 @@ def test_batches_are_computed_in_other_processes(work):
     assert work.cells() == [x + 1 for x in range(50)]
 
 
-def test_a_function_that_is_called_once_runs_in_a_process_of_its_own(work):
+def test_function_called_once_runs_in_a_separate_process(work):
     work.build("whole", 3, return_type="dataframe", max_concurrency=None, arguments={"control": "none"})
     work.run()
     assert len(set(work.cells())) == 1
@@ -471,7 +471,7 @@ def test_policies_of_a_call_choose_processes(work):
 
 
 @pytest.mark.slow
-def test_a_background_process_has_workers_of_its_own(work):
+def test_background_process_has_separate_workers(work):
     work.build("hold", 20)
     process_id = work.run(background=True)
     work.vault.wait_process(process_id)

@@ -175,7 +175,7 @@ def test_unchanged_file_makes_no_instance_and_calls_only_external_indexes(vault,
     assert source.calls() == {("x", "0"): times}
 
 
-def test_edited_function_computes_what_depends_on_it_and_nothing_else(vault, source):
+def test_edited_function_recomputes_only_its_dependents(vault, source):
     run(vault, source)
     source.forget()
     source.edit('return len((answer or "").split())', 'return len((answer or "").split()) + 0')
@@ -353,7 +353,7 @@ def test_errors_and_stops_of_a_run_are_those_of_its_tables(vault, source):
     assert vault.get_descriptions(vault.get_table_instances("words")[-1], "words")["success"] is False
 
 
-def test_resumed_run_uses_the_file_whatever_was_applied_meanwhile(vault, source):
+def test_resumed_run_uses_its_file_despite_a_later_apply(vault, source):
     process_id, go_on = paused(vault, source)
     text = source.file.read_text()
     source.edit('return f"{question} {style}"', 'return f"EXPERIMENT {question}"')
@@ -559,7 +559,7 @@ def test_stale_table_of_another_source_is_read_as_it_is_with_a_warning(vault, so
     assert vault.read("summary")["question"].tolist() == [f"q{x}" for x in range(6)]
 
 
-def test_columns_that_another_table_gets_meanwhile_are_no_edit(vault, tmp_path):
+def test_new_columns_of_another_table_do_not_count_as_edit(vault, tmp_path):
     vault.write("terms", pd.DataFrame({"term": ["a", "b"]}))
     source, fails = tmp_path / "notes.py", tmp_path / "fails"
     fails.touch()

@@ -122,7 +122,7 @@ def test_slots_of_a_dead_attempt_are_free_at_once(tmp_path):
     assert len(taken(second)[0]) == 2
 
 
-def test_all_services_are_taken_or_none(tmp_path):
+def test_services_are_taken_atomically(tmp_path):
     world = World(tmp_path, calls_per_minute=5)
     world.limits["other"] = {"calls_per_minute": 1}
     first = world.attempt("owner-1")
@@ -183,7 +183,7 @@ def test_a_call_that_begins_late_counts_from_its_beginning(tmp_path):
         lambda path: (path.unlink(), os.mkfifo(path)),
     ],
 )
-def test_counters_that_are_deleted_or_damaged_start_anew(tmp_path, damage):
+def test_deleted_or_damaged_counters_are_reset(tmp_path, damage):
     world = World(tmp_path, calls_per_minute=3, max_concurrency=10)
     first, second = world.attempt("owner-1"), world.attempt("owner-2")
     permits, _ = taken(first)

@@ -68,7 +68,7 @@ def called(source):
     return len(path.read_text().split()) if path.exists() else 0
 
 
-def test_a_service_of_a_source_is_set_if_the_vault_has_none(vault, source):
+def test_service_of_a_source_is_set_if_missing_in_the_vault(vault, source):
     assert vault.plan_apply(source).services == {"openai": "new"}
     vault.apply(source)
     assert vault.get_services() == {"openai": {"calls_per_minute": 10_000, "max_concurrency": 50}}

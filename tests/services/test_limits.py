@@ -250,7 +250,7 @@ def test_counters_are_in_no_archive_and_no_finding_of_verify(vault, make, tmp_pa
     assert not os.path.exists(os.path.join(other.db_dir, "metadata", "limits.db"))
 
 
-def test_half_written_counters_of_a_killed_process_are_gone_when_a_vault_is_opened(vault):
+def test_opening_a_vault_removes_half_written_counters(vault):
     left = Path(vault.db_dir, "metadata", "limits.db.4711.tablevault-temporary")
     left.write_bytes(b"half of")
     assert not vault.verify().ok

@@ -39,7 +39,7 @@ def test_hostile_statements_are_refused_and_change_nothing(vault):
     assert vault.query("FROM stories")[0]["title"].tolist() == ["Fox", "Owl", "Sea"]
 
 
-def test_refusals_say_what_query_is_for(vault):
+def test_refusals_name_the_purpose_of_query(vault):
     for statement, said in (
         ("COPY stories TO 'x'", "unsupported statement type"),
         ("SELECT 1; SELECT 2", "there are 2 statements"),

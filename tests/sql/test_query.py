@@ -144,7 +144,7 @@ def test_only_given_frames_are_joined_with(vault):
         ("SELECT union_value(a := 1) AS u", tv_errors.TVTableError, "'u' of the result has values of type UNION"),
     ],
 )
-def test_errors_of_statements_say_what_is_wrong(vault, statement, kind, said):
+def test_errors_of_statements_name_the_fault(vault, statement, kind, said):
     with pytest.raises(kind, match=said):
         vault.query(statement)
 

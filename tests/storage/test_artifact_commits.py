@@ -104,7 +104,7 @@ def test_folders_are_synced_after_their_files_deepest_first(root, monkeypatch):
     assert [path for _, path in asked[-3:]] == [root / "a/b", root / "a", root]
 
 
-def test_what_is_wrong_costs_only_its_own_row(root, monkeypatch):
+def test_invalid_file_costs_only_its_own_row(root, monkeypatch):
     put(root, MANY)
     on(monkeypatch, None)
     (root / "folder").mkdir()
@@ -120,7 +120,7 @@ def test_what_is_wrong_costs_only_its_own_row(root, monkeypatch):
 # --- a sync that fails ------------------------------------------------------------------------------------------------
 
 
-def test_file_whose_sync_fails_is_written_anew_and_never_synced_again(root, monkeypatch):
+def test_file_whose_sync_fails_is_rewritten_and_never_synced_again(root, monkeypatch):
     put(root, MANY)
     on(monkeypatch, None)
     before = (root / "a/1.bin").stat().st_ino
@@ -133,7 +133,7 @@ def test_file_whose_sync_fails_is_written_anew_and_never_synced_again(root, monk
     assert ArtifactFolder(root).listing() == set(MANY)
 
 
-def test_file_that_cannot_be_written_anew_costs_its_row(root, monkeypatch):
+def test_file_that_cannot_be_rewritten_costs_its_row(root, monkeypatch):
     put(root, MANY)
     on(monkeypatch, None)
     failing_fsync(monkeypatch, lambda path, number: path == root / "a/1.bin" or path.name.startswith("."))
@@ -166,7 +166,7 @@ def test_failed_sync_of_a_folder_loses_no_rewritable_file(root, monkeypatch):
     assert renewed == {name for name in MANY if name.startswith("a/")}
 
 
-def test_file_system_whose_sync_fails_has_every_file_written_anew(root, monkeypatch):
+def test_all_files_are_rewritten_when_syncing_the_file_system_fails(root, monkeypatch):
     def fail():
         raise OSError(errno.EIO, "something has failed")
 
@@ -178,7 +178,7 @@ def test_file_system_whose_sync_fails_has_every_file_written_anew(root, monkeypa
     assert outcomes == expected(root, MANY)
 
 
-def test_full_disk_costs_the_rows_that_cannot_be_written_anew(root, monkeypatch):
+def test_full_disk_costs_the_rows_that_cannot_be_rewritten(root, monkeypatch):
     def fail():
         raise OSError(errno.ENOSPC, "full")
 
@@ -277,7 +277,7 @@ def test_files_written_a_moment_before_they_were_recorded_are_read_again(root, m
 # --- which sync -------------------------------------------------------------------------------------------------------
 
 
-def test_cheaper_way_is_chosen_by_what_both_have_cost_lately():
+def test_cheaper_way_is_chosen_by_the_recent_costs_of_both():
     choice = SyncChoice()
     assert not choice.is_for_all(8)
     assert choice.is_for_all(9)

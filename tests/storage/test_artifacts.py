@@ -84,7 +84,7 @@ def test_names_are_normalised(value, name):
         (b"a", "not text"),
     ],
 )
-def test_what_cannot_lie_inside_is_refused(value, reason):
+def test_path_outside_the_folder_is_refused(value, reason):
     with pytest.raises(ValueError, match=reason):
         normalise_name(value)
 
@@ -109,7 +109,7 @@ def test_a_record_holds_size_and_hash(root, folder):
 
 
 @pytest.mark.parametrize("name", ["missing", "deep/missing", "a.txt/below"])
-def test_what_is_not_there_yet_has_no_record(root, folder, name):
+def test_missing_file_has_no_record(root, folder, name):
     put(root, "a.txt")
     assert recorded(folder, name) is None
 
@@ -252,7 +252,7 @@ def test_adopting_never_replaces_another_file(root, folder, origin):
     assert (root / "a.txt").read_text() == "mine"
 
 
-def test_adopting_what_the_origin_has_lost_is_an_error(folder, origin):
+def test_adopting_a_file_missing_in_the_origin_is_an_error(folder, origin):
     with pytest.raises(FileNotFoundError):
         folder.adopt(origin, [ArtifactRecord("a.txt", 1, "")])
 

@@ -409,14 +409,14 @@ def test_no_thread_outlives_a_store(open_store):
     assert threading.active_count() == before
 
 
-def test_listener_is_called_though_there_is_nothing_to_write(open_store):
+def test_listener_is_called_without_pending_rows(open_store):
     calls = threading.Semaphore(0)
     open_store(on_interval=calls.release)
     for _ in range(3):
         assert calls.acquire(timeout=PATIENCE)
 
 
-def test_what_the_listener_raises_is_raised_where_rows_are_computed(open_store):
+def test_error_of_the_listener_is_raised_in_the_compute_thread(open_store):
     raised = threading.Event()
 
     def ask_to_stop():

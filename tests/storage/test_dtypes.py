@@ -214,7 +214,7 @@ def test_a_value_that_does_not_fit_is_refused_with_the_reason(name, value, reaso
 
 @pytest.mark.parametrize("name", [None, *(name for name in NAMES if name != "null")])
 @pytest.mark.parametrize("missing", [None, pd.NA, pd.NaT, math.nan, np.float32("nan"), np.datetime64("NaT")], ids=repr)
-def test_whatever_says_missing_is_null_in_every_column(name, missing):
+def test_missing_values_of_any_kind_are_null_in_every_column(name, missing):
     assert cell_checker(type_of(name))(missing) is None
 
 
@@ -226,7 +226,7 @@ def test_a_number_in_a_list_may_be_nan():
         assert math.isnan(value[1])
 
 
-def test_what_a_short_float_cannot_hold_is_rounded_at_once():
+def test_values_are_rounded_to_a_short_float_at_once():
     checked = cell_checker(parse_dtype("Float32"))(0.1)
     assert plain_values(*build_column([checked], parse_dtype("Float32"))) == [checked]
 
@@ -393,7 +393,7 @@ def test_texts_with_other_json_values_are_a_json_column(other, before):
 
 @pytest.mark.parametrize("before", [[], [None], [""]])
 @pytest.mark.parametrize("other", [b"x", datetime.date(2020, 1, 1), decimal.Decimal(1)])
-def test_texts_with_values_that_are_no_json_are_refused(other, before):
+def test_texts_with_invalid_json_values_are_refused(other, before):
     with pytest.raises(CellError) as refused:
         build_column(["a", *before, other, "b"], None)
     assert refused.value.position == 1 + len(before)

@@ -45,7 +45,7 @@ def test_a_written_file_and_its_folder_are_synchronised(tmp_path, synced):
     assert synced == [path.stat().st_ino, tmp_path.stat().st_ino]
 
 
-def test_writing_replaces_what_is_there_and_leaves_nothing_else(tmp_path):
+def test_writing_replaces_the_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "file"
     path.write_text("old and longer")
     files.write_bytes(path, b"new")
@@ -225,7 +225,7 @@ def test_a_digest_is_that_of_the_content(tmp_path):
     assert files.sha256(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def test_what_is_inside_a_folder_is_decided_with_links_followed(tmp_path):
+def test_is_inside_follows_links(tmp_path):
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
     (tmp_path / "folder-too").mkdir()

@@ -213,7 +213,7 @@ def test_arrays_of_any_shape_and_type_come_back_as_arrays(folder):
         np.testing.assert_array_equal(back, array)
 
 
-def test_every_cell_of_what_is_returned_may_be_changed(folder):
+def test_every_cell_of_a_returned_frame_may_be_changed(folder):
     frame = pd.DataFrame(
         {
             **{
@@ -355,7 +355,7 @@ def test_tables_of_arrow_come_back_to_arrow_and_to_nullable_pandas(folder):
     ]
 
 
-def test_what_builders_made_has_nullable_types_whatever_it_was():
+def test_columns_of_builders_have_nullable_types():
     frame = pd.DataFrame({"i": [1], "f": [0.5], "s": ["x"], "b": [True], "o": pd.Series([{"a": 1}]), "l": [[1.5]]})
     back = to_pandas(with_nullable_types(table_from_frame(frame, {})))
     assert [str(dtype) for dtype in back.dtypes] == [
@@ -401,7 +401,7 @@ def test_only_the_rows_of_the_page_are_returned(folder, rows, offset):
 
 
 @pytest.mark.usefixtures("small_groups")
-def test_what_is_not_needed_is_not_read(folder):
+def test_unneeded_data_is_not_read(folder):
     frame = pd.DataFrame({"a": range(35), "b": range(35)})
     write_frame(folder / "partly", table_from_frame(frame, {}))
     chunk = pq.read_metadata(folder / "partly").row_group(3).column(1)
@@ -426,7 +426,7 @@ def test_artifacts_come_back_as_full_paths_where_that_is_asked_for(tmp_path):
     assert to_pandas(data)["a"].tolist() == ["x/y.pdf", pd.NA]
 
 
-def test_a_file_says_what_is_in_it_and_is_never_replaced(folder):
+def test_frame_file_describes_its_content_and_is_never_replaced(folder):
     frame = pd.DataFrame({"a": [1, 2], "b": pd.Series([{"x": 1}, None])})
     path = folder / "once"
     record = write_frame(path, table_from_frame(frame, {}))
@@ -471,7 +471,7 @@ def test_a_frame_that_was_not_written_to_its_end_is_not_whole(folder, size):
     assert whole_frame(folder / "missing") is None
 
 
-def test_a_missing_file_is_left_as_what_it_is(folder):
+def test_missing_file_raises_file_not_found(folder):
     with pytest.raises(FileNotFoundError):
         read_frame(folder / "missing")
 
@@ -527,7 +527,7 @@ def test_no_truncation_or_addition_goes_unnoticed(folder, intact):
     assert outcome(folder / "cut", data[: len(data) // 2] + bytes(len(data) - len(data) // 2)) is None
 
 
-def test_a_parquet_file_of_someone_else_is_named_as_such(folder):
+def test_parquet_file_of_another_program_is_named_as_such(folder):
     pq.write_table(pa.table({"a": [1]}), folder / "foreign")
     with pytest.raises(TVFileError, match="not written by TableVault"):
         read_frame(folder / "foreign")

@@ -51,7 +51,7 @@ def same(one, other):
 
 @QUICK
 @given(PLAIN)
-def test_what_is_packed_comes_back_exactly(value):
+def test_packed_values_come_back_exactly(value):
     assert same(unpack(pack(value)), value)
 
 
@@ -60,7 +60,7 @@ def test_tuples_come_back_as_lists():
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, [pd.NaT], "\ud800", [{"a": bytearray()}]])
-def test_what_is_not_plain_is_refused(value):
+def test_values_that_are_not_plain_are_refused(value):
     with pytest.raises((TypeError, ValueError)):
         pack(value)
 
@@ -130,6 +130,6 @@ def test_how_a_frame_is_stored_in_memory_does_not_count(values, start, cut):
     assert canonical(pa.concat_tables([part.slice(0, cut), part.slice(cut)])) == canonical(fresh)
 
 
-def test_what_has_no_content_is_a_type_error():
+def test_value_without_content_is_a_type_error():
     with pytest.raises(TypeError, match="no content that could be compared"):
         canonical({"a": object()})

@@ -107,7 +107,7 @@ def test_a_stored_column_is_read_when_it_is_first_asked_for_and_only_once(path, 
     assert sorted(read) == sorted(frame.column_names)
 
 
-def test_what_is_wrong_with_a_file_shows_at_once(tmp_path):
+def test_fault_of_a_file_shows_at_once(tmp_path):
     with pytest.raises(FileNotFoundError):
         StoredFrame(tmp_path / "missing")
     (tmp_path / "file").write_bytes(b"PAR1 and more")

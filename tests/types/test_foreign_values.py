@@ -282,7 +282,7 @@ def test_a_value_that_cannot_stand_beside_others_is_refused_at_its_row(vault, na
     assert vault.get_process("night").progress["out"].computed == 2
 
 
-def test_what_a_paused_run_kept_counts_for_the_rows_to_come(vault):
+def test_kept_rows_of_a_paused_run_affect_later_rows(vault):
     code = "def rows(count):\n    import pandas as pd\n    return pd.DataFrame({'i': range(count)})\n"
     builders = {
         "built_index": builder("rows", ["i"], index=True, arguments="{count: 3}"),

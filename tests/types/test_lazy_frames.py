@@ -224,7 +224,7 @@ def test_deleted_instance_is_missing_for_new_reads_and_intact_if_open(own):
         lazy.collect()
 
 
-def test_scan_refuses_what_has_no_file_and_unknown_names(own):
+def test_scan_refuses_instances_without_a_file_and_unknown_names(own):
     own.create_instance("t", external_edit=True)
     own.create_tag("paper", "t")
     assert own.scan("t", "@paper")[1] == own.scan("t", as_of=datetime.datetime.now(datetime.UTC))[1]

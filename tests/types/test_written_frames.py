@@ -113,7 +113,7 @@ def test_lists_nested_however_deeply_come_back(vault, depth):
         (None, ""),
     ],
 )
-def test_what_cannot_be_stored_is_refused_with_column_and_row(vault, frame, text):
+def test_unstorable_value_is_refused_with_column_and_row(vault, frame, text):
     vault.create_instance("data", external_edit=True)
     with pytest.raises((tv_errors.TVTableError, tv_errors.TVArgumentError)) as caught:
         vault.write_instance(frame, "data")
@@ -301,6 +301,6 @@ def frames(draw):
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_whatever_pandas_can_hold_and_the_contract_allows_comes_back(vault, frame):
+def test_all_values_allowed_by_the_contract_come_back_from_pandas(vault, frame):
     instance = write(vault, frame)
     assert_frame_equal(read(vault, instance_id=instance), frame, check_exact=True)

@@ -114,7 +114,7 @@ def test_cells_lie_together_and_become_chunks_without_a_copy():
     assert to_numpy(column).shape == (len(cells), 1024)
 
 
-def test_a_row_larger_than_a_chunk_has_one_of_its_own():
+def test_row_larger_than_a_chunk_has_a_separate_one():
     column_type = parse_dtype("vector<float64>")
     check = cell_checker(column_type)
     large = np.arange(CHUNK_BYTES // 8 + 5, dtype="float64")
@@ -155,7 +155,7 @@ def test_one_large_row_takes_no_object_per_element(tmp_path):
     assert peak < 4 * value.nbytes
 
 
-def test_files_of_text_hold_json_lists_and_warn_of_what_json_lacks(tmp_path):
+def test_text_files_hold_json_lists_and_warn_of_values_json_lacks(tmp_path):
     column_type = parse_dtype("vector<float32>")
     column, _ = build_column([np.array(cell, "float32") for cell in ([0.1, 2], [], [np.nan, np.inf])], column_type)
     data = frame_of_columns({"v": (column, column_type)})

@@ -181,7 +181,7 @@ def test_invalid_catalog_is_an_error_that_names_the_file(db_dir, content):
         TableVault(db_dir).verify()
 
 
-def test_a_missing_catalog_is_a_named_error_and_not_made_anew(db_dir):
+def test_missing_catalog_is_a_named_error_and_not_recreated(db_dir):
     for path in (db_dir / "metadata").glob("catalog.db*"):
         path.unlink()
     with pytest.raises(tv_errors.TVFileError, match=r"catalog\.db"):

@@ -101,7 +101,7 @@ def test_a_running_execution_is_neither_reported_nor_disturbed(db_dir, vault, co
     assert vault.verify().ok, vault.verify()
 
 
-def test_what_a_killed_process_left_is_named_and_removed(db_dir, vault, control):
+def test_leftovers_of_a_killed_process_are_named_and_removed(db_dir, vault, control):
     before = tree(db_dir)
     kill(started(db_dir, control))
     problems = found(vault.verify())
@@ -114,7 +114,7 @@ def test_what_a_killed_process_left_is_named_and_removed(db_dir, vault, control)
 
 
 @pytest.mark.slow
-def test_a_paused_process_is_no_problem_and_survives_a_repair(db_dir, vault, control):
+def test_paused_process_is_not_reported_and_survives_a_repair(db_dir, vault, control):
     kill(started(db_dir, control, process_id="slow-1"))
     assert vault.verify().ok, vault.verify()
     assert vault.verify(repair=True).ok
@@ -210,7 +210,7 @@ class TestTidyingThatFails:
             vault.create_code_module("late", text="def f():\n    return 1\n")
         return folder
 
-    def test_it_is_named_and_what_was_committed_is_read(self, db_dir, vault, obstacle):
+    def test_fault_is_named_and_committed_instances_are_read(self, db_dir, vault, obstacle):
         problems = found(vault.verify())
         assert {kind for kind, _ in problems} == {"tidying failed"}
         assert vault.get_code_module_str("late") == "def f():\n    return 1\n"
@@ -224,7 +224,7 @@ class TestTidyingThatFails:
         assert vault.verify(repair=True).ok, vault.verify()
         assert obstacle.read_text() == "def f():\n    return 1\n"
 
-    def test_it_does_not_come_back_over_what_was_written_later(self, vault, obstacle):
+    def test_retried_step_does_not_overwrite_later_writes(self, vault, obstacle):
         shutil.rmtree(obstacle)
         vault.create_code_module("late", text="def f():\n    return 2\n")
         assert vault.get_code_module_str("late") == "def f():\n    return 2\n"

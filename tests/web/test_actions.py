@@ -134,7 +134,7 @@ def test_retry_computes_the_failed_rows_only(acted):
 
 
 @pytest.mark.parametrize("materialize", [False, True])
-def test_stop_says_what_is_lost_and_can_keep_it(acted, materialize):
+def test_stop_names_the_lost_rows_and_can_keep_them(acted, materialize):
     acted.gate.unlink(missing_ok=True)
     name = f"stopped{materialize:d}"
     acted.make(name)
@@ -262,7 +262,7 @@ def test_ids_of_the_page_are_numbered_within_a_second(acted, monkeypatch):
     assert [ids.take() for _ in range(3)] == [base, f"{base}-3", f"{base}-4"]
 
 
-def test_actions_on_what_is_not_there(acted):
+def test_actions_on_missing_objects_are_refused(acted):
     for path in (
         "/table/none/TEMP_base/execute",
         "/table/none/base/retry",

@@ -82,7 +82,7 @@ def test_only_recorded_names_are_found(shown, reader, path):
     assert b"root:" not in answer.body
 
 
-def test_artifacts_of_what_does_not_exist_are_not_found(reader):
+def test_artifacts_of_missing_instances_are_not_found(reader):
     for path in ("media/TEMP_base", "media/@none", "media/v2", "stories/base", "none/base", "..%2fmedia/base"):
         assert reader.get(f"/artifact/{path}/picture.png").status == 404
     assert reader.get("/artifact/media/base/picture.png.json").status == 404

@@ -38,7 +38,7 @@ def test_failed_cells_are_marked_in_a_difference(shown, reader):
     vault.delete_tag("whole")
 
 
-def test_difference_of_a_temporary_instance_counts_what_is_missing(reader):
+def test_difference_of_a_temporary_instance_counts_missing_rows(reader):
     answer = reader.get(f"/diff?before=stories&after={quote('stories(TEMP_base)')}")
     # Nothing was computed for it.
     assert answer.status == 404

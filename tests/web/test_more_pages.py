@@ -43,7 +43,7 @@ def test_errors_are_read_by_key(shown, reader):
         assert "answer:17" in answer.text
 
 
-def test_statement_shows_rows_and_what_it_read(shown, reader):
+def test_statement_shows_rows_and_inputs(shown, reader):
     sql = "SELECT number, title FROM stories WHERE number >= 228 ORDER BY number"
     data = reader.get(f"/sql.json?q={quote(sql)}").json
     assert [[cell["text"] for cell in row["cells"]] for row in data["frame"]["rows"]] == [
