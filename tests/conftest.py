@@ -48,7 +48,9 @@ def pytest_configure(config):
 
 
 def _folder_in_memory(config):
-    """Return a folder in memory that is pytest's temporary one for this run; `None` if the run has another.
+    """Return the folder in memory that is pytest's temporary one for this run.
+
+    Returns `None` if the run has another.
 
     No test asks whether a disk keeps its promises, and a quarter of the time would go by waiting for one.
     """
@@ -76,7 +78,10 @@ def pytest_sessionfinish(session, exitstatus):
 
 @pytest.fixture
 def no_collections():
-    """Nothing is collected meanwhile: a signal that arrives in a library's callback of the collector is lost there."""
+    """Disable garbage collection.
+
+    A signal that arrives in a library's callback of the collector is lost.
+    """
     gc.disable()
     yield
     gc.enable()

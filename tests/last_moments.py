@@ -1,4 +1,6 @@
-"""Rows that ended in the last moments before a kill may be computed again: those that the next checkpoint would have had.
+"""Rows that may be computed again after a kill.
+
+They ended in the last moments before it; the next checkpoint would have included them.
 
 Beside the rows, a thread writes and syncs a byte every 50 ms. What it achieves on this machine at this moment is the
 measure of the last moments: on a disk that is busy a checkpoint takes longer, and so do the beats.

@@ -93,7 +93,10 @@ def service(tmp_path):
 
 @pytest.fixture
 def tablevault(tmp_path, monkeypatch):
-    """The vault of the examples, in the current folder, with a table that asks a language model."""
+    """The vault of the examples, in the current folder.
+
+    One table asks a language model.
+    """
     monkeypatch.chdir(tmp_path)
     vault = TableVault(db_dir="stories_tv", author="jinjin", create=True)
     vault.create_code_module("client", text=CODE)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of agents' tools: a vault, and a client that calls tools in this interpreter."""
+"""A vault, and a client that calls agents' tools in this interpreter."""
 
 from __future__ import annotations
 

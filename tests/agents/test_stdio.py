@@ -1,4 +1,7 @@
-"""The server as clients start it: over standard input and output, whatever the vault's functions print."""
+"""The server as started by clients, over standard input and output.
+
+Functions of the vault may print any text.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Agents' tools: what each answers, what it refuses, and how much it says at most."""
+"""Answers, refusals and size limits of agents' tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Packing and unpacking keeps a vault as it is; deleting removes it whole; none of them touches anything else."""
+"""Packing, unpacking and deleting whole vaults.
+
+No other file is touched.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ vault.execute_instance("slow", process_id="slow-1")
 
 
 def tree(folder, modes=True):
-    """Every file with content and mode and every link, but for the catalog's and the locks' own files."""
+    """Return every file with content and mode, and every link.
+
+    Files of the catalog and of locks are left out.
+    """
     seen = {}
     for path in sorted(Path(folder).rglob("*")):
         if path.name.startswith("catalog.db") or path.suffix == ".lock":

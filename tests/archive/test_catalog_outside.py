@@ -1,4 +1,7 @@
-"""Vaults whose catalog is outside their folder: it is never taken for, or changed by, another vault."""
+"""Vaults whose catalog is outside their folder.
+
+Another vault neither uses nor changes it.
+"""
 
 import contextlib
 import json

@@ -1,4 +1,7 @@
-"""A table of pictures: each row has a name and a file, which functions write as a control file tells them."""
+"""A table of pictures.
+
+Each row has a name and a file; a control file tells the functions which files to write.
+"""
 
 from __future__ import annotations
 
@@ -129,13 +132,13 @@ class Gallery:
         self.plan()
 
     def plan(self, rows=("ann", "bob", "cleo"), files=(), links=(), folders=(), cells=(), fail=()) -> None:
-        """Say which rows there are, and for some of them which files, links, folders, cells and errors they make."""
+        """Set the rows, and the files, links, folders, cells and errors of some of them."""
         told = {"rows": list(rows), "files": dict(files), "links": dict(links)}
         told |= {"folders": dict(folders), "cells": dict(cells), "fail": dict(fail)}
         (self.control / "plan.json").write_text(json.dumps(told))
 
     def builders(self, kind: str = "row-wise", *, look: bool = False) -> dict[str, str]:
-        """Return builder texts: the rows, their pictures, and what is in them."""
+        """Return the builder texts for rows, their pictures, and the content of these."""
         if kind in ("row-wise", "threads"):
             paint = ROW_WISE.format(control=self.control, threads=1 if kind == "row-wise" else 4)
         else:

@@ -1,4 +1,4 @@
-"""Artifacts that builders make: named, checked, recorded, committed read-only."""
+"""Naming, checks, records and commits of builders' artifacts."""
 
 from __future__ import annotations
 

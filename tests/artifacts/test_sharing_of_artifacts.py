@@ -1,4 +1,7 @@
-"""Artifacts between instances: reused by hard link, compared by content, superseded, dropped."""
+"""Artifacts shared by instances.
+
+They are reused by hard link, compared by content, superseded, and dropped.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Long histories and lists: a page of them takes the work of a page of ten, counted in the steps of SQLite.
+"""Long histories and lists.
+
+A page of them takes the same work as a page of ten, counted in steps of SQLite.
 
 `make test-slow HISTORY=1000000` looks at more.
 """

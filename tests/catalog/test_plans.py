@@ -1,4 +1,7 @@
-"""Plans, locks and errors as the catalog keeps them: read back equal, also as earlier versions recorded them."""
+"""Round trips of plans, locks and errors through the catalog.
+
+Records of earlier versions are included.
+"""
 
 import json
 from datetime import UTC, datetime

@@ -18,7 +18,9 @@ PATIENCE = 120.0
 
 
 class Terminal:
-    """A command with a terminal of its own, which it controls: its keys reach whoever is in the foreground.
+    """A command that controls its own terminal.
+
+    Keys reach the process in the foreground.
 
     Parameters
     ----------

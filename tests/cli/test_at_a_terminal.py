@@ -1,4 +1,4 @@
-"""The command line where people use it: at a terminal, with Ctrl-C."""
+"""The command line at a terminal, with Ctrl-C."""
 
 from __future__ import annotations
 

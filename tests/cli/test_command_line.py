@@ -1,4 +1,4 @@
-"""The command line: what it prints, how it ends, and what stays of version 0.1.1."""
+"""Output and exit statuses of commands, and compatibility with version 0.1.1."""
 
 import gc
 import io
@@ -253,7 +253,10 @@ def test_wait_process_exits_as_its_process_would_have(run, folder):
 
 
 def ran(*words):
-    """Run a command in an interpreter of its own; return its output, and the modules that it imported."""
+    """Run a command in a separate interpreter.
+
+    Returns its output, and the modules that it imported.
+    """
     command = [sys.executable, "-X", "importtime", "-m", "tablevault.cli", *words]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]

@@ -64,7 +64,7 @@ RECORDED = {
 
 
 class Calls:
-    """Stands in for a vault: notes what would be called."""
+    """Fake vault that records calls."""
 
     def __init__(self, db_dir: str) -> None:
         self.db_dir = db_dir

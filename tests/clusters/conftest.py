@@ -23,7 +23,10 @@ _PATIENCE = 60.0
 
 @pytest.fixture(scope="session")
 def ray_address(tmp_path_factory):
-    """The address of the cluster; the first interpreter that asks for it starts it, and the last one ends it."""
+    """The address of the cluster.
+
+    The first interpreter that asks for it starts the cluster, and the last one ends it.
+    """
     shared = tmp_path_factory.getbasetemp()
     shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
     state, lock = shared / "ray-cluster.json", FileLock(shared / "ray-cluster.lock")
@@ -61,7 +64,10 @@ def _count_users(state: Path, step: int) -> dict:
 
 @pytest.fixture(scope="module")
 def ray(ray_address):
-    """Ray, connected to the cluster until the tests of another module run: Ray ends interpreters that lose theirs."""
+    """Ray, connected to the cluster for one test module.
+
+    Ray ends interpreters that lose their cluster.
+    """
     import ray
 
     ray.init(address=ray_address, log_to_driver=False, logging_level="WARNING")

@@ -1,4 +1,6 @@
-"""A Ray cluster that runs until this process is told to end, or until the file of its users is gone.
+"""A Ray cluster that runs until this process is told to end.
+
+It also ends when the file of its users is removed.
 
     python held_cluster.py STATE
 

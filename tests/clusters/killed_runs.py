@@ -1,4 +1,6 @@
-"""Kills drivers, workers and machines of runs on a Ray cluster at random moments, and resumes them, as often as asked for.
+"""Kills parts of runs on a Ray cluster at random moments.
+
+Drivers, workers and machines are killed, and runs are resumed, as often as requested.
 
     python tests/clusters/killed_runs.py --resumes 1000 --seed 1
 
@@ -169,7 +171,10 @@ class KilledRun:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
 
     def _disturb(self, driver: subprocess.Popen[str], machines: Machines) -> None:
-        """Kill workers, now and then a machine, and in the end the driver, once it computes rows."""
+        """Kill workers, sometimes a machine, and finally the driver.
+
+        The driver is killed once it computes rows.
+        """
         before = len(self.lines())
         while len(self.lines()) == before and driver.poll() is None:
             time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""`executor: ray`: rows run in actors of a cluster, and mean the same there as anywhere else."""
+"""Rows with `executor: ray` mean the same as with any other executor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What becomes of rows on a cluster whose workers, machines, head and driver die, stop, or are interrupted."""
+"""Faults of Ray clusters.
+
+Workers, machines, head and driver die, stop, or are interrupted.
+"""
 
 from __future__ import annotations
 

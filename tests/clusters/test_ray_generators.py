@@ -1,4 +1,7 @@
-"""Generators with `executor: ray`: one worker runs the function, and its rows arrive a few at a time."""
+"""Generators with `executor: ray`.
+
+One worker runs the function, and its rows arrive a few at a time.
+"""
 
 from __future__ import annotations
 

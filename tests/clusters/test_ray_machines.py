@@ -1,4 +1,7 @@
-"""Machines and heads of Ray clusters die while rows run there. The clusters are those of the tests alone."""
+"""Deaths of machines and heads while rows run on them.
+
+The clusters belong to these tests alone.
+"""
 
 from __future__ import annotations
 

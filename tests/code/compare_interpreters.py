@@ -1,4 +1,6 @@
-"""Compares what TableVault makes of source files under several Python versions: `compare_interpreters.py EVERY PYTHON…`.
+"""Compares the analysis of source files under several Python versions.
+
+`compare_interpreters.py EVERY PYTHON…`
 
 Code versions must not depend on the interpreter, so that an upgrade of Python computes nothing again. Every file of the
 standard library and of the installed packages, or one of EVERY many, is taken apart under each interpreter, and the
@@ -25,7 +27,10 @@ def source_files() -> Iterator[Path]:
 
 
 def describe(path: Path) -> list[list[object]] | None:
-    """Return what counts of the statements of a file; `None` if it is not a module of this Python version."""
+    """Return the relevant facts about the statements of a file.
+
+    Returns `None` if it is not a module of this Python version.
+    """
     from tablevault.code.syntax import split_module
     from tablevault.errors import TVBuilderError
 

@@ -24,7 +24,10 @@ from tablevault.rows.functions import BuilderFunction
 
 @pytest.fixture
 def load(tmp_path):
-    """Return a function that writes modules into a folder of their own and opens a snapshot of it."""
+    """Return a function that writes modules into a separate folder.
+
+    It opens a snapshot of the folder.
+    """
     opened = []
 
     def open_snapshot(**modules):

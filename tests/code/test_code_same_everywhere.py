@@ -1,4 +1,7 @@
-"""Code versions do not depend on the interpreter: an upgrade of Python computes nothing again."""
+"""Code versions do not depend on the interpreter.
+
+An upgrade of Python recomputes nothing.
+"""
 
 from __future__ import annotations
 

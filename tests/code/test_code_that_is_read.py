@@ -1,4 +1,7 @@
-"""Code that cells depend on beyond what runs: names in text annotations, and docstrings that a program can read."""
+"""Code that cells depend on without running it.
+
+It is names in text annotations, and docstrings that a program can read.
+"""
 
 from __future__ import annotations
 

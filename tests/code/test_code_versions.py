@@ -138,7 +138,10 @@ def test_unknown_module_is_refused_with_the_nearest():
 
 
 def counts(text, change, function="f", **others):
-    """Tell whether a change of module `m` (or of another that is given) changes the version of its function."""
+    """Return whether a change of a module changes the version of its function.
+
+    The module is `m` unless another one is given.
+    """
     before = {"m": text, **others}
     return version(function, "m", **before) != version(function, "m", **{**before, **change})
 
@@ -357,7 +360,10 @@ LINES = st.sampled_from(["", "# a comment", "   ", "\t# more"])
 
 @st.composite
 def relaid(draw, source):
-    """Draw the same code with other comments, blank lines, docstrings of functions, and with functions that nothing reaches."""
+    """Draw equivalent code.
+
+    It has other comments, blank lines and docstrings of functions, and unreachable functions.
+    """
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and draw(st.booleans()) and ast.get_docstring(node) is None:

@@ -1,4 +1,7 @@
-"""A table `survey` that is built from files beside the vault, so that a test decides what each run makes."""
+"""A table `survey` built from files beside the vault.
+
+A test decides the content of each run by them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Differences of instances: which cells, why, and what changed in the definition."""
+"""Differences of instances, with cells, causes and definitions."""
 
 from __future__ import annotations
 

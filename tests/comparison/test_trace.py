@@ -1,4 +1,4 @@
-"""Traces of cells: where a function ran, under which code, with which arguments."""
+"""Traces of cells, with the place, code and arguments of their functions."""
 
 from __future__ import annotations
 

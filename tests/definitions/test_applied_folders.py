@@ -1,4 +1,7 @@
-"""A folder as a source, files beside a single file, and tables that several files define together."""
+"""Folders as sources.
+
+Also files beside a single file, and tables that several files define together.
+"""
 
 from __future__ import annotations
 

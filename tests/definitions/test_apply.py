@@ -1,4 +1,4 @@
-"""`apply`: a definitions file becomes builders, a code module and tables, all or none."""
+"""`apply` atomically turns a definitions file into builders, a code module and tables."""
 
 from __future__ import annotations
 

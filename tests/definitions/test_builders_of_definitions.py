@@ -1,4 +1,4 @@
-"""Builders of definitions: binding of parameters, names, values, and the text of the builder file."""
+"""Builders of definitions, with parameters, names, values and file texts."""
 
 from __future__ import annotations
 

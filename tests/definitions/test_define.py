@@ -1,4 +1,4 @@
-"""What a definitions file imports: plain values, which need no vault."""
+"""Plain values imported by definitions files, which need no vault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Random definitions: a definitions file and hand-written YAML give equal builders, and reuse each other's cells."""
+"""Random definitions equal hand-written YAML.
+
+Both give equal builders, and reuse each other's cells.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,10 @@ POLICIES = st.fixed_dictionaries(
 
 @st.composite
 def tables(draw: Any) -> list[dict[str, Any]]:
-    """Return columns: each with its function's parameters, given arguments, policies and the name of its builder."""
+    """Return random columns.
+
+    Each has its function's parameters, given arguments, policies and the name of its builder.
+    """
     columns: list[dict[str, Any]] = []
     for name in draw(st.lists(NAMES, min_size=1, max_size=4, unique=True)):
         readable = [item["column"] for item in columns if item["column"].isidentifier()]

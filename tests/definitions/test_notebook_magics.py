@@ -1,4 +1,4 @@
-"""Magics: the text of a notebook's cell, applied as a file of that name would be, or run as SQL."""
+"""Magics that apply a notebook cell as a file, or run it as SQL."""
 
 from __future__ import annotations
 

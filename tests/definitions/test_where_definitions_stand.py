@@ -1,4 +1,7 @@
-"""A definition stands at the top level, on lines of its own; each error names file and line."""
+"""Places of definitions.
+
+A definition is at the top level, on separate lines; each error names file and line.
+"""
 
 from __future__ import annotations
 

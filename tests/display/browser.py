@@ -1,4 +1,7 @@
-"""What a real browser makes of HTML: where it is, how well it can be read, and how it looks."""
+"""Measurements of HTML in a real browser.
+
+They are positions, legibility and pictures.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,10 @@ class Looked:
 
 
 def chromium() -> str:
-    """Return the browser; without one the test is skipped, but fails where it has to be there."""
+    """Return the browser.
+
+    Without one, the test is skipped, or fails where a browser is required.
+    """
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found:
         return found

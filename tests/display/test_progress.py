@@ -83,7 +83,10 @@ def folder(tmp_path):
 
 
 def on_a_terminal(folder, interrupt=False, **streams):
-    """Run an execution whose standard error is a terminal; return what that shows, and what else it wrote."""
+    """Run an execution whose standard error is a terminal.
+
+    Returns the content of the terminal, and the other output.
+    """
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     command = [sys.executable, "-c", RUN, str(folder)]

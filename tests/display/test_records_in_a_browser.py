@@ -1,4 +1,7 @@
-"""What notebooks show of a vault can be read, in light and in dark, whatever its names and errors say."""
+"""Legibility of records in notebooks, in light and dark.
+
+Names and errors may contain any text.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +99,10 @@ def test_a_record_can_be_read(looked, kind, theme):
 
 
 def _share_of_text(picture, theme) -> float:
-    """Return which part of a picture stands out from its background; there is nothing at its edges."""
+    """Return the share of a picture that differs from its background.
+
+    Its edges are background.
+    """
     background = tuple(int(THEMES[theme][0][start : start + 2], 16) for start in (1, 3, 5))
     grey, behind = picture.convert("L"), sum(background) // 3
     for edge in ((0, 0, 10, picture.height), (picture.width - 10, 0, picture.width, picture.height)):

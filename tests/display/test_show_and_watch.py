@@ -1,4 +1,7 @@
-"""`show`: a page of a frame with its artifacts; `watch`: a process of another interpreter, live."""
+"""`show` and `watch` in notebooks.
+
+One shows a page of a frame with its artifacts, the other a process of another interpreter, live.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,10 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\^C")
 
 
 class Shell:
-    """The shell of a page; each block starts with the variables and folder of the previous one."""
+    """The shell of a page.
+
+    Each block starts with the variables and folder of the previous one.
+    """
 
     def __init__(self) -> None:
         self._environment = {

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of processes: a vault with a table whose execution can be made to fail, hold and count."""
+"""A vault with a table whose execution fails, holds and counts on request."""
 
 from __future__ import annotations
 

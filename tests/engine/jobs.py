@@ -1,4 +1,7 @@
-"""A job that fails, holds and counts as it is told from outside, in this interpreter and in others."""
+"""A job that fails, holds and counts on request.
+
+It runs in this interpreter and in others.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +122,10 @@ class Job:
     # --- telling the function what to do ---
 
     def tell(self, what: str, *rows: object) -> None:
-        """Let these rows `fail`, `hold` or `signal`; no rows: none of them any more."""
+        """Make these rows `fail`, `hold` or `signal`.
+
+        Without rows, the request is withdrawn.
+        """
         (self.control / "new").write_text(" ".join(map(str, rows)))
         (self.control / "new").rename(self.control / what)
 
@@ -145,7 +151,10 @@ class Job:
         return self.bare_interpreter(OPENED.format(path=str(self.path)) + text)
 
     def bare_interpreter(self, text: str, first: str = "") -> subprocess.Popen[str]:
-        """Start another interpreter that runs this text, and has opened no vault; `first` before it imports ours."""
+        """Start another interpreter that runs this text.
+
+        It has not opened a vault; `first` runs before it imports TableVault.
+        """
         source = str(Path(tablevault.__file__).parents[1])
         return subprocess.Popen(
             [sys.executable, "-c", first + OPENING + text],
@@ -206,7 +215,10 @@ def until(condition, process=None) -> None:
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
-    """Return every file of a vault with its content, but for the log, the catalog's own files and `partial/`."""
+    """Return every file of a vault with its content.
+
+    The log, the catalog's own files and `partial/` are left out.
+    """
     own = re.compile(r"metadata/(catalog\.db.*|logs\.txt.*|owners/.*|worker_logs/.*)|.*/partial(/.*)?")
     found = {}
     for path in sorted(folder.rglob("*")):

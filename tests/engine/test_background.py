@@ -1,4 +1,7 @@
-"""Executions in the background: they outlive their caller, and their errors reach whoever waits."""
+"""Executions in the background.
+
+They outlive their caller, and their errors reach waiting calls.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ def test_call_with_a_running_id_is_refused_at_once(job):
 
 
 def raising(job, text, header=""):
-    """Let row 4 raise in the background, and return the id of the process that is waited for."""
+    """Make row 4 fail in the background, and return the id of the awaited process."""
     code = job.vault.get_code_module_str("jobs").replace('raise RuntimeError(f"no answer for {x}")', text)
     job.vault.create_code_module("jobs", text=header + code)
     job.tell("fail", 4)

@@ -1,4 +1,7 @@
-"""What an operation leaves in memory, although its process and the runner of its children know one another."""
+"""Memory left by operations.
+
+A process and the runner of its children refer to one another.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each cell of the table of what happens on an error, with the fault brought about for real."""
+"""The table of ends after errors, with each fault produced for real."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ arguments: {x: "<<self.x[index]>>"}
 
 @pytest.fixture
 def broken_key(job):
-    """The job, with a builder that overwrites the primary key with nulls: wrong input that only the end shows."""
+    """The job, with a builder that overwrites the primary key with nulls.
+
+    This wrong input is found only at the end.
+    """
     job.vault.create_code_module("broken", text="def nothing(x):\n    return None\n")
     job.vault.create_builder_file("stories", "broken", text=NULL_KEY)
     return job
 
 
 def assert_reverted(job, before, process_id):
-    """Assert that nothing is left of a process but its record, and that the instance can be executed again."""
+    """Assert that only the record of a process is left.
+
+    The instance can be executed again.
+    """
     assert job.vault.get_active_processes() == {}
     assert job.vault.get_process(process_id).status == "reverted"
     assert job.vault.get_process(process_id).locks == ()

@@ -1,4 +1,7 @@
-"""Whatever a function raises pauses the process and reaches the caller as it is, also what Python treats specially."""
+"""Exceptions of any class pause the process and reach the caller unchanged.
+
+This includes those that Python treats specially.
+"""
 
 from __future__ import annotations
 

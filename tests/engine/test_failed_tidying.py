@@ -1,4 +1,7 @@
-"""Steps on disk that fail after a decision: made good by whoever comes next, and never in the way of what is newer."""
+"""Steps on disk that fail after a decision.
+
+A later operation retries them, without replacing newer files.
+"""
 
 from __future__ import annotations
 
@@ -221,7 +224,10 @@ def test_warnings_that_are_errors_leave_nothing_half_done(vault):
 
 
 def test_step_that_somebody_else_has_done_is_not_done_again(vault, monkeypatch):
-    """Two find the same failed step; before the slower one comes to it, something new is in its place."""
+    """Two processes find the same failed step.
+
+    Before the slower one comes to it, something new is in its place.
+    """
     vault.create_table("t")
     vault.create_instance("t", external_edit=True)
     folder = f"{vault.db_dir}/t/TEMP_base"

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: how they reach the caller, and what is kept."""
+"""Effects of Ctrl-C and SIGTERM on the caller and on kept rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Locks on files: one holder at a time, none in forked children, gone with their holder."""
+"""Locks on files.
+
+A lock has one holder at a time, is not inherited by forked children, and ends with its holder.
+"""
 
 import multiprocessing
 import os

@@ -1,4 +1,7 @@
-"""A job whose rows fail and are retried, killed at random moments: it ends like one that nobody disturbed."""
+"""A job with failing and retried rows, killed at random moments.
+
+It ends like an undisturbed one.
+"""
 
 from __future__ import annotations
 

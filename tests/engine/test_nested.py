@@ -153,7 +153,10 @@ def test_child_reverts_on_an_error_unless_it_has_its_own_id(nesting, job):
 
 @pytest.fixture
 def family(nesting, job):
-    """The job, with a function that starts a child `child` in the background, and then fails where it is told."""
+    """The job, with a function that starts a child `child` in the background.
+
+    The function then fails on request.
+    """
     job.vault.create_table("poems")
     job.vault.create_instance("poems")
     job.vault.create_builder_file("poems", text=INDEX.format(count=10))

@@ -1,4 +1,7 @@
-"""The observer of an engine: told of the work of each attempt, however it ends."""
+"""The observer of an engine.
+
+It is told about the work of each attempt, however it ends.
+"""
 
 from __future__ import annotations
 

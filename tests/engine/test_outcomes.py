@@ -1,4 +1,7 @@
-"""The outcome that an exception carries: the same facts as its note, as fields."""
+"""The outcome of an exception.
+
+It has the facts of the exception's note as fields.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Who runs a process: one owner at a time, who is dead as soon as its interpreter is."""
+"""Ownership of processes.
+
+A process has one owner at a time, who is dead as soon as its interpreter is.
+"""
 
 from __future__ import annotations
 

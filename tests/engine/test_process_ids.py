@@ -1,4 +1,4 @@
-"""One process id is one process: what calling again with it does."""
+"""Repeated calls with the same process id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Killed at random moments, over and over: nothing is lost, and next to nothing is computed twice."""
+"""Repeated kills at random moments.
+
+No row is lost, and almost none is computed twice.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,10 @@ for _ in range({kills}):
 
 
 def read(log):
-    """Return when each row was finished, in which interpreters, and when the last beats of each began."""
+    """Return when each row was finished, and in which interpreters.
+
+    Also returns when the last beats of each began.
+    """
     rows, beats = defaultdict(list), defaultdict(list)
     for line in log.read_text().splitlines():
         what, moment, interpreter = line.split()

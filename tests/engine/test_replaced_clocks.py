@@ -1,4 +1,7 @@
-"""What programs do to the interpreter (frozen clocks, seeds, warnings as errors) is never told as damage."""
+"""Changes by programs to the interpreter are never reported as damage.
+
+Examples are frozen clocks, seeds, and warnings as errors.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ class _Meta(type):
 
 
 class FrozenDatetime(real_datetime, metaclass=_Meta):
-    """As freezegun's: a subclass that takes the place of the library's class, also in modules that imported it."""
+    """A subclass that replaces the library's class, like that of freezegun.
+
+    It replaces the class in modules that imported it, too.
+    """
 
     @classmethod
     def now(cls, tz=None):

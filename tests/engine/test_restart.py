@@ -18,7 +18,10 @@ from tablevault import TableVault, tv_errors
 
 @pytest.fixture
 def second(job):
-    """The job with a second table `poems` that is like the first, but obeys its own files."""
+    """The job with a second table `poems`.
+
+    The table is like the first, but has separate control files.
+    """
     control = job.control.parent / "second"
     control.mkdir()
     job.vault.create_table("poems")
@@ -316,7 +319,10 @@ vault.write_instance(pd.DataFrame({"file": ["large.bin"]}), "frames", dtypes={"f
 
 @pytest.fixture
 def staged(vault, job):
-    """The vault, with the paused write `w` whose frame is staged whole: its artifact did not fit on the disk."""
+    """The vault, with the paused write `w`.
+
+    Its frame is staged completely, but its artifact did not fit on the disk.
+    """
     vault.create_table("frames")
     vault.create_instance("frames", external_edit=True)
     left = job.run(LARGE_ARTIFACT)

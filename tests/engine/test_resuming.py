@@ -1,4 +1,7 @@
-"""A paused process goes on where it was: with the code as it is now, and everything else as it was at its start."""
+"""Resumed processes.
+
+They continue with the current code, and with everything else as at their start.
+"""
 
 from __future__ import annotations
 

@@ -81,7 +81,10 @@ def prepare(vault, how, kind):
 
 
 def write(vault, text):
-    """Write the builder into the folder: texts that the API is given are recorded, as all arguments are."""
+    """Write the builder into the folder.
+
+    Texts that the API is given are recorded, like all arguments.
+    """
     Path(vault.db_dir, "t", "TEMP_base", "builders", "out.yaml").write_text(text)
 
 
@@ -95,7 +98,10 @@ def told(text):
 
 
 def everything(vault, process_id):
-    """Yield every text in which a process's error can be read, but for the caller's own exception."""
+    """Yield every text that shows a process's error.
+
+    The caller's own exception is left out.
+    """
     info = vault.get_process(process_id)
     yield from (info.error.type, info.error.message, info.error.traceback, info.error_line)
     yield from (repr(info), info._repr_html_(), repr(vault), vault._repr_html_())

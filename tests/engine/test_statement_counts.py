@@ -1,4 +1,6 @@
-"""Limits on the number of SQL statements per public call, which determines the speed over a network.
+"""Limits on the number of SQL statements per public call.
+
+This number determines the speed over a network.
 
 A statement counts once even if it is executed for many rows. BEGIN, COMMIT and ROLLBACK do not count, because they can
 be sent together with a statement.

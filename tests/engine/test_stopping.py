@@ -1,4 +1,7 @@
-"""Stopping processes: reverted, or materialized as far as they are; running processes are asked to stop first."""
+"""Stops of processes, which revert or materialize.
+
+Running processes are asked to stop first.
+"""
 
 from __future__ import annotations
 

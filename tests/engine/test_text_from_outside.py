@@ -1,4 +1,7 @@
-"""Errors of hostile classes and texts: recorded, bounded, and shown without being obeyed."""
+"""Errors of hostile classes and texts.
+
+They are recorded, bounded, and shown without being interpreted.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tables whose functions fail, wait and count as a test tells them, and the clients that fail."""
+"""Tables whose functions fail, wait and count on request.
+
+Also clients that fail.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,9 @@ class Response:
 
 
 class FailingTable:
-    """The table `answers`: an index `x` of so many rows, and a column `answer` made by a function of the test.
+    """The table `answers`.
+
+    It has an index `x` with a given number of rows, and a column `answer` made by a function of the test.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""Ids of calls: the same for a call that is repeated because its end is unknown, another one for any other call."""
+"""Ids of calls.
+
+A call that is repeated because its end is unknown has the same id; every other call has another one.
+"""
 
 from __future__ import annotations
 

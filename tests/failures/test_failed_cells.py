@@ -1,4 +1,4 @@
-"""What failed rows mean for everything around them: resume, reuse, downstream builders, files, plans."""
+"""Effects of failed rows on resume, reuse, downstream builders, files and plans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What becomes of failing rows: they pause, are collected, or revert; limits; success with a warning."""
+"""Modes for failing rows.
+
+They pause, are collected, or revert; there are limits, and success with a warning.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""IndexBuilders with `for_each`: one input row becomes any number of rows, and everything is decided per input row."""
+"""IndexBuilders with `for_each`.
+
+One input row becomes any number of rows; all decisions are made per input row.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors by their names, and calls that are repeated: how often, when, and for how long."""
+"""Names of errors, and the number, times and total duration of retries."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_message_texts_are_never_searched():
 
 
 class Headers(Mapping):
-    """Headers as clients have them: names in any case are the same."""
+    """Case-insensitive headers, like those of HTTP clients."""
 
     def __init__(self, values):
         self._values = {name.lower(): value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Retrying the failed rows of a materialized instance: the needed calls, and no others."""
+"""Retries of the failed rows of a materialized instance, with minimal calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Batches, classes, threads and coroutines: each cell and each error belongs to its row, and nothing outlives a run."""
+"""Batches, classes, threads and coroutines.
+
+Each cell and each error belongs to its row, and nothing outlives a run.
+"""
 
 from __future__ import annotations
 
@@ -545,7 +548,10 @@ ROWS = [2_000, pytest.param(10_000, marks=pytest.mark.slow)]
 
 
 def outcome(x):
-    """Return what the call for a row does: raises, returns an exception object (in batches), or a value."""
+    """Return the outcome of the call for a row.
+
+    It raises, returns an exception object (in batches), or returns a value.
+    """
     return ("raise", "object", "value", "value", "value", "value", "value", "value")[random.Random(x).randrange(8)]
 
 

@@ -1,4 +1,7 @@
-"""Wrong policy fields and combinations: each is refused with file, line and remedy before any function runs."""
+"""Invalid policy fields and combinations.
+
+Each is refused with file, line and remedy before any function runs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""R10: every kind of stored file with flipped bits or cut off: what is read is right, or a named error."""
+"""R10, stored files with flipped or missing bytes.
+
+Every read gives the right content or a named error.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,10 @@ TRIES_OF_EACH = 1_000
 
 @dataclass(frozen=True)
 class Answers:
-    """What a vault says: of each question the answer, or that it was an error of ours."""
+    """Answers of a vault.
+
+    Each question has an answer, or an error of TableVault.
+    """
 
     of: dict[str, Any] = field(default_factory=dict)
     foreign: tuple[str, ...] = ()
@@ -118,7 +124,10 @@ def damage(content: bytes, choice: random.Random) -> bytes:
 
 
 def ask(folder: Path, files: bool = True, verify: bool = True) -> Answers:
-    """Read the frames of a vault, and if it is wanted what its other files say, and what `verify` does."""
+    """Read the frames of a vault.
+
+    On request, also reads its other files, and runs `verify`.
+    """
     answers: dict[str, Any] = {}
     foreign: list[str] = []
     found: list[str] = []

@@ -1,4 +1,7 @@
-"""R6: many interpreters at one vault, killed and paused at random; what they did and saw must have an explanation."""
+"""R6, many interpreters at one vault, killed and paused at random.
+
+Their actions and observations must have an explanation.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,10 @@ def share(folder: Path) -> None:
 
 
 def become_user(place: int) -> None:
-    """Go on as one of two users of a group, where that is allowed. Runs in a fork."""
+    """Become one of two users of a group, if permitted.
+
+    Runs in a fork.
+    """
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(GROUP)
@@ -257,7 +263,10 @@ def _measure(case: dict[str, Any], counts: Counts, events: list[Event], moments:
 
 
 class ConcurrentHistory:
-    """Nothing lost, doubled or torn, no failed read, and nobody waits for what is none of theirs."""
+    """No write is lost, doubled or torn, and no read fails.
+
+    No interpreter waits for an unrelated process.
+    """
 
     code = "R6"
     title = "16 interpreters at one vault, killed and paused at random"

@@ -63,7 +63,10 @@ def create(folder: Path, recorder: Recorder) -> None:
 
 
 def frame(token: str) -> pd.DataFrame:
-    """Return the frame that a token stands for; all of its rows carry it, and it says how many there are."""
+    """Return the frame of a token.
+
+    All of its rows carry the token, which encodes their number.
+    """
     return pd.DataFrame({"token": [token] * int(token.rsplit("-", 1)[1])})
 
 
@@ -127,7 +130,10 @@ class User:
             self._record("newest", lambda: self._newest(table), table=table)
 
     def _newest(self, table: str) -> dict[str, Any] | None:
-        """Read the newest instance; one that is deleted between the two looks was the newest no more."""
+        """Read the newest instance.
+
+        If it is deleted between the two reads, it is no longer the newest.
+        """
         while instances := self._vault.get_table_instances(table, ""):
             try:
                 return self._read(table, instances[-1])
@@ -203,7 +209,10 @@ class User:
         )
 
     def _process_id(self, kind: str, table: str, version: str, token: str) -> str:
-        """Return an id that says what it is of, so that anybody can take the process up; often none."""
+        """Return a descriptive process id, or often an empty text.
+
+        Any interpreter can resume the process by it.
+        """
         return f"{kind}.{table}.{version}.{token}" if self._chance.random() < 0.5 else ""
 
     def _delete_instance(self) -> None:

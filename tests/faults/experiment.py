@@ -38,7 +38,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Budget:
-    """When an experiment is to stop: at whichever comes first."""
+    """Limits of an experiment, which stops at the first one reached."""
 
     seconds: float
     tries: int

@@ -1,4 +1,7 @@
-"""The operations on whole folders that faults are injected into: creating, packing, unpacking, deleting, importing."""
+"""Operations on whole folders with injected faults.
+
+They create, pack, unpack, delete and import.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ class FolderOperation:
         self.run(vault)
 
     def look(self, place: Path, _: str) -> State | None:
-        """Return nothing: what is right does not depend on what was there."""
+        """Return `None`, since the expected result does not depend on earlier content."""
         return None
 
     def between(self, place: Path) -> tuple[()]:
@@ -55,7 +58,10 @@ class FolderOperation:
         return ()
 
     def problem(self, place: Path, expected: Expected) -> str:
-        """Return what is wrong after a fault, and after the same call was made again; nothing if all is well."""
+        """Return the problem after a fault and a repeated call.
+
+        Returns an empty text if all is well.
+        """
         vault = place / "vault"
         if not expected.acknowledged:
             self.run(vault)
@@ -102,7 +108,10 @@ def _create(folder: Path) -> None:
 
 
 def _unpack(folder: Path) -> None:
-    """Unpack a vault, also if it is there: what a cut-off call leaves beside a vault that is whole, the next removes."""
+    """Unpack a vault, even if it exists.
+
+    Leftovers of an interrupted call beside a whole vault are removed by the next one.
+    """
     _delete(folder)
     decompress_vault(folder)
 

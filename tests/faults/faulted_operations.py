@@ -1,4 +1,7 @@
-"""The operations of a vault that faults are injected into: what is prepared for each, and the call itself."""
+"""Operations of a vault with injected faults.
+
+Each has a preparation and a call.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,10 @@ class VaultOperation:
         return (Content.of(vault),)
 
     def problem(self, place: Path, expected: Expected) -> str:
-        """Return what is wrong after a fault, and after the same call was made again; nothing if all is well."""
+        """Return the problem after a fault and a repeated call.
+
+        Returns an empty text if all is well.
+        """
         acknowledged = expected.acknowledged and not self.fails
         seen = Seen.of(place / "vault", expected.process_id, self.damaged)
         if problem := check(seen, replace(expected, acknowledged=acknowledged)):
@@ -152,7 +158,10 @@ def _beside(vault: TableVault, name: str) -> Path:
 
 
 def _importable(vault: TableVault) -> None:
-    """Let there be another vault, of which a table is here already and another with artifacts and inputs is not."""
+    """Make another vault to import from.
+
+    One of its tables exists here; another, with artifacts and inputs, does not.
+    """
     source = TableVault(_beside(vault, "source"), create=True, author="c")
     source.write("given", pd.DataFrame({"x": [7]}))
     source.create_table("taken")
@@ -277,7 +286,10 @@ def word():
 
 
 def _definitions(vault: TableVault) -> None:
-    """Let one builder be new, one be changed and one be removed; and let a table and a module be new."""
+    """Add, change and remove one builder each.
+
+    Also makes a new table and a new module.
+    """
     folder = Path(vault.db_dir).parent / "source"
     folder.mkdir()
     before = (
@@ -323,7 +335,10 @@ def _apply(vault: TableVault, process_id: str) -> None:
 
 
 def _leftovers(vault: TableVault) -> None:
-    """Leave what crashes leave: files half written, a lock file of a dead owner."""
+    """Make leftovers of crashes.
+
+    They are half-written files and a lock file of a dead owner.
+    """
     root = _root(vault)
     for folder in (root, root / "made", root / "_temp"):
         (folder / f".{'0' * 32}.tablevault-temporary").write_text("half of")

@@ -1,4 +1,4 @@
-"""R11: values of foreign classes through everything that a vault does with values.
+"""R11, values of foreign classes in every operation on values.
 
 One try is a value: it is read back equal in every format, or refused at its row before any later row is computed. Many
 are fed to one vault at a time, each with its own class, type of builder and neighbours.
@@ -209,7 +209,10 @@ class Feeding:
         return made
 
     def _feed_wild_values(self, vault: TableVault) -> None:
-        """Values of all families in one column: whatever cannot stand there is refused at its row."""
+        """Values of all families in one column.
+
+        Unsupported values are refused at their rows.
+        """
         builders = {
             "w_index": _builder(["k"], "keys", "dataframe", f"{{count: {self._columns}}}", kind="IndexBuilder"),
             "b_wild": _builder(["wild"], "wild", "row-wise", '{i: "<<self.k[index]>>"}'),
@@ -244,7 +247,7 @@ class Feeding:
         return False
 
     def _look_at_error(self, vault: TableVault, process_id: str) -> None:
-        """Ask for what is known of a process that has failed with an error of any class."""
+        """Query everything about a process that failed with an error of any class."""
         shown = vault.get_process(process_id)
         assert all(map(str, (shown, shown.error, vault.get_active_processes())))
 
@@ -291,7 +294,7 @@ class Feeding:
         return self._names[int(found[1])] if found else "anything"
 
     def _compare_seen(self, vault: TableVault) -> None:
-        """A function that reads the columns in the run that made them gets what one in a later run gets."""
+        """Compare the cells that functions get in the same run and in a later one."""
         first, self._fed.seen = self._fed.seen, []
         builders = {"u_index": _builder(["k"], "keys", "dataframe", f"{{count: {ROWS}}}", kind="IndexBuilder")}
         vault.create_instance("u", builders={**builders, "look": _looking("t", self._columns)})
@@ -333,7 +336,10 @@ class Feeding:
                 self._wrong(f"exported as {suffix}: {problem}")
 
     def _feed_frames(self, vault: TableVault) -> None:
-        """Frames of each library, with the values as objects, or in whatever types the library has for them."""
+        """Frames of each library.
+
+        Their values are objects, or have the types that the library has for them.
+        """
         import polars as pl
 
         chosen = {f"c{c}": self._fed.columns[c] for c in self._draw.sample(range(self._columns), min(6, self._columns))}
@@ -454,7 +460,10 @@ def _argument(draw: random.Random, depth: int) -> Any:
 
 
 def exact(value: Any) -> Any:
-    """Return what two equal values share only if a program could not tell one from the other."""
+    """Return an exact key of a value.
+
+    Two equal values share it only if a program cannot distinguish them.
+    """
     if isinstance(value, list | tuple):
         return type(value), [exact(item) for item in value]
     if isinstance(value, dict):
@@ -530,7 +539,10 @@ def _json_file(load: Callable[[str], list[dict[str, Any]]]) -> Callable[[Path, F
 
 
 def _is_written(cell: Any, written: Any) -> bool:
-    """Tell whether a cell is written as itself where JSON has a type for it, and is there at all where it has none."""
+    """Return whether a cell is written to JSON.
+
+    It is written as itself if JSON has its type, and in some form otherwise.
+    """
     if isinstance(cell, bool | int | str) or cell is None:
         return type(cell) is type(written) and cell == written
     if isinstance(cell, float):

@@ -1,4 +1,7 @@
-"""Values of foreign classes: made at random, and compared by what they mean, without any code of the product."""
+"""Random values of foreign classes.
+
+They are compared by meaning, without code of TableVault.
+"""
 
 from __future__ import annotations
 
@@ -497,7 +500,10 @@ def column(draw: random.Random, count: int) -> tuple[str, list[Any]]:
 
 
 def meaning(value: Any, inside: bool = False) -> Any:
-    """Return what a value means: equal for values that are to count as the same, whatever their classes."""
+    """Return the meaning of a value.
+
+    It is equal for values that count as the same, of any classes.
+    """
     if _is_null(value, inside):
         return None
     for kinds, mean in _MEANINGS:

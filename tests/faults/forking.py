@@ -1,4 +1,7 @@
-"""Experiments in interpreters of their own: each has imported everything, opens no vault, and forks for every try."""
+"""Experiments in separate interpreters.
+
+Each has imported everything, opens no vault, and forks for every try.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,10 @@ class Share:
 
 
 def run_side_by_side(script: str, budget: Budget, watch: Watch) -> Figures:
-    """Run a module's `serve` in as many interpreters as there may be, and add up what they find."""
+    """Run a module's `serve` in as many interpreters as allowed.
+
+    Returns the sum of their findings.
+    """
     workers = max(1, budget.workers)
     shares = [
         Share(budget.seconds, -(-budget.tries // workers), budget.seed * 64 + number) for number in range(workers)
@@ -124,7 +130,10 @@ def repeat_alone(script: str, case: dict[str, Any]) -> str:
 
 
 def serve(one_round: Callable[[dict[str, Any], Counts], None]) -> None:
-    """Do what the command line asks for: rounds for a while, or one case once more."""
+    """Run the command of the command line.
+
+    It asks for rounds over some time, or for one case again.
+    """
     request = json.loads(sys.argv[1])
     reports = sys.stdout
     # What libraries print is not to stand among the reports.
@@ -170,7 +179,10 @@ def _forward(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> 
 
 
 def fork(work: Callable[[], object]) -> int:
-    """Do something in a fork, which ends afterwards, with status 0 if nothing was raised; return its number."""
+    """Call a function in a fork, and return the fork's number.
+
+    The fork ends afterwards, with status 0 unless the function raised.
+    """
     child = os.fork()
     if not child:
         work_and_exit(work)
@@ -192,7 +204,10 @@ def work_and_exit(work: Callable[[], object]) -> NoReturn:
 
 
 def asked(question: Callable[[], Any]) -> Any:
-    """Return what a function returns in a fork, by way of JSON; what it raises is a text that begins with "raised"."""
+    """Return a function's result in a fork, by way of JSON.
+
+    An exception becomes a text that begins with "raised".
+    """
     ours, theirs = os.pipe()
 
     def answer() -> None:
@@ -228,7 +243,10 @@ def opened_log(path: Path) -> int:
 
 @contextmanager
 def ram_folder() -> Iterator[Path]:
-    """Make a folder in memory, where there is such a place: power loss is not what is tried here."""
+    """Make a folder in memory, if possible.
+
+    These experiments do not test power losses.
+    """
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="tablevault-torture-", dir=place, ignore_cleanup_errors=True) as folder:
         yield Path(folder)

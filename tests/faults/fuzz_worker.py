@@ -1,4 +1,6 @@
-"""One interpreter that gives a target hostile input, guided by the coverage of our code where atheris is installed.
+"""One interpreter that gives hostile input to a target.
+
+Coverage of TableVault guides it where atheris is installed.
 
 Started by `fuzzing`; counts its tries in a file, and writes each input that does harm into another.
 """

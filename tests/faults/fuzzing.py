@@ -1,4 +1,7 @@
-"""R9: hostile input to the parser of references, builder files, archives, received vaults, the web page, and `query`."""
+"""R9, hostile input.
+
+It goes to the parser of references, builder files, archives, received vaults, the web page, and `query`.
+"""
 
 from __future__ import annotations
 
@@ -135,7 +138,10 @@ class _Worker:
 
 
 def _memory() -> str | None:
-    """Return a RAM disk, if there is one: durability is not what is tried here."""
+    """Return a RAM disk, if available.
+
+    These experiments do not test durability.
+    """
     return "/dev/shm" if Path("/dev/shm").is_dir() and os.access("/dev/shm", os.W_OK) else None
 
 

@@ -1,4 +1,7 @@
-"""What several interpreters did to one vault and saw of it: noted by each in a file of its own, and judged afterwards."""
+"""History of several interpreters at one vault.
+
+Each records its calls in a separate file; they are judged afterwards.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ FOREVER = float("inf")
 
 @dataclass(frozen=True)
 class Event:
-    """One call: when it was made, when it came back, and what it gave."""
+    """One call, with its start, its end and its result."""
 
     operation: str
     arguments: dict[str, Any]
@@ -253,7 +256,10 @@ def _doubled(tables: dict[str, Instances]) -> Iterator[str]:
 
 
 def _lost_writes(name: str, instances: Instances, made: dict[str, list[Event]]) -> Iterator[str]:
-    """Compare what was acknowledged with what was ever seen; what was deleted before anybody read it has no token."""
+    """Compare acknowledged writes with observed ones.
+
+    An instance that was deleted before it was read has no token.
+    """
     seen = set(instances.token_of.values())
     unseen = [
         token
@@ -270,7 +276,7 @@ def _lost_writes(name: str, instances: Instances, made: dict[str, list[Event]]) 
 
 
 def _wrong_order(events: list[Event]) -> Iterator[str]:
-    """Compare the listings of each table: what is older stays older."""
+    """Compare the orders of instances in the listings of each table."""
     after: dict[str, dict[str, int]] = defaultdict(dict)
     for event in sorted(_successful(events, "get_table_instances"), key=lambda event: event.returned):
         places = after[event.arguments["table"]]

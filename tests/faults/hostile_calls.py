@@ -1,4 +1,7 @@
-"""Hostile calls of agents' tools, made without a socket: no answer but the documented ones, and no change."""
+"""Hostile calls of agents' tools, without a socket.
+
+Only documented answers are allowed, and no changes.
+"""
 
 from __future__ import annotations
 

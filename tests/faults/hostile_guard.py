@@ -1,4 +1,7 @@
-"""Watches what an interpreter does while it reads hostile input: it may run nothing, and touch nothing outside."""
+"""Watches an interpreter that reads hostile input.
+
+It may run no code of the input, and touch no file outside.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ _SYSTEM = ("/dev/null", "/dev/urandom", "/proc/", "/usr/share/zoneinfo", "/etc/l
 
 
 class Guard:
-    """Notes what happens that must not, from the moment it is made; there can be one in an interpreter."""
+    """Records forbidden events from its creation on.
+
+    An interpreter can have only one.
+    """
 
     def __init__(self) -> None:
         self._sandbox: str | None = None

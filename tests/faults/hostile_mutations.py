@@ -1,4 +1,7 @@
-"""How input becomes hostile: bytes are changed blindly, and values are replaced by those that do harm."""
+"""Mutations of input.
+
+Bytes are changed blindly, and values are replaced by harmful ones.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ VALUES: tuple[Any, ...] = (
 
 
 def mutate_bytes(content: bytes, choice: random.Random) -> bytes:
-    """Return bytes with some of them changed: flipped, replaced, removed, repeated, or cut off."""
+    """Return bytes with random changes.
+
+    Some are flipped, replaced, removed, repeated, or cut off.
+    """
     data = bytearray(content)
     for _ in range(choice.choice((1, 1, 1, 2, 4, 16))):
         place = choice.randrange(len(data)) if data else 0
@@ -103,7 +109,10 @@ def mutate_json(content: bytes, choice: random.Random) -> bytes:
 
 
 class Choices(random.Random):
-    """Choices that are read off bytes, so that who changes a few of the bytes changes a few of the choices."""
+    """Choices derived from bytes.
+
+    A change of a few bytes changes a few choices.
+    """
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)

@@ -1,4 +1,7 @@
-"""Hostile requests to the web page, given to it without a socket: no answer but the documented ones, and no change."""
+"""Hostile requests to the web page, without a socket.
+
+Only documented answers are allowed, and no changes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Hostile statements of SQL for `query`: none may change a file, reach one that it does not name, or end the interpreter."""
+"""Hostile SQL statements for `query`.
+
+None may change a file, reach one that it does not name, or end the interpreter.
+"""
 
 from __future__ import annotations
 
@@ -252,7 +255,10 @@ class HostileStatements:
         return around.replace("{{", "{").replace("}}", "}").replace("{0}", inner[0]).replace("{1}", inner[1])
 
     def _inner(self, choice: random.Random, depth: int) -> str:
-        """Return a statement for a place in another one, where most kinds of statements are syntax errors."""
+        """Return a statement for a place inside another one.
+
+        Most kinds of statements are syntax errors there.
+        """
         for _ in range(4):
             made = self._nested(choice, depth)
             if _SELECTS.match(made):

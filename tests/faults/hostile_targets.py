@@ -1,4 +1,7 @@
-"""What hostile input is given to: each target takes bytes, and says what went wrong, or nothing."""
+"""Targets of hostile input.
+
+Each takes bytes, and returns the problem or an empty text.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ CORPUS = Path(__file__).with_name("corpus")
 
 
 class Sandbox:
-    """A folder in which hostile input may do as it likes, beside one that it must not touch."""
+    """A folder that hostile input may change, beside one that it must not touch."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -67,7 +70,7 @@ def references(sandbox: Sandbox) -> Target:
 
 
 def builders(sandbox: Sandbox) -> Target:
-    """Builder files: the YAML, and what it says."""
+    """Builder files with hostile YAML or hostile content."""
 
     def build(text: str) -> None:
         build_spec(read_document(text, "draw.yaml"), "draw", lambda value: value)
@@ -76,7 +79,7 @@ def builders(sandbox: Sandbox) -> Target:
 
 
 def archives(sandbox: Sandbox) -> Target:
-    """Archives of vaults: unpacked in place, and imported from."""
+    """Archives of vaults, unpacked and imported from."""
     sandbox.temporary.mkdir(parents=True)
     tempfile.tempdir = str(sandbox.temporary)
     vault = sandbox.inside / "vault"
@@ -197,7 +200,10 @@ TARGETS: dict[str, Callable[[Sandbox], Target]] = {
 
 
 def seeds(name: str) -> list[bytes]:
-    """Return the inputs that are kept: typical ones, and those that once did harm."""
+    """Return the stored inputs.
+
+    They are typical ones, and those that once did harm.
+    """
     return [path.read_bytes() for path in sorted(corpus(name).iterdir())]
 
 

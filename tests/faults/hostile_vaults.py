@@ -1,4 +1,4 @@
-"""Vaults received from elsewhere: one in which every kind of file occurs, what is done to it, and reading all of it."""
+"""Received vaults with every kind of file, their mutations, and reads of all of it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,10 @@ arguments: {x: "<<self.x[index]>>"}
 
 
 def make_vault(folder: Path) -> Path:
-    """A vault with written, executed, reverted, paused and deleted instances; whose code leaves a trace if it runs."""
+    """Make a vault with instances of every kind.
+
+    They are written, executed, reverted, paused and deleted. Its code leaves a trace if it runs.
+    """
     vault = TableVault(folder, author="ada", create=True)
     vault.create_code_module("drawing", text=CODE)
     vault.create_table("plain", allow_multiple_artifacts=True)
@@ -267,7 +270,10 @@ def agree(vault: Path, path: Path) -> None:
 
 
 def read(folder: Path, choice: Choices | None = None) -> Iterator[str]:
-    """Call reading methods, all or a choice of them; yield what raises anything but one of our own errors."""
+    """Call all or some reading methods.
+
+    Yields the calls that raise anything but an error of TableVault.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         faults: list[str] = []
@@ -378,7 +384,10 @@ def _origin(error: BaseException) -> str:
 
 
 def _add_tidying(connection: sqlite3.Connection, choice: Choices) -> str:
-    """Let the catalog ask for a step on disk, by a process that is over or not."""
+    """Add a step on disk to the catalog.
+
+    Its process is finished or unfinished.
+    """
     actions = ("remove", "put file", "move folder", "replace folder", "prune", "link", "unlink")
     places = (
         "",
@@ -423,7 +432,10 @@ def _written(table: pa.Table, metadata: dict[bytes, bytes] | None, choice: Choic
 
 
 def _sealed(content: bytes) -> bytes:
-    """Return a Parquet file with checksums that are right, whatever is in it: each column's are those of no bytes."""
+    """Return a Parquet file of any content with valid checksums.
+
+    The checksum of each column is that of no bytes.
+    """
     import io
 
     metadata = pq.read_metadata(io.BytesIO(content))

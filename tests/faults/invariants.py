@@ -1,4 +1,4 @@
-"""What must hold whatever happened: the same few checks after every experiment."""
+"""Invariants, checked after every experiment."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ UNREADABLE = "a table with side effects is being executed"
 
 @dataclass(frozen=True)
 class Content:
-    """All that a vault shows, without what differs from run to run: ids of instances and times."""
+    """Everything that a vault shows.
+
+    Ids of instances and times are left out, since they differ from run to run.
+    """
 
     tables: dict[str, str]
     modules: dict[str, str]
@@ -36,7 +39,10 @@ class Content:
 
     @classmethod
     def of(cls, vault: TableVault, without: str = "") -> Content:
-        """Read a vault through its public methods; `without` is a process that does not count, with its children."""
+        """Read a vault through its public methods.
+
+        `without` is a process to ignore, with its children.
+        """
         tables = {name: _table(vault, name) for name in vault.get_tables()}
         modules = {name: vault.get_code_module_str(name) for name in vault.get_code_modules_list()}
         active = vault.get_active_processes()
@@ -98,7 +104,7 @@ def _without_artifacts(table: str) -> str:
 
 @dataclass(frozen=True)
 class Tree:
-    """The files of a vault: for each its mode and its content's digest.
+    """The files of a vault, each with its mode and the digest of its content.
 
     Without what is not undone: the catalog's own files, the log, and what active processes have staged.
     """
@@ -139,7 +145,10 @@ def _entries(folder: Path) -> Iterator[tuple[str, tuple[int, str]]]:
 
 
 def _without_format(path: Path) -> bytes:
-    """Return what is in a file; of a vault's marker only whose it is, since its format follows that of the catalog."""
+    """Return the content of a file.
+
+    Of a vault's marker, returns only the owner, since its format follows that of the catalog.
+    """
     data = path.read_bytes()
     if path.name == ".tablevault" and data:
         marker = json.loads(data)
@@ -150,7 +159,7 @@ def _without_format(path: Path) -> bytes:
 
 @dataclass(frozen=True)
 class State:
-    """A vault at one moment: what it shows, and its files."""
+    """A vault at one moment, with its content and its files."""
 
     content: Content
     tree: Tree
@@ -190,7 +199,7 @@ class Seen:
 
     @classmethod
     def of(cls, folder: Path, without: str, damaged: bool = False, verified: bool = True) -> Seen:
-        """Open a vault in which nobody works any more, and look at it, and let it verify itself.
+        """Open an idle vault, read it, and let it verify itself.
 
         It is repaired if it is known to be `damaged`, or if something could not be removed, which is in nobody's way,
         and once the disk works again can be. `without` is a process that does not count.
@@ -256,7 +265,10 @@ def wrong_locks(folder: Path, active: dict[str, ProcessInfo]) -> str:
 
 
 def wrong_leftovers(folder: Path, active: int) -> str:
-    """Return what `_temp` and the folder of the owners hold beyond what so many paused processes need."""
+    """Return the leftovers in `_temp` and in the folder of owners.
+
+    Files that the paused processes need are not leftovers.
+    """
     temporary = sorted(path.name for path in (folder / "_temp").iterdir())
     if len(temporary) > active or not all(name.isdecimal() for name in temporary):
         return f"_temp holds {temporary} for {active} active processes"
@@ -276,7 +288,10 @@ def wrong_modes(vault: TableVault, folder: Path) -> str:
 
 
 def _wrong_tree(seen: Seen, expected: Expected) -> str:
-    """Return what is in the vault's tree that does not belong there: before is known to the byte, after by its paths."""
+    """Return unexpected files in the vault's tree.
+
+    Earlier files are known to the byte, later ones by their paths.
+    """
     if expected.process_id in seen.active or seen.content in expected.between:
         return ""
     here = Tree.of(seen.folder).without_partial()

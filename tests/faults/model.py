@@ -1,4 +1,7 @@
-"""A vault as plain dicts and lists: what every call has to give, without a line of the product's code."""
+"""A vault as plain dicts and lists.
+
+It gives the expected result of every call, without code of TableVault.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ class Done:
 
 
 class ExpectedError(Exception):
-    """The call has to raise this kind of error, and to change nothing but what the model says."""
+    """The call must raise this kind of error.
+
+    It may change only what the model predicts.
+    """
 
     def __init__(self, kind: str, done: Done | None = None) -> None:
         super().__init__(kind)
@@ -78,7 +84,10 @@ class Recipe:
 
     @property
     def function(self) -> str:
-        """What computes an answer: how many threads there are, and what becomes of errors, makes no difference."""
+        """Function of an answer.
+
+        The number of threads and the handling of errors make no difference.
+        """
         return "row-wise" if self.kind in ("threads", "collect") else self.kind
 
     def collects(self, fault: Fault | None) -> bool:
@@ -97,7 +106,10 @@ class Recipe:
         return replace(self, artifacts=False) if builder == "file" else replace(self, indexed=False)
 
     def frame(self, done: frozenset[int] | None = None, failed: frozenset[int] = frozenset()) -> dict[str, list[Any]]:
-        """Return the columns; with nulls where `answer` is not done, if not all of it is, or has failed."""
+        """Return the columns.
+
+        Cells of `answer` are null where it has failed or is unfinished.
+        """
         made: dict[str, list[Any]] = {"x": list(range(self.rows))}
         if self.kind:
             there = frozenset(range(self.rows)) - failed if done is None else done
@@ -192,7 +204,7 @@ class Process:
 
 @dataclass
 class Called:
-    """The rows for which the functions of `answer` have to be called, each as often as it is."""
+    """The expected calls of the functions of `answer`, as rows with counts."""
 
     least: Counter[int] = field(default_factory=Counter)
     most: Counter[int] = field(default_factory=Counter)
@@ -399,7 +411,10 @@ class Model:
         self.run(process_id, ("delete_instance", name, table_name), plan)
 
     def collect(self, count: int, keep_inputs: bool, table_name: str) -> None:
-        """Remove all materialized instances but the newest so many of each version, and those that are needed."""
+        """Remove old materialized instances.
+
+        Kept are a number of newest ones per version, and those that are needed.
+        """
         chosen = self.tables if not table_name else {self.spelt(table_name) or "": self._table(table_name)}
         needed = {
             id(item.origin[1]) for each in self.tables.values() for item in each.instances.values() if item.origin
@@ -445,7 +460,10 @@ class Model:
         text: str,
         process_id: str,
     ) -> None:
-        """Tag the newest successful instances of a version, or given ones: table, id, version; `text` is the argument."""
+        """Tag the newest successful instances of a version, or given ones.
+
+        Given ones are table, id and version; `text` is the argument.
+        """
 
         def plan(locks: Locks) -> Callable[[], None]:
             _check(tag not in NO_TAGS)
@@ -503,7 +521,10 @@ class Model:
         self.run(process_id, ("delete_tag", tag, "" if names is None else repr(names)), plan)
 
     def drop_artifacts(self) -> None:
-        """Forget superseded artifacts that neither a tag nor a process keeps, as it is after every call."""
+        """Forget superseded artifacts without a tag or process.
+
+        The vault does this after every call.
+        """
         for name, table in self.tables.items():
             for item in table.instances.values():
                 is_superseded = not item.temporary and item.success and item is not table.last_made
@@ -513,7 +534,7 @@ class Model:
     # --- other vaults ---------------------------------------------------------------------------------------------
 
     def import_instances(self, source: Source, tables: list[tuple[str, str]] | None, process_id: str) -> None:
-        """Take instances of another vault: table there, table here."""
+        """Import instances from another vault, by pairs of tables."""
 
         def plan(locks: Locks) -> Callable[[], None]:
             pairs = tables if tables is not None else [(name, name) for name in source.tables]
@@ -559,7 +580,7 @@ class Model:
         return max(found, key=lambda item: item.row, default=None)
 
     def exported(self, instances: list[tuple[str, str]], path: str) -> Source:
-        """Return what a vault with some instances has: table and id of each."""
+        """Return the content of a vault with some instances, given by table and id."""
         tables: dict[str, Table] = {}
         for name, instance_id in instances:
             table = self.tables[name]
@@ -692,7 +713,10 @@ class Model:
                 self.tables.setdefault(f"child{x}", Table(multiple=False, effects=False))
 
     def planned(self, table_name: str, version: str, force: bool) -> tuple[int, int] | None:
-        """Return how many rows of `answer` an execution would take over, and compute; nothing if it would fail."""
+        """Return how many rows of `answer` an execution would reuse and compute.
+
+        Returns `None` if it would fail.
+        """
         spelt = self.spelt(table_name)
         temporary = self.tables[spelt].instances.get(f"TEMP_{version}") if spelt is not None else None
         recipe = temporary.recipe if temporary is not None else None
@@ -847,7 +871,10 @@ DEFAULTS: dict[str, tuple[Any, ...]] = {
 
 
 def _is_same(call: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
-    """Tell whether a call may continue another: what equals its default counts as left out."""
+    """Return whether a call may continue another one.
+
+    A value equal to its default counts as omitted.
+    """
     defaults = DEFAULTS.get(call[0], (None,) * len(call))
     return call[0] == known[0] and all(
         mine in (theirs, default) if default is not None else mine == theirs
@@ -856,7 +883,10 @@ def _is_same(call: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
 
 
 def _added(origin: Recipe | None, given: Recipe | None) -> Recipe | None:
-    """Return the recipe of a copy that is given builders of its own, too: they replace those of the same names."""
+    """Return the recipe of a copy with given builders.
+
+    They replace builders of the same names.
+    """
     if origin is None or given is None:
         return given or origin
     return replace(given, kind=given.kind or origin.kind, artifacts=given.artifacts or origin.artifacts)

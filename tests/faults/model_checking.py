@@ -1,4 +1,7 @@
-"""R5: random calls of the public API, with failing functions and interrupts, against a model of plain dicts and lists."""
+"""R5, random calls of the public API against a model.
+
+Functions fail and are interrupted; the model is plain dicts and lists.
+"""
 
 from __future__ import annotations
 
@@ -202,7 +205,7 @@ def answer(recipe: Recipe) -> str:
 
 @cache
 def source() -> Source:
-    """Make a vault of others, from which instances are imported: it is never changed."""
+    """Make a vault to import instances from, which never changes."""
     folder = Path(tempfile.mkdtemp(prefix="tablevault-torture-", dir=MEMORY))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     vault = TableVault(folder / "source", create=True, author="s")
@@ -273,7 +276,10 @@ def cells(frame: pd.DataFrame) -> dict[str, list[Any]]:
 
 
 class Comparison(RuleBasedStateMachine):
-    """A vault and its model, which are told the same, and must say the same after each step."""
+    """A vault and its model.
+
+    They get the same calls, and must agree after each step.
+    """
 
     steps = 0
 
@@ -374,7 +380,10 @@ class Comparison(RuleBasedStateMachine):
             self._compare_artifacts(name, instance, instance.recipe)
 
     def _compare_artifacts(self, name: str, instance: Instance, recipe: Recipe) -> None:
-        """Compare the files of an instance, or that they are gone with the newer set of a table with one."""
+        """Compare the files of an instance.
+
+        With a single set, those of older instances must be gone.
+        """
         if not (recipe.artifacts and recipe.rows and instance.success):
             return
         try:
@@ -620,7 +629,10 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def export_vault(self, data: st.DataObject) -> None:
-        """Export some instances as a vault, which is compared with the model and may be imported later."""
+        """Export some instances as a vault.
+
+        It is compared with the model and may be imported later.
+        """
         there = [
             (name, instance.name)
             for name, table in self.model.tables.items()

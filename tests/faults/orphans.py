@@ -1,4 +1,7 @@
-"""Descendants that a killed interpreter has left behind: who adopts them can wait for their end."""
+"""Descendants left by a killed interpreter.
+
+The process that adopts them can wait for their end.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ PATIENCE = 30.0
 
 
 def adopt_orphans() -> None:
-    """Let this interpreter become the parent of what its descendants leave behind, where the system can do that."""
+    """Make this interpreter adopt orphaned descendants, if the system supports it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
 
@@ -32,7 +35,7 @@ def wait_for_orphans() -> None:
 
 
 def left_orphans() -> str:
-    """Return which children have not ended after a while, and kill them; nothing if all have ended."""
+    """Return the children that have not ended after a while, and kill them."""
     end = time.monotonic() + PATIENCE
     while _are_there():
         if time.monotonic() > end:

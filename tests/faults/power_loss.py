@@ -1,4 +1,7 @@
-"""R3: the power goes at random moments, on a real file system that forgets whatever had not reached its disk."""
+"""R3, power losses at random moments.
+
+A real file system forgets everything that has not reached its disk.
+"""
 
 from __future__ import annotations
 
@@ -159,7 +162,7 @@ class Life:
         )
 
     def _computed_twice(self, number: int, found: dict[str, list[Any]]) -> str:
-        """Return which rows had long been finished when the power went, and were computed again all the same."""
+        """Return the durable rows that were computed again after a power loss."""
         self._beats[number] = found["beat"]
         if found["done"]:
             self._rows.clear()  # They belong to executions that have ended, or begun since.
@@ -222,7 +225,10 @@ class PowerLoss:
         return try_all(lives, losing_power, replace(budget, workers=workers), watch)
 
     def repeat(self, case: dict[str, Any]) -> str:
-        """Let the vault of a case do the same again; the moments of the losses are the same only roughly."""
+        """Repeat the workload of a case.
+
+        The moments of the losses are the same only roughly.
+        """
         check_means()
         with losing_power() as trier:
             return trier(case).problem

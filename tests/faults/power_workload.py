@@ -1,4 +1,7 @@
-"""What a vault is doing when the power goes: steps in a seeded order, each acknowledged when its call has returned."""
+"""Workload of a vault during a power loss.
+
+Steps have a seeded order; each is acknowledged when its call has returned.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +126,10 @@ class Step:
 
 
 def steps(model: Model, choice: random.Random) -> Iterator[Step]:
-    """Yield steps for ever, each fit for the model as it is when it is asked for."""
+    """Yield steps without end.
+
+    Each fits the current state of the model.
+    """
     while True:
         yield _step(model, choice)
 
@@ -235,7 +241,10 @@ def _delete_instance(table: str) -> Step:
 
 
 def work(folder: Path, model: Model, choice: random.Random, first: Step | None, pipe: int) -> None:
-    """Make steps until the power goes; what is about to be done, and what is done, is told through the pipe."""
+    """Make steps until the power fails.
+
+    Begun and finished steps are reported through the pipe.
+    """
     os.environ[PIPE] = str(pipe)
     threading.Thread(target=_beat, args=(folder.parent / "beats", pipe), daemon=True).start()
     vault = TableVault(folder, author="a")
@@ -246,7 +255,10 @@ def work(folder: Path, model: Model, choice: random.Random, first: Step | None, 
 
 
 def replay(model: Model, choice: random.Random, first: Step | None, acknowledged: int) -> tuple[Model, Step]:
-    """Return the model after so many acknowledged steps of `work`, and the step that was on its way then."""
+    """Return the model after some acknowledged steps of `work`.
+
+    Also returns the step that was in flight then.
+    """
     model = copy.deepcopy(model)
     following = steps(model, choice)
     step = first if first is not None else next(following)
@@ -273,7 +285,10 @@ def _beat(path: Path, pipe: int) -> None:
 
 
 def parse(told: str) -> dict[str, list[Any]]:
-    """Return what came through the pipe: `done`, `row` as (row, moment), `beat` as moments."""
+    """Return the messages from the pipe.
+
+    They are `done`, `row` as (row, moment), and `beat` as moments.
+    """
     found: dict[str, list[Any]] = {"done": [], "row": [], "beat": []}
     for line in told.splitlines():
         match line.split():

@@ -118,7 +118,10 @@ def _status(vault: TableVault, process_id: str) -> str:
 
 
 def _two_runners(log: Path, race: Race) -> str:
-    """Tell whether two interpreters were inside the function at once, or one row was computed by two."""
+    """Return a finding if two interpreters were inside the function at once.
+
+    One row computed by two interpreters is a finding, too.
+    """
     running: dict[str, str] = {}
     computed: dict[str, list[str]] = defaultdict(list)
     for line in log.read_text().splitlines() if log.exists() else ():

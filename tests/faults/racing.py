@@ -1,4 +1,7 @@
-"""R8: one process id started, resumed, restarted and stopped from several interpreters at the same moment."""
+"""R8, one process id used by several interpreters at the same moment.
+
+They start, resume, restart and stop it.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +115,7 @@ FRAME = pd.DataFrame({"x": [0, 1, 2], "answer": ["0-ok", "1-ok", "2-ok"]})
 
 @dataclass(frozen=True)
 class Track:
-    """Where races are run: a vault, what is logged beside it, and the moment at which all start."""
+    """The vault of races, their log, and their common start."""
 
     folder: Path
     start: Barrier
@@ -214,7 +217,10 @@ def referee(track: Track, seed: int) -> dict[str, Any]:
 
 
 def _prepare(vault: TableVault, track: Track, race: Race) -> int:
-    """Bring the process into the state that the race begins with; return how many instances its table has."""
+    """Bring the process into the state in which the race begins.
+
+    Returns the number of instances of its table.
+    """
     if race.kind == "write" and not _has_temporary(vault, "written"):
         vault.create_instance("written", external_edit=True)
     if race.kind == "execute" and not _has_temporary(vault, "made"):
@@ -300,7 +306,10 @@ def _barrier() -> Barrier:
 
 
 class Racing:
-    """Never two runners of one process id, always one winner or clear errors, and a consistent end."""
+    """A process id never has two runners.
+
+    There is one winner or clear errors, and a consistent end.
+    """
 
     code = "R8"
     title = "one process id started, resumed, restarted and stopped by several at the same moment"

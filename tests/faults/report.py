@@ -45,7 +45,7 @@ class Result:
 
 
 def commit() -> str:
-    """Return the commit that the source is at, with a `+` if there are changes that are not committed."""
+    """Return the commit of the source, with a `+` for uncommitted changes."""
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
         cwd=PAGE.parent,
@@ -64,7 +64,9 @@ def table(rows: list[tuple[str, ...]]) -> str:
 
 
 def write_into_page(rows: list[tuple[str, ...]], codes: list[str], page: Path = PAGE) -> None:
-    """Put rows in the place of those of the same experiments, and keep all others; `codes` gives their order.
+    """Replace the rows of the same experiments, and keep all others.
+
+    `codes` gives their order.
 
     A sample without violations does not replace a run that reached its target.
     """

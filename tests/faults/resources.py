@@ -1,4 +1,7 @@
-"""What much of everything leaves behind: descriptors, threads, memory and `_temp` return to where they were."""
+"""Resources after heavy use.
+
+Descriptors, threads, memory and `_temp` return to their initial values.
+"""
 
 from __future__ import annotations
 
@@ -106,7 +109,10 @@ class Held:
 
 
 class Resources:
-    """Much of one thing after the other in one vault, each of which is to leave nothing behind."""
+    """Heavy uses of one vault, one after the other.
+
+    Each must leave nothing behind.
+    """
 
     code = "resources"
     title = "100,000 artifacts, 10,000 instances, 1,000 tables, a frame of 2 GB, 500 open vault objects"
@@ -151,7 +157,10 @@ class Resources:
             shutil.rmtree(root)
 
     def _warm_up(self, folder: Path) -> None:
-        """Do a little of everything, so that what is loaded once for all is not taken for something left behind."""
+        """Use everything a little.
+
+        Modules and caches that are loaded once must not count as leftovers.
+        """
         TableVault(folder, author="ada", create=True)
         small = Resources(Amounts(3, 2, 2, 1_000, 2))
         for kind in small._kinds().values():

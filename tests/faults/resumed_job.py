@@ -1,4 +1,7 @@
-"""A job of all return types and executors that notes each row it computes, and fails, sleeps and dies at random."""
+"""A job of all return types and executors.
+
+It records each computed row, and fails, sleeps and dies at random.
+"""
 
 from __future__ import annotations
 
@@ -257,7 +260,7 @@ class Texts:
         self.write(folder)
 
     def write(self, folder: Path) -> None:
-        """Write the modules: the vault's, and the local ones beside it."""
+        """Write the modules of the vault, and the local ones beside it."""
         written = {folder / "code_functions" / "texts.py": TEXTS}
         written |= {folder.parent / "local" / f"{name}.py": text for name, text in LOCAL.items()}
         for path, text in written.items():
@@ -396,7 +399,10 @@ def _taken_up(folder: Path, restarting: bool) -> bool:
 
 
 def _beat(path: Path, log: int) -> None:
-    """Write and fsync a byte every 50 ms, as the checkpoints do, and note when that was begun."""
+    """Write and fsync a byte every 50 ms, like checkpoints.
+
+    Records the begin of each.
+    """
     descriptor = opened_log(path)
     while True:
         time.sleep(0.05)

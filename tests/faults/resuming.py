@@ -1,4 +1,4 @@
-"""R7: row jobs killed, failed and interrupted at random moments, and resumed, by the thousand.
+"""R7, row jobs killed, failed and interrupted at random moments, and resumed.
 
 When a job is done, its code and the local modules that it imports are edited, and it is executed again on its own cells,
 also with failures and edits in between: each cell is what the code of its time makes, and none is computed again that the
@@ -86,7 +86,7 @@ class Log:
 
 
 def what_was_lost(log: Log, killed: set[int], most_in_flight: int) -> str:
-    """Return which finished row was computed again though it had to be durable; nothing if there is none."""
+    """Return a durable row that was computed again, or an empty text."""
     in_flight: dict[tuple[int, float], int] = defaultdict(int)
     for (builder, row), times in log.rows.items():
         if builder == "replayed":
@@ -112,14 +112,20 @@ def what_was_lost(log: Log, killed: set[int], most_in_flight: int) -> str:
 
 
 def _died_with_worker(log: Log, interpreter: int, moment: float) -> bool:
-    """Return whether a row was finished just before a worker died, which may have bundled its answer with others."""
+    """Return whether a row was finished just before a worker died.
+
+    The worker may have bundled its answer with others.
+    """
     deaths = log.later("died", interpreter, moment)
     beats = log.later("beat", interpreter, moment)
     return bool(deaths) and sum(beat < deaths[0] for beat in beats) < BEATS
 
 
 def what_is_wrong(folder: Path, job: Job) -> str:
-    """Return how the vault differs from that of an undisturbed run; nothing if it does not. Runs in a fork."""
+    """Return the difference of the vault from an undisturbed run, or an empty text.
+
+    Runs in a fork.
+    """
     vault = TableVault(folder, author="check")
     info = vault.get_process(PROCESS)
     if info.status != "succeeded" or vault.get_active_processes():
@@ -152,7 +158,10 @@ Each may be followed by an edit, after which the cells of more texts are right: 
 
 
 def what_edits_break(folder: Path, log: Path, job: Job, seed: int) -> str:
-    """Return which cell was wrongly reused or computed after edits of the code; nothing if none was. Runs in a fork."""
+    """Return a cell wrongly reused or computed after edits of the code.
+
+    Returns an empty text if all are right. Runs in a fork.
+    """
     chance = random.Random(seed)
     calm = replace(job, failing=0, longest=0)
     calm.prepare(folder, log)
@@ -183,7 +192,7 @@ def what_edits_break(folder: Path, log: Path, job: Job, seed: int) -> str:
 
 
 def _cells(vault: TableVault) -> dict[str, list[str]]:
-    """Return what there is of the row-wise builders: of files their contents."""
+    """Return the cells of the row-wise builders, with the contents of files."""
     frame, _ = vault.get_dataframe("made")
     return {"answer": frame["answer"].tolist(), "file": [Path(path).read_text() for path in frame["file"]]}
 
@@ -239,7 +248,10 @@ def soak(case: dict[str, Any], counts: Counts) -> None:
 
 
 def _disturbed(folder: Path, log: Path, job: Job, chance: random.Random) -> tuple[set[int], int]:
-    """Run attempts until one is not killed; return which were, and with which status the last one ended."""
+    """Run attempts until one is not killed.
+
+    Returns which were killed, and the status of the last one.
+    """
     killed: set[int] = set()
     for number in range(ATTEMPTS):
         is_fresh = chance.random() < FRESH
@@ -257,7 +269,10 @@ def _disturbed(folder: Path, log: Path, job: Job, chance: random.Random) -> tupl
 
 @contextlib.contextmanager
 def _begun(folder: Path, log: Path, job: Job, restarting: bool, is_fresh: bool) -> Iterator[tuple[int, int]]:
-    """Begin an attempt; the descriptor that comes with its number can be read when its interpreter has ended."""
+    """Begin an attempt.
+
+    The descriptor beside its number can be read when its interpreter has ended.
+    """
     life, held = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
     try:
@@ -302,7 +317,10 @@ def _ends_within(life: int, seconds: float) -> bool:
 
 
 def prepare() -> None:
-    """Import what attempts need, and read the job's code once, so that forks need not: no vault is opened."""
+    """Import the modules of attempts, and read the job's code once, before forks.
+
+    No vault is opened.
+    """
     adopt_orphans()
     for module in pkgutil.walk_packages(tablevault.__path__, "tablevault."):
         if module.name.startswith(IMPORTED):
@@ -327,7 +345,10 @@ class Resuming:
         return run_side_by_side(__file__, budget, watch)
 
     def repeat(self, case: dict[str, Any]) -> str:
-        """Try one job again: its moments are drawn from the same seed, but the machine's are its own."""
+        """Repeat one job.
+
+        Its moments are drawn from the same seed, but the timing of the machine differs.
+        """
         return repeat_alone(__file__, case)
 
 

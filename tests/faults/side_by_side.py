@@ -94,7 +94,10 @@ def _try_batch(trier: Trier, batch: list[Case], end: float | None = None) -> lis
 
 
 def _try(trier: Trier, case: Case) -> Tried:
-    """Try a case; a vault that cannot even be looked at is a violation like any other."""
+    """Try a case.
+
+    A vault that cannot be read at all is a violation like any other.
+    """
     try:
         return trier(case)
     except Exception as error:

@@ -1,4 +1,7 @@
-"""Sweeps: an operation with a fault at its n-th call that changes a file, and the invariants afterwards."""
+"""Sweeps over the file-changing calls of an operation.
+
+Each injects a fault at the n-th call, and checks the invariants afterwards.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,10 @@ class Request:
 
 
 class Interpreter:
-    """The zygote, for as long as it lives, and the place where all its vaults are, one after the other."""
+    """The zygote, and the folder of all its vaults.
+
+    The vaults are there one after the other.
+    """
 
     def __init__(self, library: Path, root: Path) -> None:
         self.root = root
@@ -113,7 +119,10 @@ def interpreter() -> Iterator[Interpreter]:
 
 
 class Sweep:
-    """The faults of one operation, each in a fresh copy of the vault that was prepared for it."""
+    """The faults of one operation.
+
+    Each is injected in a fresh copy of the prepared vault.
+    """
 
     def __init__(self, running: Interpreter, operation: str, process_id: str = "", further_tables: int = 0) -> None:
         self._running = running
@@ -132,7 +141,10 @@ class Sweep:
         self.after = self._operation.look(self.place, process_id)
 
     def disturb(self, fault: Fault) -> dict[str, Any]:
-        """Inject a fault; return what came of the call, and leave the vault as it is then."""
+        """Inject a fault, and return the result of the call.
+
+        The vault is left in its state.
+        """
         self._renew()
         return self._ask("call", fault)
 
@@ -148,7 +160,9 @@ class Sweep:
         return f"{problem}; the call: {answer}" if problem else ""
 
     def try_recoveries(self, fault: Fault, recoveries: list[dict[str, Any]]) -> tuple[int, float, str]:
-        """Inject a fault into the operation, and one into each recovery; return how many of these hit something.
+        """Inject a fault into the operation, and one into each recovery.
+
+        Returns the number of faults that hit a call.
 
         Also returns how long the last recovery took, which is left alone, and what is wrong afterwards. A recovery is
         described by its action, by how far it gets (of 1) before the fault, and by the error.
@@ -192,7 +206,9 @@ class Sweep:
         self._renew()
 
     def _action_with_calls(self, wanted: str) -> tuple[str, int]:
-        """Return a recovery that changes files, the wanted one if it does, and in how many calls.
+        """Return a recovery that changes files, and its number of calls.
+
+        The wanted recovery is preferred.
 
         Only a restart has anything to do for what is paused.
         """
@@ -203,7 +219,10 @@ class Sweep:
         return wanted, 0
 
     def _count_calls(self, action: str) -> int:
-        """Count the calls of a recovery, which can only be told by letting it happen; put things back afterwards."""
+        """Count the calls of a recovery by running it.
+
+        The vault is restored afterwards.
+        """
         kept = self.place.with_name("kept")
         shutil.copytree(self.place, kept, symlinks=True)
         calls: int = self._ask(action, NO_FAULT)["count"]

@@ -1,4 +1,7 @@
-"""R1, R2 and R4: kills and errors at every call that changes a file, and during recovery."""
+"""R1, R2 and R4, faults at every file-changing call and during recovery.
+
+Faults are kills and errors.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,10 @@ def count_calls() -> dict[Key, Calls]:
 
 
 def points(kinds: Iterable[tuple[int, bool]]) -> list[Case]:
-    """Return every point of every operation, for faults of these kinds: the error, and whether it lasts."""
+    """Return every point of every operation, for some kinds of faults.
+
+    A kind is an error, and whether it lasts.
+    """
     chosen = list(kinds)
     return [
         {"operation": operation, "process_id": process_id, **asdict(Fault(n, error, lasting))}
@@ -129,7 +135,10 @@ class KillSweep:
         return try_all(cases, trying_faults, budget, watch)
 
     def chosen(self, seed: int) -> list[Case]:
-        """Return the points that belong to the sweep with a seed: all of them, but for operations with many alike."""
+        """Return the points of the sweep with a seed.
+
+        These are all points, except for operations with many similar ones.
+        """
         return [
             case for case in points(self.kinds) if not (case["n"] + seed) % OPERATIONS[case["operation"]].kill_stride
         ]
@@ -190,7 +199,10 @@ class FaultyRecovery:
 
 
 def recovery_among_many_tables(prepared: Sweeps) -> dict[str, str]:
-    """Measure how long a vault of many tables takes to open after a kill at moments spread over an execution."""
+    """Measure how long a vault of many tables takes to open after a kill.
+
+    The moments of the kills are spread over an execution.
+    """
     sweep = prepared.large("execute_instance", MANY_TABLES)
     moments = [1 + sweep.count * part // MOMENTS for part in range(MOMENTS)]
     seconds = [sweep.recovery_after(Fault(n)) for n in moments]

@@ -1,4 +1,7 @@
-"""That the injected faults miss no call that changes a file is what every sweep rests on."""
+"""Injected faults miss no call that changes a file.
+
+Every sweep relies on this.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sample of R11: values of foreign classes go through everything that a vault does with values."""
+"""A sample of R11, values of foreign classes in every operation on values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A sample of R9 and R10: hostile input of each kind, and damage to each kind of file; and all inputs that once did harm."""
+"""A sample of R9 and R10, with all inputs that once did harm.
+
+It has hostile input of each kind, and damage to each kind of file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The nasty faults, each by itself: a commit of unknown outcome, full disks, Ctrl-C at any moment, clocks that go back."""
+"""The nasty faults, each by itself.
+
+They are a commit of unknown outcome, full disks, Ctrl-C at any moment, and clocks that go back.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A vault received from somebody may say anything: it is read, or refused, and nothing outside of it is touched."""
+"""Received vaults of any content.
+
+They are read or refused, and no file outside is touched.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A little of what `make torture` does much of: nothing is left behind."""
+"""A sample of the resource experiments of `make torture`.
+
+No resource is left behind.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`make torture`: faults at every point, many thousand times, and the figures as one table.
+"""`make torture`, which injects faults many thousand times, and prints one table.
 
 Without `--seconds` every experiment goes on until it has reached its target; with it, the time is shared out.
 """

@@ -1,4 +1,6 @@
-"""An operation between two calls that `strace` can tell: run with the library of faulty calls preloaded.
+"""An operation between two calls that `strace` can recognize.
+
+Runs with the library of faulty calls preloaded.
 
 Arguments: a folder, and the name of the operation. Prints how many calls the library counted.
 """

@@ -1,4 +1,7 @@
-"""Interpreters that have done everything once, so that what is measured or repeated in them does not begin cold."""
+"""Warm interpreters, which have done everything once.
+
+Measurements and repetitions in them do not begin cold.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""An interpreter that has imported everything and is warm: each request runs one operation in a fork of it.
+"""A warm interpreter that has imported everything.
+
+Each request runs one operation in a fork of it.
 
 Run with the library of faulty calls preloaded, and with the place of the vaults as its argument. Reads requests as lines
 of JSON and answers each with a line.

@@ -91,7 +91,10 @@ class Lab:
         return self.vault.get_table_instances(name, version)[-1]
 
     def again(self, name: str, builders: dict[str, str] | None = None, version: str = "base") -> str:
-        """Execute a copy of the newest instance, with some builders replaced; return the id of the instance."""
+        """Execute a copy of the newest instance, with some builders replaced.
+
+        Returns the id of the instance.
+        """
         self.vault.create_instance(name, version, copy=True, builders=builders)
         return self.execute(name, version)
 
@@ -117,7 +120,7 @@ class Lab:
 
 
 def words(name: str, *values: str, column: str = "word", **fields) -> dict[str, str]:
-    """A table that depends on nothing else: its words stand in its builder."""
+    """An independent table, whose words are in its builder."""
     return {
         f"{name}_index": builder(
             "IndexBuilder",

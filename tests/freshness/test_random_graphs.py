@@ -1,4 +1,7 @@
-"""Random graphs of tables: states say what executions then do, and steps are in order."""
+"""Random graphs of tables.
+
+States predict executions, and steps are in order.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ def graph_of(reads: dict[str, set[str]]) -> Graph:
 
 
 def ordered(reads: dict[str, set[str]]) -> list[str] | None:
-    """Return the names in order, always the first that waits for none; `None` if there is a cycle."""
+    """Return the names in topological order.
+
+    Of several candidates, the first is chosen; returns `None` for a cycle.
+    """
     done: list[str] = []
     while len(done) < len(reads):
         ready = [name for name in sorted(reads) if name not in done and reads[name] <= set(done)]
@@ -91,7 +97,10 @@ class RandomTables:
         self.refresh()
 
     def rows(self, name: str, before: Sequence[str] = ()) -> dict[str, str]:
-        """Return an IndexBuilder: with its own words, those of another table, or called for each of these."""
+        """Return a random IndexBuilder.
+
+        It has its own words or those of another table, or is called for each of these.
+        """
         other = self.random.choice([None, *before])
         if other is None:
             return words(name, *self.random.sample(["x", "y", "zw"], self.random.randint(1, 3)))
@@ -128,7 +137,10 @@ class RandomTables:
                 vault.create_instance(name, copy=True)
 
     def execute(self, name: str) -> tuple[bool, int]:
-        """Execute a table as a refresh does; return whether it made an instance, and how many calls it made."""
+        """Execute a table as a refresh does.
+
+        Returns whether it made an instance, and the number of calls.
+        """
         vault = self.lab.vault
         before = vault.get_table_instances(name)
         if "TEMP_base" not in vault.get_table_instances(name, include_temp=True):
@@ -155,7 +167,10 @@ class RandomTables:
         assert set(self.lab.states().values()) == {"fresh"}
 
     def refresh_at_once(self) -> None:
-        """Let one operation refresh all tables: as many calls as the plan knows of, and none the second time."""
+        """Refresh all tables in one operation.
+
+        It makes the planned calls, and none the second time.
+        """
         known = [step.computed for step in self.lab.vault.plan_refresh().steps]
         self.lab.calls  # noqa: B018
         self.lab.vault.refresh()

@@ -1,4 +1,7 @@
-"""Random tables, changed and refreshed at random: a refresh leaves nothing to do, and repeats nothing."""
+"""Random tables, changed and refreshed at random.
+
+A refresh leaves nothing to do, and repeats nothing.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ class Refreshed(RandomTables):
     number = 0
 
     def refresh(self) -> None:
-        """Refresh all tables, at times with an error in the middle; then there is nothing left to do."""
+        """Refresh all tables, sometimes with an error in the middle.
+
+        Afterwards nothing is left to do.
+        """
         self.number += 1
         vault, process_id = self.lab.vault, f"refresh-{self.number}"
         plan = vault.plan_refresh()
@@ -39,7 +45,10 @@ class Refreshed(RandomTables):
         self.check_that_nothing_is_left(process_id)
 
     def fail_at(self, call: int) -> None:
-        """Let so many calls succeed from now on, and all that follow fail; 0: let none fail."""
+        """Make all calls fail after the given number of successful ones.
+
+        0 makes no call fail.
+        """
         path = self.lab.folder / "left"
         path.write_text(str(call)) if call else path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""`refresh`: which tables are executed, in which order, and what stands in the way."""
+"""Tables, order and obstacles of `refresh`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def lab(tmp_path: Path) -> Lab:
 
 @pytest.fixture
 def chain(lab: Lab) -> Lab:
-    """`a`, whose words are read by `b`, whose words are read by `c`; all of them up to date."""
+    """A fresh chain of tables.
+
+    The words of `a` are read by `b`, whose words are read by `c`.
+    """
     lab.table("a", words("a", "x", "y"))
     lab.table("b", {**copied("b", "a"), **shouted()})
     lab.table("c", {**copied("c", "b"), **shouted()})

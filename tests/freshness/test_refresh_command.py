@@ -1,4 +1,4 @@
-"""The command `refresh`: what it prints, and how it ends."""
+"""Output and exit status of the command `refresh`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`plan_refresh` lists what a refresh would do, after the checks that it makes before the first function."""
+"""`plan_refresh` lists the steps of a refresh.
+
+It makes the same checks before the first function.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from tablevault.cli.application import application
 
 @pytest.fixture
 def diamond(lab):
-    """Four tables: `a` is read by `b` and `c`, which are read by `d`."""
+    """Four tables.
+
+    `a` is read by `b` and `c`, which are read by `d`.
+    """
     lab.table("a", {**words("a", "x", "y"), **shouted()})
     lab.table("c", copied("c", "a"))
     lab.table("b", copied("b", "a"))

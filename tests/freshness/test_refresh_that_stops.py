@@ -1,4 +1,7 @@
-"""A refresh that does not reach its end: errors, interrupts, kills and stops, and the same call that goes on."""
+"""Refreshes that end early, and are continued by the same call.
+
+Causes are errors, interrupts, kills and stops.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ def shout(word)"""
 
 
 class Diamond(Lab):
-    """`top` is read by `left` and `right`, which are read by `end`; a file tells a row of theirs to fail or to wait."""
+    """Four tables whose rows fail or wait on request.
+
+    `top` is read by `left` and `right`, which are read by `end`. A file has the requests.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -67,7 +73,10 @@ class Diamond(Lab):
         return self.vault.refresh(process_id="nightly", **options)
 
     def let_left_fail_at_its_end(self) -> None:
-        """Let a builder overwrite the key of `left`, which only its execution can find to be not unique."""
+        """Make a builder overwrite the key of `left` with duplicates.
+
+        Only its execution can find them.
+        """
         self.edit_code(("\ndef shout(word)", GATED), ("return word.upper()", "return 'same'"))
         self.vault.create_builder_file("left", "word", text=shouted("word")["word"])
         self.tell("go", "same")

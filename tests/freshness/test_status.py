@@ -219,7 +219,7 @@ def test_status_does_not_mind_that_another_thread_imports(lab, monkeypatch):
     lab.table("terms", {**words("terms", "a"), **shouted()})
 
     class Importing:
-        """Disturbs who asks for files that are new, as a thread that imports does now and then."""
+        """Disturbs look-ups of new files, as importing threads sometimes do."""
 
         errors: ClassVar = [RuntimeError("dictionary changed size during iteration"), KeyError("folder")]
 

@@ -1,4 +1,4 @@
-"""The built-in module `sql`: tables derived from other tables by a statement."""
+"""The built-in module `sql`, which derives tables from other tables."""
 
 from __future__ import annotations
 

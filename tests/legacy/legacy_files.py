@@ -10,7 +10,7 @@ DATA = Path(__file__).parent / "vault-0.1.1"
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes | None]]:
-    """Return everything below a folder: mode, time of the last change, and content."""
+    """Return everything below a folder, with modes, times and contents."""
     return {
         str(path.relative_to(folder)): (
             path.lstat().st_mode,
@@ -34,7 +34,10 @@ def change_metadata(vault: Path, name: str, change) -> None:
 
 
 def rename_table(vault: Path, former: str, new: str) -> None:
-    """Rename a table everywhere but in builder files and the log, as an early version might have allowed it."""
+    """Rename a table everywhere except in builder files and the log.
+
+    An early version might have allowed this.
+    """
 
     def rename(content):
         return {new if name == former else name: value for name, value in content.items()}

@@ -1,4 +1,7 @@
-"""`get_lineage` tells from what, by what, by whom and when columns were made, and what was made from them."""
+"""`get_lineage` gives the sources and dependents of columns.
+
+It names inputs, functions, authors and times.
+"""
 
 from __future__ import annotations
 

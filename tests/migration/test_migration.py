@@ -1,4 +1,7 @@
-"""Vaults of format 1: read as they are, migrated by the first operation, whatever is in them."""
+"""Vaults of format 1 with any content.
+
+They are read unchanged, and migrated by the first operation.
+"""
 
 import gc
 import json

@@ -1,4 +1,7 @@
-"""What the tests of operations share: a made table, a picture of a vault's folder, and other interpreters."""
+"""Shared helpers for tests of operations.
+
+They make a table, describe a vault's folder, and start other interpreters.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,10 @@ def make_table(vault: TableVault, table_name: str = "stories", **options: object
 
 
 def build(vault: TableVault, index: str, code: str, table_name: str = "made", **builders: str) -> None:
-    """Make a table whose instance has these builders, all of whose functions are in the module `made`."""
+    """Make a table whose instance has these builders.
+
+    All of their functions are in the module `made`.
+    """
     vault.create_code_module("made", text=code)
     vault.create_table(table_name)
     vault.create_instance(table_name, builders={f"{table_name}_index": index, **builders})
@@ -84,7 +90,10 @@ def _builder(kind: str, columns: str, function: str, arguments: str, more: str) 
 
 
 def picture(folder: Path) -> dict[str, tuple[str, object]]:
-    """Return all that is in a vault's folder, byte for byte, but for the log and the catalog's own files."""
+    """Return the content of a vault's folder, byte for byte.
+
+    The log and the catalog's own files are left out.
+    """
     found: dict[str, tuple[str, object]] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

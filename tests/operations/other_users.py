@@ -76,7 +76,7 @@ def _outcome(call: Callable[[], object]) -> tuple[object, BaseException | None]:
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, int, int]]:
-    """Return what is in a folder: mode, owner, size and time of each file."""
+    """Return the files of a folder with mode, owner, size and time."""
     found = {}
     for path in sorted(folder.rglob("*")):
         state = path.lstat()

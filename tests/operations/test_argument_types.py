@@ -1,4 +1,7 @@
-"""Arguments of a wrong type, in every public method: an error that names argument and type, before anything happens."""
+"""Arguments of a wrong type in every public method.
+
+An error names argument and type before anything happens.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,10 @@ def vault(tmp_path_factory):
 
 
 def given(function, parameter, value):
-    """Arguments with one that is wrong; what else is needed is text, or nothing where that is not its type."""
+    """Return arguments with a wrong one.
+
+    Other required arguments are texts, or `None` where text is not their type.
+    """
     needed = {
         name: "x" if item.annotation == "Any" or "text" in RIGHT[item.annotation.replace('"', "'")] else None
         for name, item in inspect.signature(function).parameters.items()

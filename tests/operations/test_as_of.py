@@ -1,4 +1,7 @@
-"""Reading as of an earlier moment: the newest instance in the order of commits, whatever clocks said."""
+"""Reads as of an earlier moment.
+
+They use the newest instance in the order of commits, independently of clocks.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Code modules are put in their places while others read, plan and execute: everybody sees whole files."""
+"""Code modules replaced during reads, plans and executions.
+
+Every reader sees whole files.
+"""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Temporary instances: where their builders and their origin come from."""
+"""Builders and origins of temporary instances."""
 
 from __future__ import annotations
 

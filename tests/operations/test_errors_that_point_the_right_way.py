@@ -1,4 +1,7 @@
-"""Errors of common slips in builders and code: each says what to do, and quotes the text that it is about."""
+"""Errors for common mistakes in builders and code.
+
+Each names a remedy, and quotes the text in question.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A failed operation leaves the vault's tree byte for byte as it was, whatever the operation and the failure."""
+"""A failed operation leaves the vault's tree unchanged, byte for byte.
+
+This holds for any operation and failure.
+"""
 
 from __future__ import annotations
 

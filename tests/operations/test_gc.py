@@ -1,4 +1,4 @@
-"""Garbage collection: what rules keep, what is never removed, and what comes back to the disk."""
+"""Garbage collection, with its rules, its protections and the freed space."""
 
 from __future__ import annotations
 
@@ -332,7 +332,7 @@ def test_daily_weekly_and_monthly_rules_keep_the_newest_of_each_period():
 
 
 class Contents:
-    """A random vault: tables, instances, tags and reads."""
+    """A random vault with tables, instances, tags and reads."""
 
     def __init__(self, seed):
         chance = random.Random(seed)

@@ -23,7 +23,10 @@ for number in range(5):
 
 
 def run_all(*calls):
-    """Run calls in threads of their own at the same moment; return what each returned or raised."""
+    """Run calls in separate threads at the same moment.
+
+    Returns the result or error of each.
+    """
     outcomes = [None] * len(calls)
     barrier = threading.Barrier(len(calls))
 
@@ -82,7 +85,10 @@ def test_of_many_with_one_process_id_one_runs(path):
 
 
 def read_until(stop, vault, read):
-    """Read in a loop until told to stop; return how often, or the first error that is not an expected one."""
+    """Read in a loop until told to stop.
+
+    Returns the number of reads, or the first unexpected error.
+    """
     count = 0
     while not stop.is_set() or not count:
         read(vault)

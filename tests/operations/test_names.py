@@ -1,4 +1,7 @@
-"""What may be the name of a table, a version, a builder, a module or a process; and how unknown names are answered."""
+"""Valid names of tables, versions, builders, modules and processes.
+
+Also the answers to unknown names.
+"""
 
 from __future__ import annotations
 

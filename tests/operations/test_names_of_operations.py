@@ -1,4 +1,7 @@
-"""Operations are found by the names that the catalog keeps, in modules that are imported when they are needed."""
+"""Operations by their names in the catalog.
+
+Their modules are imported when needed.
+"""
 
 import importlib
 import pkgutil

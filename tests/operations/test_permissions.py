@@ -1,4 +1,4 @@
-"""Vaults that another user of the group, or nobody, may write; and the modes of what is made in them."""
+"""Vaults that other users may or may not write, and the modes of their files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ FILES = "dtypes: {file: artifact_string}\nreturn_type: row-wise"
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
-    """Everything that a vault imports is imported: other users may not be allowed to read this interpreter's files."""
+    """Import everything that a vault imports.
+
+    Other users may not be allowed to read this interpreter's files.
+    """
     path = tmp_path_factory.mktemp("imported") / "vault"
     make(path)
     read_everything(path)
@@ -344,7 +347,10 @@ def test_modes_of_all_files_are_those_of_the_umask(tmp_path, umask):
 
 
 def assert_modes(path, umask):
-    """Compare all modes in a vault: what is sealed is read-only, all else as the umask says."""
+    """Check all modes in a vault.
+
+    Sealed files are read-only; the umask determines all other modes.
+    """
     # A vault that is not used any more closes its connections at any moment.
     gc.collect()
     for found in [path, *path.rglob("*")]:

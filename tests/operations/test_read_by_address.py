@@ -1,4 +1,7 @@
-"""Reading by address: one text names the instance, and the frame says which it is."""
+"""Reads by address.
+
+One text names the instance, and the frame shows its id.
+"""
 
 import json
 from pathlib import Path

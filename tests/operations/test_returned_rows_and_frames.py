@@ -1,4 +1,7 @@
-"""What functions return as rows and frames: by name where it has names, and nothing of it is lost."""
+"""Rows and frames returned by functions.
+
+Columns are matched by name, if there are names, and no value is lost.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,7 @@ def vault(tmp_path):
 
 
 def run(vault, result: str, columns: str, return_type: str = "dataframe", keys: int = 3) -> pd.DataFrame:
-    """Return the frame of an instance whose columns are made by an expression over `x`, or over `df`."""
+    """Return a frame with columns made by an expression over `x` or `df`."""
     function, arguments = (
         ("made", '{df: "<<self>>"}') if return_type == "dataframe" else ("each", '{x: "<<self.k[index]>>"}')
     )

@@ -1,4 +1,7 @@
-"""Tables with side effects: one execution at a time, nobody reads meanwhile, and older instances become inactive."""
+"""Tables with side effects.
+
+They have one execution at a time and no reads during it; older instances become inactive.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tags: names of instances that are consistent, protect, and stand wherever an id may."""
+"""Tags.
+
+They name and protect consistent instances, and are valid in place of an id.
+"""
 
 from __future__ import annotations
 

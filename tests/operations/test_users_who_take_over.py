@@ -24,7 +24,10 @@ COUNTED = FAILS.replace(
 
 @pytest.fixture
 def shared(tmp_path_factory):
-    """A folder of a group with a vault that the owner made; all that it needs is imported."""
+    """A group's folder with a vault made by the owner.
+
+    All needed modules are imported.
+    """
     needs_root()
     imported = tmp_path_factory.mktemp("imported") / "vault"
     make(imported)

@@ -1,4 +1,4 @@
-"""Frames that were made elsewhere: what is accepted, what is kept, and what is refused."""
+"""Frames made elsewhere, which are accepted, stored unchanged, or refused."""
 
 from __future__ import annotations
 

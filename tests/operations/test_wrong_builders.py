@@ -1,4 +1,7 @@
-"""All of a builder is checked before any function runs, and the error names file, field and remedy."""
+"""Builders are checked completely before any function runs.
+
+The error names file, field and remedy.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,10 @@ WRONG = {
 
 @pytest.fixture
 def ready(vault, tmp_path):
-    """A vault with a table to read, and an index builder that writes a file when it runs."""
+    """A vault with a table to read.
+
+    An index builder writes a file when it runs.
+    """
     vault.create_code_module("made", text=CODE)
     vault.create_table("other")
     vault.create_instance("other", external_edit=True)

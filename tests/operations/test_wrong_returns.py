@@ -1,4 +1,7 @@
-"""What a function returns wrongly is a plain error that names builder, column and row, and only pauses."""
+"""Invalid return values of functions.
+
+The error names builder, column and row, and only pauses.
+"""
 
 from __future__ import annotations
 

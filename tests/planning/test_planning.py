@@ -123,7 +123,10 @@ NAMES = ["ann", "bob", "cleo"]
 
 
 class Desk:
-    """A table `answers` computed from a table `people`; every call of a function leaves a line in a file."""
+    """A table `answers` computed from a table `people`.
+
+    Every call of a function appends a line to a file.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "vault"

@@ -1,4 +1,7 @@
-"""A provider of batch jobs that is a folder, so that it outlives every interpreter, and tables that use it."""
+"""A folder as a provider of batch jobs, and tables that use it.
+
+The folder outlives every interpreter.
+"""
 
 from __future__ import annotations
 
@@ -183,7 +186,7 @@ class Provider:
 
 
 class JobTable:
-    """The table `answers`: an index `x`, and a column `answer` that the provider computes.
+    """The table `answers`, with an index `x` and a column computed by the provider.
 
     Parameters
     ----------

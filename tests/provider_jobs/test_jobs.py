@@ -1,4 +1,7 @@
-"""Rows as jobs of a provider: submitted in groups, looked for, and kept, whatever fails on the way."""
+"""Rows as jobs of a provider.
+
+They are submitted in groups, found again, and kept after any failure.
+"""
 
 from __future__ import annotations
 

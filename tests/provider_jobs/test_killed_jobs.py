@@ -1,4 +1,7 @@
-"""Interpreters that are killed between token, submission and id: no job is lost, and none is paid for twice."""
+"""Kills of interpreters between token, submission and id.
+
+No job is lost, and none is paid for twice.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,10 @@ class Clock:
 
 
 def simulate(table, provider, chance, later):
-    """Let jobs be done, expire and fail, requests fail and be interrupted, and runs be resumed, until all is done."""
+    """Simulate a provider until all jobs are done.
+
+    Jobs end, expire and fail; requests fail and are interrupted; runs are resumed.
+    """
     paid: dict[int, int] = {}
     for _ in range(500):
         later.ahead += chance.uniform(0.0, DAY / 3)

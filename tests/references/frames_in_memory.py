@@ -1,4 +1,4 @@
-"""Frames and their source, in memory: what references look into, without files or catalogs."""
+"""Frames for references, in memory, without files or catalogs."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ class MemorySource:
 
 
 def frame(**columns: object) -> MemoryFrame:
-    """Return a frame of columns: lists (types are inferred) or Arrow arrays."""
+    """Return a frame of lists, whose types are inferred, or of Arrow arrays."""
     return MemoryFrame(pa.table(columns))

@@ -1,4 +1,7 @@
-"""Every value that YAML brings under `arguments` reaches function, provenance, plan and reuse as it is, or is refused."""
+"""YAML values under `arguments`.
+
+They reach function, provenance, plan and reuse unchanged, or are refused.
+"""
 
 from __future__ import annotations
 

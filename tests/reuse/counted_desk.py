@@ -1,4 +1,7 @@
-"""A table of questions whose answers cost money: every call of a function leaves a line in a file."""
+"""A table of questions with expensive answers.
+
+Every call of a function appends a line to a file.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Functions are given cells as they will be read back, so that what did not change is not computed again."""
+"""Functions get cells in the form in which they are read back.
+
+Unchanged cells are therefore not recomputed.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,10 @@ def column(name: str, function: str, return_type: str, arguments: str, more: str
 
 
 def builders(kind: str, count: int, dtypes: list[str] | tuple[str, ...] = (), rows: int = 5) -> dict[str, str]:
-    """Return builders of columns, for each of them of one that is computed from it, and of one that is from all."""
+    """Return builders of columns and their dependents.
+
+    One column is computed from each, and one from all.
+    """
     index = f"{{count: {rows}}}"
     made = {
         "t_index": BUILDER.format(

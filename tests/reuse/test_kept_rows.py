@@ -1,4 +1,4 @@
-"""`keep_old: true` keeps the origin's rows that the new run did not produce, whatever else changed."""
+"""`keep_old: true` keeps rows of the origin that the new run does not produce."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Modules outside the vault that code modules import: they count as whole files, and run as they were when they counted."""
+"""Modules outside the vault that code modules import.
+
+They count as whole files, and run with the content that was counted.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,10 @@ def vault(tmp_path):
 
 
 def run(vault, code, **more):
-    """Execute the next instance with this code; return its cells, and how many of them were computed."""
+    """Execute the next instance with this code.
+
+    Returns its cells, and how many of them were computed.
+    """
     vault.create_code_module("m", text=textwrap.dedent(code))
     vault.create_instance("t", copy=True, builders={"t_index": INDEX, "out": COLUMN} if not more.get("again") else None)
     process_id = vault.execute_instance("t")
@@ -211,7 +217,7 @@ def test_editable_install_is_local(vault, local):
 
 
 def test_two_versions_side_by_side_do_not_mix(tmp_path, local):
-    """Each snapshot keeps to the files that it was made of, also for what is imported late."""
+    """Each snapshot uses its own files, even for late imports."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "m.py").write_text("def f():\n    from tv_a import g\n    return g()\n")
     text = "def g():\n    import tv_b\n    return ({0}, tv_b.VALUE)"
@@ -232,7 +238,10 @@ def test_two_versions_side_by_side_do_not_mix(tmp_path, local):
 
 @pytest.mark.slow
 def test_unchanged_module_of_a_script_is_the_scripts_own(tmp_path):
-    """Its state is not loaded twice, and its objects can be pickled: the script's classes are those of the functions."""
+    """Its state is not loaded twice, and its objects can be pickled.
+
+    The script's classes are those of the functions.
+    """
     helper, script = tmp_path / "tv_helper.py", tmp_path / "script.py"
     helper.write_text("class Model:\n    loaded = 0\nModel.loaded += 1\ncalls = []\n")
     script.write_text(
@@ -283,7 +292,10 @@ def test_error_of_a_local_module_is_the_users_own(vault, local):
 
 
 def test_finished_builder_keeps_reused_cells_after_an_edit_while_paused(vault, tmp_path):
-    """It never runs again in this execution; the next one computes what was reused under the old code."""
+    """It never runs again in this execution.
+
+    The next execution computes the cells that were reused under the old code.
+    """
     code = "from pathlib import Path\ndef f(x): return x * {}\ndef g(x):\n    if Path({!r}).read_text(): raise OSError('down')\n    return x"
     switch = tmp_path / "switch"
     switch.write_text("")

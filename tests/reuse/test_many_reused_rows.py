@@ -1,4 +1,4 @@
-"""Rows of large frames are reused only if evaluating their arguments would have shown that they are equal."""
+"""Rows of large frames are reused only if their evaluated arguments are equal."""
 
 from __future__ import annotations
 

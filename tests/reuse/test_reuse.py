@@ -1,4 +1,4 @@
-"""What is computed again, and what is not: the number of calls of each function after each kind of change."""
+"""The number of calls of each function after each kind of change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever was changed, and in whatever order: reuse gives the frame that computing everything gives."""
+"""Reuse gives the same frame as a full computation, after any changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A file of a reused cell stays what it is, whatever the rows computed beside it write."""
+"""The file of a reused cell never changes.
+
+Rows computed beside it may write any files.
+"""
 
 from __future__ import annotations
 

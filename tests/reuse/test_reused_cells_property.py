@@ -1,4 +1,7 @@
-"""Frames of any types and edits: the calls are those of rows whose arguments changed, the cells those of a full run."""
+"""Frames of any types with random edits.
+
+Only rows with changed arguments are computed, and the cells are those of a full run.
+"""
 
 from __future__ import annotations
 
@@ -114,7 +117,10 @@ def copied(rows: Sequence[Row], copies: int) -> list[Row]:
 
 @st.composite
 def frames(draw: st.DrawFn) -> list[list[Row]]:
-    """Return states of a source: rows are added, dropped, moved and changed from each to the next."""
+    """Return states of a source.
+
+    Rows are added, dropped, moved and changed from each to the next.
+    """
     values = VALUES[draw(KINDS)]
     keys = draw(st.lists(st.integers(1, 12), min_size=1, max_size=8, unique=True))
     states = [[(key, draw(values)) for key in keys]]

@@ -1,4 +1,7 @@
-"""Executions with `skip_unchanged`: where nothing is new, no instance appears, and the origin is confirmed."""
+"""Executions with `skip_unchanged`.
+
+Without changes, no instance appears, and the origin is confirmed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`executor: processes`: rows run in worker processes, whose deaths are those of single rows."""
+"""Rows with `executor: processes`.
+
+The death of a worker process costs single rows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A definitions file whose functions note each call, and fail, hold and die as a test tells them."""
+"""A definitions file whose functions record calls.
+
+They fail, hold and die on request.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,10 @@ class Source:
         self.file.write_text(text.replace(old, new))
 
     def tell(self, what: str, name: str, x: object) -> Path:
-        """Let the function of a column `fail` or `hold` for a row, until the returned file is removed."""
+        """Make the function of a column `fail` or `hold` for a row.
+
+        Removing the returned file ends this.
+        """
         path = self.folder / f"{what}-{name}-{x}"
         path.touch()
         return path

@@ -1,4 +1,6 @@
-"""An interpreter that starts command lines in copies of itself, all of them at the same moment.
+"""An interpreter that starts command lines in copies of itself.
+
+All of them start at the same moment.
 
     python starting.py
 

@@ -1,4 +1,7 @@
-"""`run`: from one file to its tables, and on after every error, edit and kill by the same call."""
+"""`run` makes tables from one file.
+
+After every error, edit and kill, the same call continues it.
+"""
 
 from __future__ import annotations
 

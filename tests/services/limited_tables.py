@@ -1,4 +1,4 @@
-"""Tables whose functions call a service: what the tests of services build."""
+"""Tables whose functions call a service."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ def rows(count):
 
 
 class LimitedTable:
-    """The table `answers`: an index `x` of so many rows, and a column `answer` made by the function `answer`.
+    """The table `answers`.
+
+    It has an index `x` with a given number of rows, and a column `answer` made by the function `answer`.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""Budgets of builders and processes: exact for calls, reserved before they are spent, and made larger to go on."""
+"""Budgets of builders and processes.
+
+They are exact for calls, reserved before use, and can be raised to continue.
+"""
 
 from __future__ import annotations
 

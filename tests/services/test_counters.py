@@ -1,4 +1,7 @@
-"""Counters of services: no window holds more than its limit, and what dies, is damaged or turns back does not matter."""
+"""Counters of services.
+
+No window exceeds its limit, despite deaths, damage and clocks that go back.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Processes that hold slots are killed at random moments: no slot is lost, and no window holds more than its limit."""
+"""Random kills of processes that hold slots.
+
+No slot is lost, and no window exceeds its limit.
+"""
 
 from __future__ import annotations
 

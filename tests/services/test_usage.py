@@ -1,4 +1,7 @@
-"""What calls report is added up by row, builder and process, in every way of running, whatever becomes of the call."""
+"""Sums of reported usage by row, builder and process.
+
+They are exact for every executor and every end of a call.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A vault to be shared: pictures made by builders, one row of which fails, from titles that a program wrote."""
+"""A vault to be shared.
+
+Builders make pictures, one of which fails, from titles that a program wrote.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exports of one instance: files by suffix, and dataset folders that other libraries read."""
+"""Exports of one instance, as files or as dataset folders."""
 
 from __future__ import annotations
 

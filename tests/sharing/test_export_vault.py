@@ -1,4 +1,4 @@
-"""Vaults for reviewers: the same instances and lineages, and nothing else."""
+"""Exported vaults have the same instances and lineages, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Importing instances: ids, tags and lineages come along, and nothing of a received vault is trusted."""
+"""Imports of instances with ids, tags and lineages.
+
+A received vault is not trusted.
+"""
 
 from __future__ import annotations
 

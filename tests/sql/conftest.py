@@ -10,7 +10,7 @@ from tablevault import TableVault
 
 @pytest.fixture(scope="module")
 def vault(tmp_path_factory):
-    """A vault with `stories` in two versions and by a tag, and `reviews`; it is only read."""
+    """A read-only vault with `stories` in two versions and by a tag, and `reviews`."""
     vault = TableVault(tmp_path_factory.mktemp("sql") / "vault", author="ada", create=True)
     vault.write("stories", pd.DataFrame({"title": ["Fox"], "author": ["ann"]}))
     vault.create_tag("paper")

@@ -1,4 +1,7 @@
-"""A statement that reads a damaged column is refused; one that does not read it has the right rows."""
+"""Statements on damaged files.
+
+Reading a damaged column is refused; other columns give the right rows.
+"""
 
 from __future__ import annotations
 

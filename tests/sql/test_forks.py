@@ -1,4 +1,7 @@
-"""SQL and frames in a forked process: an answer or one clear error, while the parent is at work, and never a wait."""
+"""SQL and frames in a forked process while the parent works.
+
+The result is an answer or one clear error, never a deadlock.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ def vault(tmp_path):
 
 
 def forked(call):
-    """Return the exit status of a forked process: 0 if the call returns what is true, 1 if not, 2 for its own error."""
+    """Return the exit status of a forked process.
+
+    It is 0 if the call returns a true value, 1 if not, and 2 for an error of TableVault.
+    """
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)

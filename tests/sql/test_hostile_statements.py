@@ -1,4 +1,7 @@
-"""Statements that must not run: each is refused before it does anything, also as root."""
+"""Forbidden statements.
+
+Each is refused before it has any effect, also for root.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions in SQL: which instances a statement reads, and what comes back."""
+"""Inputs and results of SQL statements."""
 
 from __future__ import annotations
 

@@ -60,7 +60,10 @@ def on(monkeypatch, disk):
 
 
 def failing_fsync(monkeypatch, fails):
-    """Let fsync fail for some files; return the inodes of those for which it was asked, in order."""
+    """Make fsync fail for some files.
+
+    Returns the inodes of the files for which it was called, in order.
+    """
     real, asked = os.fsync, []
 
     def fsync(descriptor):

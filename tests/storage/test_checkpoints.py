@@ -1,4 +1,4 @@
-"""Checkpoints keep what they took over: across stores, interpreters, kills, full disks and interrupts."""
+"""Checkpoints keep rows across stores, interpreters, kills, full disks and interrupts."""
 
 import contextlib
 import datetime
@@ -302,7 +302,7 @@ STEPS = st.one_of(
 
 
 class Model:
-    """What a store amounts to: a dict of rows per builder."""
+    """Model of a store, with a dict of rows per builder."""
 
     def __init__(self):
         self.rows = {"a": {}, "b": {}}

@@ -1,4 +1,4 @@
-"""Rows far from the beginning of a row group are those that are there when everything is read."""
+"""Rows far from the beginning of a row group equal those of a full read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames as files for other programs: what goes out is what is in the vault."""
+"""Frames exported for other programs equal those in the vault."""
 
 import base64
 import csv

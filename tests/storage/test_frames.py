@@ -68,7 +68,10 @@ def nullable(values):
 
 
 def numbers_of(unit):
-    """Points in time that pandas can hold in a unit, as numbers; the least of all means NaT."""
+    """Numbers of points in time that pandas can hold in a unit.
+
+    The smallest number means NaT.
+    """
     bound = 2**62 // {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[unit]
     return st.integers(-bound, bound)
 

@@ -1,4 +1,6 @@
-"""Runs the tests again and again while the machine is busy, and stops at the first run that fails.
+"""Runs the tests repeatedly on a busy machine.
+
+Stops at the first run that fails.
 
 `make test-busy` runs them twenty times beside eight loops that never rest; ROUNDS and LOOPS change that.
 """

@@ -25,7 +25,10 @@ def mark_environment() -> str:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Return the processes that carry a mark, but for this one, those above it, and the guardian."""
+    """Return the processes that carry a mark.
+
+    This process, its ancestors and the guardian are left out.
+    """
     me = psutil.Process()
     spared = {me.pid, *(parent.pid for parent in me.parents())}
     found = []
@@ -51,7 +54,9 @@ def left_behind(mark: str, patience: float) -> list[str]:
 
 
 def start(mark: str, folder: str | None) -> subprocess.Popen[bytes]:
-    """Start the guardian of the run that carries this mark; it watches as long as its standard input is open.
+    """Start the guardian of the run that carries this mark.
+
+    It watches as long as its standard input is open.
 
     In the end it removes the folder, if the run has one of its own.
     """

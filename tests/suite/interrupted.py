@@ -1,4 +1,7 @@
-"""Interrupts a run of the tests in its middle, in every way, and checks that no process is left of it."""
+"""Interrupts a run of the tests in every way.
+
+Checks that no process of it is left.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ PATIENCE = 120.0
 
 
 def interrupt(how: signal.Signals, seconds: float, arguments: list[str]) -> list[str]:
-    """Start the tests, send them a signal after so many seconds, and return what is left of them."""
+    """Start the tests, and send them a signal after some seconds.
+
+    Returns the processes that are left.
+    """
     mark = uuid.uuid4().hex
     running = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-q", *arguments],

@@ -1,4 +1,7 @@
-"""What functions return becomes columns: declared dtypes are enforced, other values get their natural type."""
+"""Columns built from return values.
+
+Declared dtypes are enforced; other values get their natural type.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,10 @@ def vault(tmp_path):
 
 
 def make(vault, columns: dict[str, tuple[str, str]], kind: str) -> pa.Table:
-    """Build columns of three rows, each from its values and its dtype (empty: none); return them as Arrow."""
+    """Build columns of three rows as Arrow.
+
+    Each is given by its values and its dtype, which may be empty.
+    """
     code, builders = CODE, {"built_index": builder("numbered", ["i"], index=True, arguments="{count: 3}")}
     for at, (name, (values, dtype)) in enumerate(columns.items()):
         code += FUNCTIONS.replace("HERE", str(at)).replace("VALUES", values)

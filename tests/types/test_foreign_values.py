@@ -1,4 +1,7 @@
-"""Values of foreign classes: each is read back equal in every format, or refused at its row."""
+"""Values of foreign classes.
+
+Each is read back equal in every format, or refused at its row.
+"""
 
 from __future__ import annotations
 
@@ -202,7 +205,10 @@ def plain(cell: object) -> object:
 
 
 def columns_of(values: dict[str, tuple[str, str]], kind: str) -> tuple[str, dict[str, str]]:
-    """Return code and builders that make a column of two rows, `None` and a value, for each of the values."""
+    """Return code and builders for a column of each value.
+
+    The column has two rows, `None` and the value.
+    """
     code, builders = CODE, {"built_index": builder("rows", ["i"], index=True, arguments="{count: 2}")}
     for number, (value, _) in enumerate(values.values()):
         if kind == "row-wise":

@@ -24,7 +24,7 @@ def vault(tmp_path_factory):
 
 
 def plain(value):
-    """Return a value in a form in which equal ones are equal, whatever library they come from."""
+    """Return a comparable form of a value from any library."""
     if isinstance(value, dict):
         return {name: plain(item) for name, item in value.items()}
     if isinstance(value, list):

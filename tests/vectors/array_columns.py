@@ -54,7 +54,10 @@ class ArrayColumn:
 
 @st.composite
 def array_columns(draw, kinds=("vector", "fixed", "tensor"), rows=None):
-    """Return a column of one of these kinds of dtypes, of at most 12 rows or of this many."""
+    """Return a column of a random dtype among these kinds.
+
+    It has at most 12 rows, or the given number.
+    """
     item = draw(st.sampled_from(sorted(ITEM_TYPES)))
     kind = draw(st.sampled_from(kinds))
     dimensions = (2, 3) if kind == "tensor" else (1, 1)

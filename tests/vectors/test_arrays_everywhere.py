@@ -1,4 +1,4 @@
-"""Random vectors, tensors and lists on every way into a vault, and on every way out of it."""
+"""Random vectors, tensors and lists, written and read in every way."""
 
 from __future__ import annotations
 
@@ -98,7 +98,10 @@ class Made:
 
 
 def built_columns(columns: list[ArrayColumn]) -> tuple[dict[str, str], dict[str, ArrayColumn]]:
-    """Return builders that make the columns in every way, and each column by the name that it has then."""
+    """Return builders that make the columns in every way.
+
+    Also returns each column by its new name.
+    """
     builders, made = dict(INDEX), {}
     own_row = '"<<self.i[index]>>"'
     for at, column in enumerate(columns):
@@ -213,7 +216,10 @@ def files_come_back(vault: TableVault, table: str, made: dict[str, ArrayColumn],
 
 
 def functions_get(vault: TableVault, made: dict[str, ArrayColumn], seen: Made) -> None:
-    """Hand each cell to functions of another table, one by one, in batches and all at once."""
+    """Pass each cell to functions of another table.
+
+    They take cells one by one, in batches and all at once.
+    """
     builders = {"readers_index": builder("numbers", ["i"], index=True)}
     for name in made:
         cell = f'{{name: {name}, cell: "<<built.{name}[index]>>"}}'

@@ -1,4 +1,4 @@
-"""The dtypes of vectors and tensors: their names, and what a value has to be."""
+"""Names and valid values of the dtypes of vectors and tensors."""
 
 import array
 
@@ -49,7 +49,7 @@ def test_a_wrong_dtype_of_arrays_is_refused_with_the_reason(text, reason):
 
 
 class Foreign:
-    """What another library's array is: it becomes one of NumPy."""
+    """An array of another library, which is converted to NumPy."""
 
     def __init__(self, made):
         self.made = made

@@ -1,4 +1,7 @@
-"""Arrays in memory, in Arrow, in Parquet and in checkpoints: the same bytes, and no object per element."""
+"""Arrays in memory, in Arrow, in Parquet and in checkpoints.
+
+All have the same bytes, without an object per element.
+"""
 
 import subprocess
 import sys

@@ -50,7 +50,10 @@ arguments: {x: "<<self.x[index]>>", folder: ~ARTIFACT_FOLDER~}
 
 
 def make_vault(folder):
-    """A vault with an executed instance (twice), a written one, a temporary one and a deleted one."""
+    """Make a vault with instances of every kind.
+
+    One is executed (twice), one written, one temporary and one deleted.
+    """
     vault = TableVault(folder, author="ada", create=True)
     vault.create_code_module("drawing", text=CODE)
     vault.create_table("pictures")
@@ -74,7 +77,10 @@ def instance_folder(db_dir, table="pictures"):
 
 
 def rewrite(path, data):
-    """Change a file's content as a failing disk would: whatever its mode, and in its place."""
+    """Change a file's content in place, as a failing disk would.
+
+    The mode of the file does not matter.
+    """
     path = Path(path)
     mode = stat.S_IMODE(path.stat().st_mode)
     path.chmod(mode | stat.S_IWUSR)

@@ -1,4 +1,7 @@
-"""Every kind of damage to every kind of file is found and named; what users made is left in peace."""
+"""Detection of damage to every kind of file.
+
+User files are left unchanged.
+"""
 
 from __future__ import annotations
 

@@ -70,7 +70,10 @@ class Visit:
         return self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
     def violations(self) -> list[str]:
-        """Return the violations of axe-core's rules, each with elements; of those about colours, also in the dark."""
+        """Return the violations of axe-core's rules, each with elements.
+
+        Rules about colours are checked in dark mode, too.
+        """
         self.page.evaluate(AXE)
         self.page.emulate_media(color_scheme="light")
         found = self.page.evaluate(_FIND_VIOLATIONS, {})

@@ -1,4 +1,4 @@
-"""Actions: what a click does, and what nothing does without the flag."""
+"""Actions of the page, which need a flag."""
 
 from __future__ import annotations
 

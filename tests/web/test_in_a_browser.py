@@ -1,4 +1,7 @@
-"""The page in Chromium: how it looks, what it withstands, and how it follows what runs."""
+"""The page in Chromium.
+
+The tests cover its appearance, its defences, and its live updates.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,10 @@ ONE_OF_EACH = [path for path in PATHS if path not in (
 
 @pytest.fixture
 def browser():
-    """A browser of its own for each test, so that one that crashes fails no other test."""
+    """A separate browser for each test.
+
+    One that crashes fails no other test.
+    """
     with opened_browser() as opened:
         yield opened
 

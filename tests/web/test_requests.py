@@ -1,4 +1,7 @@
-"""Which requests pass, and what the others get. Every request goes through the same checks, in the same order."""
+"""Accepted and refused requests.
+
+Every request passes the same checks, in the same order.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +145,10 @@ def test_bodies_are_bounded(writer):
 
 
 def raw(client, lines, rest=b""):
-    """Send lines and bytes; return all that comes back until nothing more does, or the connection is closed."""
+    """Send lines and bytes, and return the complete response.
+
+    It is complete when no more bytes arrive, or the connection is closed.
+    """
     given = [line.format(host=client.host, token=client.token, origin=client.origin) for line in lines]
     with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
         connection.sendall("\r\n".join([*given, "Connection: close", "", ""]).encode() + rest)
