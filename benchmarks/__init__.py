@@ -1,1 +1,4 @@
-"""How fast the product is, next to the least that the same work can cost: `python -m benchmarks`."""
+"""Speed of TableVault beside the minimal cost of the same work.
+
+`python -m benchmarks`
+"""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: all work and its baselines in one table, which `docs/performance.md` shows."""
+"""All benchmarks and their baselines in one table, as in `docs/performance.md`."""
 
 from __future__ import annotations
 

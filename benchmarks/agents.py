@@ -1,4 +1,4 @@
-"""S11: how much of a conversation the list of agents' tools takes."""
+"""The share of a conversation taken by the list of agents' tools (S11)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST = {"read": 8_000, "code": 12_000}
 
 
 def lists_of_tools() -> list[Result]:
-    """S11: the size of `tools/list`, as JSON."""
+    """The size of `tools/list`, as JSON (S11)."""
     from tablevault.mcp.server import make_server
 
     results = []

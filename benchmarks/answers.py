@@ -1,4 +1,7 @@
-"""W12: functions that return what language models do: long texts, and JSON objects."""
+"""Functions that return answers of language models (W12).
+
+The answers are long texts, and JSON objects.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,10 @@ ANSWERS = (
 
 
 def answers(rows: int, rounds: int) -> list[Result]:
-    """W12: a row-wise function that returns them, against the same loop with group commit and Parquet."""
+    """A row-wise function that returns model answers (W12).
+
+    The baseline is the same loop with group commit and Parquet.
+    """
     return [_compared(answer, rows, rounds) for answer in ANSWERS]
 
 

@@ -1,4 +1,4 @@
-"""W11: rows that write a file each, and files that are reused."""
+"""Rows that write a file each, and files that are reused (W11)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ SIZE = 10_000
 
 
 def new_files(rows: int, rounds: int) -> list[Result]:
-    """W11: a row-wise function that writes a file per row, against two loops that write and hash the same files."""
+    """A row-wise function that writes a file per row (W11).
+
+    The baselines are two loops that write and hash the same files.
+    """
     samples = interleaved(
         {
             "product": _execution(rows),
@@ -33,7 +36,7 @@ def new_files(rows: int, rounds: int) -> list[Result]:
 
 
 def reused_files(rows: int, rounds: int) -> list[Result]:
-    """W11r: an execution that reuses the files of all rows, against bare links."""
+    """An execution that reuses the files of all rows, against bare links (W11r)."""
     samples = interleaved({"product": _reuse(rows), "links": _links(rows)}, rounds)
     product, links = samples["product"], samples["links"]
     result = _compared("W11r", f"reuse of {rows:,} artifacts, against bare links", rows, product, links, 3.0)

@@ -1,4 +1,4 @@
-"""Baselines: the least that the same work can cost, as plain code without the product."""
+"""Minimal cost of the same work, as plain code without TableVault."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ FLUSH_SECONDS = 0.05
 
 
 def loop(function: Callable[[Any], object], values: Sequence[object], path: Path) -> list[object]:
-    """Call a function for each row, then write one Parquet file; an error or a kill loses everything."""
+    """Call a function for each row, then write one Parquet file.
+
+    An error or a kill loses everything.
+    """
     results = [function(value) for value in values]
     _write_parquet(values, results, path)
     return results
 
 
 def group_commit(function: Callable[[Any], object], values: Iterable[object], path: Path) -> list[object]:
-    """Do the same, each result appended to one file that a thread makes durable at most every 50 ms."""
+    """Call a function for each row, with group commit.
+
+    Each result is appended to one file, which a thread makes durable at most every 50 ms.
+    """
     results = []
     with durable_log(path) as log:
         append, write = results.append, log.write
@@ -43,7 +49,10 @@ def group_commit(function: Callable[[Any], object], values: Iterable[object], pa
 
 @contextmanager
 def durable_log(path: Path) -> Iterator[BinaryIO]:
-    """Open a log beside a file, which a thread makes durable at most every 50 ms, and which is durable in the end."""
+    """Open a log beside a file.
+
+    A thread makes it durable at most every 50 ms, and at the end.
+    """
     stopped = threading.Event()
     with path.with_suffix(".log").open("wb", buffering=1 << 20) as log:
 
@@ -126,7 +135,10 @@ def fsync(path: Path) -> None:
 
 
 def one_fsync(folder: Path, count: int = 50) -> float:
-    """Return the seconds that one fsync of a small, freshly written file takes on this machine (median)."""
+    """Return the median duration of one fsync on this machine, in seconds.
+
+    The file is small and freshly written.
+    """
     seconds = []
     for number in range(count):
         with (folder / f"fsync-{number}").open("wb") as file:

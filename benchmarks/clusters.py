@@ -1,4 +1,6 @@
-"""C1: rows in actors of a local Ray cluster, beside a bare pool of as many actors. It needs `tablevault[ray]`.
+"""Rows in actors of a local Ray cluster (C1).
+
+The baseline is a bare pool of as many actors. Needs `tablevault[ray]`.
 
 `python -m benchmarks.clusters EXECUTOR ROWS` prints by how many megabytes the memory of one execution peaks.
 """
@@ -39,7 +41,10 @@ _CHUNK = 100
 
 
 def computing(rounds: int, count: int | None = None) -> list[Result]:
-    """C1: rows of 5 ms of computing, and trivial ones, in two actors. Nothing where Ray is not installed."""
+    """Rows of 5 ms of computing, and trivial ones, in two actors (C1).
+
+    Returns no figures if Ray is not installed.
+    """
     if importlib.util.find_spec("ray") is None:
         return []
     with _cluster() as ray:
@@ -62,7 +67,10 @@ def _cluster() -> Iterator[Any]:
 
 
 def _compared(ray: Any, seconds: float, count: int, chunk: int, limit: float, rounds: int) -> Result:
-    """Compare with a pool of actors whose tasks are chunks of a fixed size, two for each actor."""
+    """Compare with a pool of actors.
+
+    Its tasks are chunks of a fixed size, two for each actor.
+    """
     ways: dict[str, Way] = {
         "product": partial(_product, seconds, count),
         "pool": partial(_pool, ray, seconds, count, chunk),
@@ -129,7 +137,10 @@ def _started(rounds: int) -> Result:
 
 
 def _memory(count: int) -> Result:
-    """Compare how much the driver's memory grows with ten times the rows, here and where no cluster is."""
+    """Compare the growth of the driver's memory for ten times the rows.
+
+    It is measured with and without a cluster.
+    """
     grown = {
         executor: _peak(executor, 10 * count) - _peak(executor, count) for executor in ("executor: threads", _ON_RAY)
     }
@@ -205,7 +216,7 @@ def _pool(
 
 
 def main() -> None:
-    """Execute once, and print by how many megabytes the memory in use has grown at its peak."""
+    """Execute once, and print the growth of memory at its peak, in megabytes."""
     executor, count = sys.argv[1], int(sys.argv[2])
     with empty_folder() as folder:
         vault = _vault(folder, 0.0, count, executor)

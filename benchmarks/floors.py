@@ -1,4 +1,7 @@
-"""Floors: loops that do the same work with the same durability, against which columns other than text are measured."""
+"""Loops that do the same work with the same durability.
+
+They are the baselines for columns other than text.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def vector_loop(function: Callable[[Any], FloatArray], values: Sequence[Any], path: Path) -> FloatArray:
-    """Call a function, keep its arrays, append their bytes to a log that a thread syncs, and write Parquet, synced."""
+    """Call a function, log its arrays, and write synced Parquet.
+
+    The bytes of arrays are appended to a log that a thread syncs.
+    """
     results = []
     with durable_log(path) as log:
         for value in values:
@@ -29,7 +35,10 @@ def vector_loop(function: Callable[[Any], FloatArray], values: Sequence[Any], pa
 
 
 def write_vectors(stacked: FloatArray, path: Path) -> None:
-    """Write vectors as TableVault does: items that are not null, uncompressed, without a dictionary."""
+    """Write vectors like TableVault.
+
+    Items are not null, uncompressed, and without a dictionary.
+    """
     items = pa.field("item", pa.float32(), nullable=False)
     column = pa.FixedSizeListArray.from_arrays(pa.array(stacked.reshape(-1)), type=pa.list_(items, stacked.shape[1]))
     table = pa.table([pa.array(range(len(stacked))), column], names=["x", "e"])

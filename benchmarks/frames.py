@@ -1,4 +1,4 @@
-"""W2 and W8: whole frames, and the memory that work takes."""
+"""Whole frames, and the memory that work takes (W2 and W8)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ MEGABYTE = 2**20
 
 
 def mixed_frame(rows: int) -> pd.DataFrame:
-    """Return 2 columns of whole numbers, 2 of fractions, 3 of short texts and 1 of times, always the same."""
+    """Return a frame with mixed columns, always the same.
+
+    It has 2 columns of whole numbers, 2 of fractions, 3 of short texts and 1 of times.
+    """
     random = np.random.default_rng(1)
     numbers = random.integers(0, rows, rows)
     return pd.DataFrame(
@@ -36,7 +39,7 @@ def mixed_frame(rows: int) -> pd.DataFrame:
 
 
 def whole_frames(rows: int, rounds: int) -> list[Result]:
-    """W2: a frame written and read back."""
+    """A frame written and read back (W2)."""
     frame = mixed_frame(rows)
 
     def write(folder: Path) -> float:
@@ -89,7 +92,7 @@ def _compared(what: str, ways: dict[str, Way], rounds: int, target: float) -> Re
 
 
 def memory(rows: int) -> list[Result]:
-    """W8: the most memory that W1 and W2 take, each in an interpreter of its own."""
+    """Peak memory of W1 and W2, each in a separate interpreter (W8)."""
     loop, loop_frame = _peak("loop", rows)
     frames, frame = _peak("frame", rows)
     return [
@@ -116,7 +119,7 @@ def memory(rows: int) -> list[Result]:
 
 
 def _peak(kind: str, rows: int) -> tuple[float, float]:
-    """Return the peak of an interpreter beyond what its imports take, and the size of the frame, in MB."""
+    """Return an interpreter's peak beyond its imports, and the frame's size, in MB."""
     command = [sys.executable, "-m", "benchmarks.frames", kind, str(rows)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     peak, frame = map(float, output.split())

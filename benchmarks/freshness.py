@@ -1,4 +1,7 @@
-"""S10: refreshes and runs of tables that are up to date, against planning the execution of each."""
+"""Refreshes and runs of fresh tables (S10).
+
+The baseline plans the execution of each.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _MINIMUM_ROUNDS = 9
 
 
 def fresh_tables(tables: int, rounds: int) -> list[Result]:
-    """S10: a refresh of tables that are all fresh, against as many calls of `plan_instance`."""
+    """A refresh of tables that are all fresh, against as many calls of `plan_instance` (S10)."""
     with empty_folder() as folder:
         vault = _vault(folder, tables)
         ways: dict[str, Way] = {
@@ -35,7 +38,10 @@ def fresh_tables(tables: int, rounds: int) -> list[Result]:
 
 
 def unchanged_file(tables: int, rounds: int) -> list[Result]:
-    """S10: a run of a definitions file that did not change, against as many calls of `plan_instance`."""
+    """A run of an unchanged definitions file (S10).
+
+    The baseline is as many calls of `plan_instance`.
+    """
     with empty_folder() as folder:
         vault = vaults.new_vault(folder)
         source = folder / "definitions.py"

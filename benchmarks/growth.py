@@ -1,4 +1,4 @@
-"""W5: whether operations slow down as a vault grows, and what they cost in fsyncs."""
+"""Duration of operations as a vault grows, and their number of fsyncs (W5)."""
 
 from __future__ import annotations
 

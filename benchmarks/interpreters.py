@@ -1,4 +1,4 @@
-"""W4, W7 and W9: what needs interpreters of its own."""
+"""Benchmarks with separate interpreters (W4, W7 and W9)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ IMPORTS = "import tablevault, pandas, pyarrow, time; from tablevault import Tabl
 
 
 def crash(rounds: int) -> list[Result]:
-    """W4: SIGKILL at half of 2,000 rows of 1 ms, and on in a fresh interpreter."""
+    """SIGKILL halfway through 2,000 rows of 1 ms, and a resume (W4).
+
+    The resume is in a fresh interpreter.
+    """
     repeated, waits, imports = [], [], []
     for _ in range(rounds):
         with empty_folder() as folder:
@@ -96,7 +99,10 @@ def crash(rounds: int) -> list[Result]:
 
 
 def _killed_and_resumed(folder: Path) -> tuple[int, float]:
-    """Return how many rows were computed again that had been there for 50 ms, and the seconds to the first new row."""
+    """Return the recomputed rows and the seconds to the first new row.
+
+    Rows count that had existed for 50 ms.
+    """
     log = folder / "calls.log"
     vault = TableVault(folder / "vault", create=True, author="benchmark")
     vault.create_code_module("slow", text=SLOW_CODE)
@@ -140,7 +146,7 @@ print(" ".join(map(str, waits)))
 
 
 def side_by_side(seconds: float = 4.0) -> list[Result]:
-    """W7: one interpreter that writes small instances, and eight in different tables of one vault."""
+    """One interpreter that writes small instances, and eight in different tables of one vault (W7)."""
     alone = _writers(1, seconds)
     together = _writers(8, seconds)
     ratio = len(together) / len(alone)
@@ -182,7 +188,7 @@ def _writers(count: int, seconds: float) -> list[float]:
 
 
 def start_up(rounds: int) -> list[Result]:
-    """W9: what an import and the command cost beyond a bare interpreter."""
+    """Cost of an import and of the command beyond a bare interpreter (W9)."""
     bare = [sys.executable, "-c", "pass"]
     ways = {
         "import tablevault": [sys.executable, "-c", "import tablevault"],

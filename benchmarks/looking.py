@@ -1,4 +1,7 @@
-"""S4, S8, S9, S12: differences, tags, plans of collections and dataset folders, against others on the same files."""
+"""Differences, tags, plans of collections and dataset folders (S4, S8, S9, S12).
+
+The baselines are other programs on the same files.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ _FILE_BYTES = 5_000_000
 
 
 def differences(rows: int, rounds: int) -> list[Result]:
-    """S4: the differences of two instances, against a full join of their files in polars."""
+    """The differences of two instances, against a full join of their files in polars (S4)."""
     with empty_folder() as folder:
         vault = vaults.new_vault(folder)
         random = np.random.default_rng(1)
@@ -63,7 +66,7 @@ def differences(rows: int, rounds: int) -> list[Result]:
 
 
 def collections(instances: int, rounds: int) -> list[Result]:
-    """S9: the plan of a collection of instances with artifacts, against `du -s`."""
+    """The plan of a collection of instances with artifacts, against `du -s` (S9)."""
     with empty_folder() as folder:
         vault = vaults.new_vault(folder)
         vault.create_table("t", allow_multiple_artifacts=True)
@@ -80,7 +83,10 @@ def collections(instances: int, rounds: int) -> list[Result]:
 
 
 def tags(tables: int, many: int, rounds: int) -> list[Result]:
-    """S8: a tag of all tables, against making one table; and the last of many tags against the first."""
+    """A tag of all tables (S8).
+
+    It is compared with making one table, and the last of many tags with the first.
+    """
     with empty_folder() as folder:
         vault = vaults.new_vault(folder)
         frame = pd.DataFrame({"x": [1]})
@@ -112,7 +118,10 @@ def tags(tables: int, many: int, rounds: int) -> list[Result]:
 
 
 def datasets(files: int, rounds: int) -> list[Result]:
-    """S12: a dataset folder of large artifacts, against copying them and computing their digests."""
+    """A dataset folder of large artifacts (S12).
+
+    The baseline copies them and computes their digests.
+    """
     with empty_folder() as folder:
         vault = vaults.new_vault(folder)
         vault.create_table("t", allow_multiple_artifacts=True)
@@ -149,7 +158,10 @@ def _write_with_files(vault: TableVault, names: list[str], content: Callable[[st
 
 
 def _multiply(vault: TableVault, count: int) -> None:
-    """Let a table's one instance be there so many times: a plan reads rows and files, however they came to be."""
+    """Multiply the one instance of a table.
+
+    Plans read rows and files, however they were made.
+    """
     (instance_id,) = vault.get_table_instances("t")
     source = Path(vault.db_dir, "t", instance_id)
     catalog = Path(vault.db_dir, "metadata", "catalog.db")

@@ -1,4 +1,7 @@
-"""Measuring: rounds of different ways to do the same work, interleaved, so that what disturbs one disturbs all."""
+"""Interleaved rounds of different ways to do the same work.
+
+A disturbance affects all ways.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ class Result:
 
 
 def interleaved(ways: Mapping[str, Way], rounds: int) -> dict[str, Samples]:
-    """Return the seconds of each way to do the same work, after one round that does not count."""
+    """Return the seconds of each way to do the same work.
+
+    A first round does not count.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():

@@ -1,4 +1,4 @@
-"""S5, S6, S7: pages of large vaults, the first page in a browser, and a run that pages follow."""
+"""Pages of large vaults, the first page in a browser, and a followed run (S5, S6, S7)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ def _served(vault: TableVault) -> Iterator[_Client]:
 
 
 def large_vaults(count: int, rows_of_frame: int, rounds: int) -> list[Result]:
-    """S5: pages of a vault with many tables, many instances and many rows, against one with ten of each."""
+    """Pages of a vault with many tables, instances and rows (S5).
+
+    The baseline is a vault with ten of each.
+    """
     with empty_folder() as folder:
         few, many = _vault(folder / "few", FEW, FEW), _vault(folder / "many", count, rows_of_frame)
         places = {
@@ -117,7 +120,10 @@ def _vault(folder: Path, count: int, rows_of_frame: int) -> TableVault:
 
 
 def first_paint(rounds: int) -> list[Result]:
-    """S6: the first contentful paint of `/` in Chromium, against the same bytes from `python -m http.server`."""
+    """The first contentful paint of `/` in Chromium (S6).
+
+    The baseline is the same bytes from `python -m http.server`.
+    """
     from playwright.sync_api import sync_playwright
 
     with empty_folder() as folder:
@@ -191,7 +197,7 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def followed(count: int, rounds: int) -> list[Result]:
-    """S7: a run of many rows, with and without three pages that follow it."""
+    """A run of many rows, with and without three pages that follow it (S7)."""
     processors: dict[str, list[float]] = {"alone": [], "followed": []}
     ways: dict[str, Way] = {
         name: partial(_run, count, is_followed=name == "followed", processor=taken)
@@ -234,7 +240,10 @@ def _run(count: int, folder: Path, is_followed: bool, processor: list[float]) ->
 
 
 def follow() -> None:
-    """Serve a vault, and ask for pages of a run once a second each, as browsers do, until this is killed."""
+    """Serve a vault, and request pages of a run every second until killed.
+
+    Browsers do the same.
+    """
     vault = TableVault(sys.argv[1])
     with _served(vault) as client:
         # Templates are compiled once in the life of a server.

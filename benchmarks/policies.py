@@ -1,4 +1,4 @@
-"""P1, P2, P4 and P5: rows under policies, in async functions, in batches, and failing."""
+"""Rows under policies, in async functions, in batches, and failing (P1, P2, P4 and P5)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BATCH = 1_000
 
 
 def nothing_fails(rows: int, rounds: int) -> list[Result]:
-    """P1: `collect` and `retry` where nothing fails, against the same without them."""
+    """`collect` and `retry` without failures, against the same without them (P1)."""
     samples = interleaved(
         {"policies": _execution(rows, "on_error: collect\nretry: 3\n"), "plain": _execution(rows)}, rounds
     )
@@ -27,7 +27,7 @@ def nothing_fails(rows: int, rounds: int) -> list[Result]:
 
 
 def waiting(rows: int, rounds: int, concurrency: int = 500) -> list[Result]:
-    """P2: an async function that waits, against a bare crew of coroutines."""
+    """An async function that waits, against a bare crew of coroutines (P2)."""
 
     def crew(folder: Path) -> float:
         start = time.perf_counter()
@@ -55,7 +55,10 @@ def waiting(rows: int, rounds: int, concurrency: int = 500) -> list[Result]:
 
 
 def batches(rows: int, rounds: int) -> list[Result]:
-    """P4: a function of batches, against a plain loop over slices with group commit, and against row by row."""
+    """A function of batches (P4).
+
+    It is compared with a plain loop over slices with group commit, and with row-wise calls.
+    """
 
     def baseline(folder: Path) -> float:
         start = time.perf_counter()
@@ -78,7 +81,10 @@ def batches(rows: int, rounds: int) -> list[Result]:
 
 
 def failing(rows: int, rounds: int) -> list[Result]:
-    """P5: one row in a hundred fails, against none; and reading as many records of failures as there are rows."""
+    """One failing row in a hundred, against none (P5).
+
+    Also reading as many failure records as there are rows.
+    """
     ways: dict[str, Way] = {
         "failing": _execution(rows, "on_error: collect\n", function="mark_most"),
         "plain": _execution(rows),

@@ -1,4 +1,4 @@
-"""P3: functions that compute, in worker processes."""
+"""Functions that compute, in worker processes (P3)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _WORKERS = 2
 
 
 def computing(rounds: int, count: int | None = None) -> list[Result]:
-    """P3: rows of 1 ms and of 10 µs of computing, in two worker processes."""
+    """Rows of 1 ms and of 10 µs of computing, in two worker processes (P3)."""
     return [_compared(0.001, count or 5_000, rounds), _compared(0.00001, count or 100_000, rounds)]
 
 

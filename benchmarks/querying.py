@@ -1,4 +1,4 @@
-"""S1, S2, S3: SQL and lazy frames, against DuckDB and polars on the same files."""
+"""SQL and lazy frames, against DuckDB and polars on the same files (S1, S2, S3)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _STATEMENTS = {
 
 
 def statements(rows: int, rounds: int) -> list[Result]:
-    """S1, S2: statements against the same in DuckDB, and the first one of a file against reading its bytes."""
+    """Statements, against the same in DuckDB (S1, S2).
+
+    The first one of a file is compared with reading its bytes.
+    """
     with empty_folder() as folder:
         vault = _vault(folder, rows)
         path = vault.get_frame_path("t")
@@ -35,7 +38,7 @@ def statements(rows: int, rounds: int) -> list[Result]:
 
 
 def lazy_frames(rows: int, rounds: int) -> list[Result]:
-    """S3: a lazy frame of polars, collected after the content check, against polars on the file."""
+    """A lazy frame of polars, collected after the content check, against polars on the file (S3)."""
     with empty_folder() as folder:
         vault = _vault(folder, rows)
         path = vault.get_frame_path("t")
@@ -88,7 +91,10 @@ def _against_duckdb(vault: TableVault, path: str, name: str, text: str, rows: in
 
 
 def _first(vault: TableVault, path: str, rows: int, rounds: int) -> Result:
-    """S2: how much longer the first statement of a file takes, in times of reading its bytes."""
+    """The extra duration of a file's first statement (S2).
+
+    It is measured in times of reading the file's bytes.
+    """
     statement = "SELECT sum(c4) FROM t"
 
     def first(_: Path) -> float:

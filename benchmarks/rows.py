@@ -1,4 +1,4 @@
-"""W1, W1r, W1g, W3, W6 and P7: functions called row by row."""
+"""Functions called row by row (W1, W1r, W1g, W3, W6 and P7)."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ LOOK_UP = "<<other.y[key::<<self.x[index]>>]>>"
 
 
 def per_row(rows: tuple[int, ...], rounds: int) -> list[Result]:
-    """W1: a row-wise function, checkpointed."""
+    """A row-wise function, checkpointed (W1)."""
     return [_compared("W1", "row-wise", count, rounds, _row_wise(count), _target(count)) for count in rows]
 
 
 def look_up(rows: int, rounds: int) -> list[Result]:
-    """W1r: the same with a look-up in another table."""
+    """The same with a look-up in another table (W1r)."""
     return [_compared("W1r", "row-wise, look-up", rows, rounds, _looking_up(rows), 4.0)]
 
 
 def generator(rows: int, rounds: int) -> list[Result]:
-    """W1g: a generator that yields the rows."""
+    """A generator that yields the rows (W1g)."""
     return [_compared("W1g", "generator", rows, rounds, _generated(rows), 2.0)]
 
 
 def additions(rows: int, rounds: int) -> list[Result]:
-    """W3: 100 more rows in a copy of an instance; then nothing new at all."""
+    """100 more rows in a copy of an instance, and then no new rows (W3)."""
     return [
         _bounded("W3", f"{more:,} rows more than {count:,}", count, more, rounds, partial(_add, count=count, more=more))
         for count, more in ((rows, 100), (rows, 0), (1_000_000, 100))
@@ -41,13 +41,13 @@ def additions(rows: int, rounds: int) -> list[Result]:
 
 
 def failed_again(rows: int, rounds: int, failed: int = 37) -> list[Result]:
-    """P7: the few rows of an instance that have failed."""
+    """The few rows of an instance that have failed (P7)."""
     what = f"{failed} rows that failed of {rows:,}"
     return [_bounded("P7", what, rows, failed, rounds, partial(_retry, count=rows, failed=failed))]
 
 
 def threads(rounds: int, rows: int = 500, n_threads: int = 16) -> list[Result]:
-    """W6: a function that waits, in threads."""
+    """A function that waits, in threads (W6)."""
     ideal = -(-rows // n_threads) * 0.02
 
     def product(folder: Path) -> float:
@@ -99,7 +99,10 @@ def _compared(work: str, what: str, count: int, rounds: int, product: Way, targe
 
 
 def _bounded(work: str, what: str, count: int, more: int, rounds: int, product: Way) -> Result:
-    """Compare some calls in a large frame with the least that they take: the frame read and written, and W1 of them."""
+    """Compare some calls in a large frame with their minimal cost.
+
+    The cost is the frame read and written, and their share of W1.
+    """
     row_wise = _row_wise(more)
 
     def bound(folder: Path) -> float:
@@ -173,7 +176,10 @@ def _check(vault: TableVault, count: int) -> None:
 
 
 def _add(folder: Path, count: int, more: int) -> float:
-    """Return the seconds for a copy of an instance with more rows, whose old ones are reused."""
+    """Return the seconds for a copy of an instance with more rows.
+
+    Its old rows are reused.
+    """
     vault = vaults.new_vault(folder)
     prepare(vault, count, vaults.row_builder())
     vaults.count_calls()

@@ -1,4 +1,4 @@
-"""P6: a limit taken, against a bare transaction; and several interpreters under one limit."""
+"""A limit taken, against a bare transaction; and several interpreters under one limit (P6)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ RUN = "import sys; from tablevault import TableVault; TableVault(sys.argv[1]).ex
 
 
 def taken(calls: int, rounds: int) -> list[Result]:
-    """P6: permits of a service with a rate and slots, against inserting and committing a row without syncing."""
+    """Permits of a service with a rate and slots (P6).
+
+    The baseline inserts and commits a row without syncing.
+    """
 
     def product(folder: Path) -> float:
         limits = {"api": {"calls_per_day": 10**9, "max_concurrency": 10**6}}
@@ -91,7 +94,7 @@ def taken(calls: int, rounds: int) -> list[Result]:
 
 
 def shared(rows: int) -> list[Result]:
-    """P6: interpreters that call one service as fast as they may."""
+    """Interpreters that call one service as fast as allowed (P6)."""
     with empty_folder() as folder:
         vault, log = TableVault(folder / "vault", create=True), folder / "calls"
         vault.set_service("api", {"calls_per_second": LIMIT})

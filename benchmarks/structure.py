@@ -1,4 +1,6 @@
-"""Structural metrics of the package, statically and at run time; `make structure` prints them as one table.
+"""Structural metrics of the package, statically and at run time.
+
+`make structure` prints them as one table.
 
 Metrics:
 
@@ -128,14 +130,17 @@ PATHS: dict[str, tuple[Callable[[TableVault], object], Callable[[TableVault], ob
 
 
 def trees() -> Iterator[tuple[str, ast.Module]]:
-    """Yield the modules of the package: dotted name, syntax tree."""
+    """Yield the modules of the package with their dotted names and syntax trees."""
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         yield ".".join(parts).removesuffix(".__init__"), ast.parse(path.read_text())
 
 
 def once_called() -> tuple[int, int]:
-    """Return how many private functions are named in exactly one place, and how many functions there are."""
+    """Return the number of once-called private functions, and of all functions.
+
+    A once-called function is named in exactly one place.
+    """
     defined: Counter[str] = Counter()
     named: Counter[str] = Counter()
     total = 0

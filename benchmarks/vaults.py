@@ -1,4 +1,4 @@
-"""The vaults that the work is done in, and the function that is called: the same for baselines and product."""
+"""Vaults and functions shared by baselines and benchmarks."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def row_builder(argument: str = "<<self.x[index]>>", function: str = "mark", n_t
 
 
 def vector_builder(dtype: str, batch_size: int | None = None) -> str:
-    """Return a builder of the column `e` of vectors: row-wise, or in batches."""
+    """Return a builder of the column `e` of vectors, row-wise or in batches."""
     builder = _BUILDER.format(
         kind="ColumnBuilder",
         column="e",

@@ -1,4 +1,7 @@
-"""W10: functions that return vectors, one row or a batch at a time; reading them; the memory that they take."""
+"""Functions that return vectors, one row or a batch at a time (W10).
+
+Also reading them, and their memory.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def embed_batch(x: Any) -> floors.FloatArray:
 
 
 def vectors(rows: int, rounds: int) -> list[Result]:
-    """W10: row-wise, in batches, reading, memory."""
+    """Row-wise, in batches, reading, memory (W10)."""
     return [
         _compared("row-wise", rows, rounds, vaults.vector_builder(DTYPE), _one_by_one(rows), 2.0),
         _compared(f"batch of {BATCH}", rows, rounds, vaults.vector_builder(DTYPE, BATCH), _in_batches(rows), 1.3),

@@ -1,4 +1,4 @@
-"""Generate `docs/command-line.md` from the commands: `python docs/make_command_line.py`."""
+"""Generate `docs/command-line.md` from the commands."""
 
 from __future__ import annotations
 

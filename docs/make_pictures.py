@@ -1,4 +1,4 @@
-"""Make the pictures of the page that the documentation shows: `python docs/make_pictures.py`.
+"""Make the documentation's pictures of the page.
 
 They are taken by Chromium from a vault that is made for them. The build of the site takes them anew; those in
 `docs/pictures` are for readers of the repository.

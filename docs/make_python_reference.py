@@ -1,4 +1,4 @@
-"""Generate `docs/python-reference.md` from the docstrings: `python docs/make_python_reference.py`."""
+"""Generate `docs/python-reference.md` from the docstrings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Build the site from this folder and the files that its pages link to: `python docs/make_site.py`.
+"""Build the site from this folder and the files that its pages link to.
 
 The pages are written for the repository. The site in `build/docs/site` contains copies with these changes:
 
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def stage(folder: Path) -> None:
-    """Write the input of the site generator: pages, styles and configuration."""
+    """Write the pages, styles and configuration for the site generator."""
     pages = folder / "pages"
     waiting, written = [*DOCS.rglob("*.md"), *(ROOT / name for name in BESIDE)], set[Path]()
     while waiting:

@@ -1,4 +1,7 @@
-"""The vault that the pictures of the page show: an evaluation, a run that has paused, and one that is at work."""
+"""The vault in the pictures of the page.
+
+It has an evaluation, a paused run, and a running one.
+"""
 
 from __future__ import annotations
 

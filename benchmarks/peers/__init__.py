@@ -1,1 +1,4 @@
-"""The same work with what people use instead, each in an environment of its own: `python -m benchmarks.peers`."""
+"""The same work with other tools, each in a separate environment.
+
+`python -m benchmarks.peers`
+"""

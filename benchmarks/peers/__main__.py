@@ -33,7 +33,10 @@ OWN_PLACE = {name: value for name, value in os.environ.items() if name != "PYTHO
 
 @dataclass(frozen=True)
 class Work:
-    """What is measured: the figures of a script (two, the calls, and the growth of its memory) as one cell."""
+    """Figures of a script as one cell.
+
+    There are two, the calls, and the growth of its memory.
+    """
 
     rows: int
     cell: Callable[[int, Figures], str]
@@ -227,7 +230,10 @@ def _cell(peer: Peer, name: str, figures: Figures) -> tuple[str, float]:
 
 
 def _alternately(pythons: Mapping[Peer, Path], script_name: str, rows: int, rounds: int) -> dict[Peer, Figures | str]:
-    """Let the peers do some work in turn, several times; return the medians of each, or why there are none."""
+    """Let the peers work in turn, several times.
+
+    Returns the medians of each, or the reason why it has none.
+    """
     samples: dict[Peer, list[Figures]] = {peer: [] for peer in pythons}
     reasons: dict[Peer, str] = {}
     for _ in range(rounds):

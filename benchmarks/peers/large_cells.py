@@ -1,4 +1,4 @@
-"""Functions whose results are large: vectors (W10), files (W11), texts and objects (W12).
+"""Functions with large results (W10, W11 and W12).
 
 Runs in the peers' environments, so it needs nothing but Python and NumPy. The functions return the same as those of
 `benchmarks.vectors`, `benchmarks.artifacts` and `benchmarks.answers`.

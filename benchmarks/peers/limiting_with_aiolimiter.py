@@ -1,4 +1,7 @@
-"""aiolimiter: one call and 3,000 tokens, each from a bucket in the memory of one event loop."""
+"""Limits of aiolimiter.
+
+A call and 3,000 tokens are each taken from a bucket in the memory of one event loop.
+"""
 
 import asyncio
 import sys

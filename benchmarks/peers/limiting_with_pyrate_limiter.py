@@ -1,4 +1,7 @@
-"""pyrate-limiter: one call and 3,000 tokens, each from a bucket in SQLite that interpreters can share."""
+"""Limits of pyrate-limiter.
+
+A call and 3,000 tokens are each taken from a bucket in SQLite that interpreters can share.
+"""
 
 import sys
 import time

@@ -1,4 +1,7 @@
-"""TableVault: one call and 3,000 tokens of a service, shared by all interpreters of a vault, and settled afterwards."""
+"""Limits of TableVault.
+
+A call and 3,000 tokens of a service are shared by all interpreters of a vault, and settled afterwards.
+"""
 
 import sys
 import time

@@ -1,4 +1,7 @@
-"""P6 beside other limiters: the cost of taking one call and 3,000 tokens (`python -m benchmarks.peers.limits`)."""
+"""The cost of taking one call and 3,000 tokens, beside other limiters (P6).
+
+`python -m benchmarks.peers.limits`
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Daft: a lazy frame with a column computed by a function, written as Parquet files by its native runner."""
+"""A lazy frame of Daft with a column computed by a function.
+
+Its native runner writes Parquet files.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,10 @@ def embed(x: int) -> large_cells.FloatArray:
 
 
 def embed_batch(x: daft.Series) -> pa.Array:
-    """Count the rows and return their vectors as an Arrow array, which Daft takes over faster than one of NumPy."""
+    """Count the rows and return their vectors as an Arrow array.
+
+    Daft takes it over faster than one of NumPy.
+    """
     CALLS.extend(x)
     found = large_cells.embed_batch(x.to_arrow().to_numpy())
     return pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), large_cells.SIZE)
@@ -111,7 +117,7 @@ def rows(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def look_up(count: int, folder: Path) -> tuple[float, float, float]:
-    """W1r: a join."""
+    """A join (W1r)."""
     other = daft.from_pydict({"key": list(range(count)), "z": [f"{x}-there" for x in range(count)]})
     other.write_parquet(folder / "other")
     called = daft.func(mark_found, use_process=False)
@@ -148,7 +154,7 @@ def frame(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def additions(count: int, folder: Path) -> tuple[float, float, float]:
-    """W3: files more, which has nothing to decide."""
+    """Additional files, without any decision (W3)."""
     rows(count, folder)
     CALLS.clear()
     called = daft.func(mark, use_process=False)
@@ -190,7 +196,7 @@ def _reading(count: int, folder: Path) -> float:
 
 
 def files(count: int, folder: Path) -> tuple[float, float, float]:
-    """W11: bytes that Daft writes as files, and a frame of their paths."""
+    """Bytes that Daft writes as files, and a frame of their paths (W11)."""
     (folder / "files").mkdir()
     start = time.perf_counter()
     uploaded = _applied(content, count).with_column("y", upload(daft.col("y"), str(folder / "files")))

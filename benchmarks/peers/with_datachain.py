@@ -1,4 +1,4 @@
-"""DataChain: a chain that maps a function over rows and saves the result as a dataset."""
+"""A chain of DataChain that maps a function and saves a dataset."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def rows(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def look_up(count: int, folder: Path) -> tuple[float, float, float]:
-    """W1r: a merge."""
+    """A merge (W1r)."""
     del folder
     keys = list(range(count))
     dc.read_values(key=keys, z=[f"{x}-there" for x in keys]).save("other")
@@ -72,7 +72,7 @@ def generator(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def growing(count: int, folder: Path) -> tuple[float, float, float]:
-    """W5: a dataset of three rows more, and a version of one more."""
+    """An additional dataset of three rows, and an additional version of one (W5)."""
     del folder
     return workload.growing(count, lambda number: _write(f"table{number}"), lambda _: _write("marks"))
 
@@ -82,7 +82,7 @@ def _write(name: str) -> None:
 
 
 def side_by_side(_: int, folder: Path) -> tuple[float, float, float]:
-    """W7: versions of a dataset per interpreter."""
+    """Versions of a dataset per interpreter (W7)."""
     return workload.side_by_side(__file__, folder)
 
 
@@ -93,7 +93,10 @@ def write_job(number: int, folder: Path) -> tuple[float, float, float]:
 
 
 def crash(count: int, folder: Path) -> tuple[float, float, float]:
-    """W4: rows of a saved dataset, since checkpoints do not recognize values that a script reads anew."""
+    """Rows of a saved dataset (W4).
+
+    Checkpoints do not recognize values that a script reads again.
+    """
     dc.read_values(x=list(range(count))).save("numbers")
     return workload.killed_and_resumed(__file__, count, folder)
 
@@ -119,7 +122,10 @@ mark_all.__annotations__ = {"count": int}
 
 
 def embed(x: int) -> list[float]:
-    """Count a call and return a vector, as the list of numbers that a column can have."""
+    """Count a call and return a vector as a list of numbers.
+
+    Columns have such lists.
+    """
     CALLS.append(x)
     numbers: list[float] = large_cells.embed(x).tolist()
     return numbers
@@ -173,7 +179,7 @@ def vectors(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def files(count: int, folder: Path) -> tuple[float, float, float]:
-    """W11: files that are uploaded to a folder, and a dataset of them."""
+    """Files that are uploaded to a folder, and a dataset of them (W11)."""
     seconds = _saved(write_file, count)
     assert (folder / "calls.log").read_text().count("\n") == count
     large_cells.check_contents((file.read() for file in _cells()), count)
@@ -181,7 +187,7 @@ def files(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def reused_files(count: int, folder: Path) -> tuple[float, float, float]:
-    """W11r: the same script again, whose checkpoints recognize the chain."""
+    """The same script again, whose checkpoints recognize the chain (W11r)."""
     dc.read_values(x=list(range(count))).save("numbers")
     first, second = (_file_job(count, folder) for _ in range(2))
     calls = (folder / "calls.log").read_text().count("\n") - count

@@ -1,4 +1,7 @@
-"""DBOS: a workflow that calls a step per row; each step's result is in its database before the next one begins."""
+"""A workflow of DBOS with a step per row.
+
+Each step's result is in its database before the next one begins.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""joblib: `Memory` keeps the result of each call in a file of its own; `Parallel` runs calls in threads."""
+"""Calls cached by joblib.
+
+`Memory` keeps the result of each call in a separate file; `Parallel` runs calls in threads.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def rows(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def look_up(count: int, folder: Path) -> tuple[float, float, float]:
-    """W1r: pandas merges the other frame; each call gets what was found."""
+    """A merge by pandas, whose results are passed to calls (W1r)."""
     import pandas as pd
 
     cached = Memory(folder / "cache", verbose=0).cache(mark)
@@ -60,7 +63,7 @@ def additions(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def frame(count: int, folder: Path) -> tuple[float, float, float]:
-    """W2: pandas writes and reads Parquet, since joblib keeps results, not tables."""
+    """Parquet written and read by pandas, since joblib keeps results, not tables (W2)."""
     import pandas as pd
 
     data = workload.mixed_frame(count)
@@ -138,19 +141,19 @@ def _vectors(stack: Callable[[], large_cells.FloatArray], count: int, folder: Pa
 
 
 def vectors(count: int, folder: Path) -> tuple[float, float, float]:
-    """W10: a file per vector, and one of all."""
+    """A file per vector, and one of all (W10)."""
     cached = _cached(embed, folder)
     return _vectors(lambda: np.stack([cached(x) for x in range(count)]), count, folder)
 
 
 def vector_batches(count: int, folder: Path) -> tuple[float, float, float]:
-    """W10b: a file per batch, and one of all."""
+    """A file per batch, and one of all (W10b)."""
     cached = _cached(embed_batch, folder)
     return _vectors(lambda: np.vstack([cached(list(x)) for x in large_cells.batches(count)]), count, folder)
 
 
 def files(count: int, folder: Path) -> tuple[float, float, float]:
-    """W11: the file that it makes of each result."""
+    """The file that it makes of each result (W11)."""
     seconds, found = _contents(count, folder)
     assert len(CALLS) == count
     large_cells.check_contents(found, count)
@@ -165,7 +168,7 @@ def _contents(count: int, folder: Path) -> tuple[float, list[bytes]]:
 
 
 def reused_files(count: int, folder: Path) -> tuple[float, float, float]:
-    """W11r: the same calls again, which read the files."""
+    """The same calls again, which read the files (W11r)."""
     _contents(count, folder)
     CALLS.clear()
     seconds, found = _contents(count, folder)
@@ -189,7 +192,7 @@ def texts(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def judgements(count: int, folder: Path) -> tuple[float, float, float]:
-    """W12j: Parquet stores the objects as structs."""
+    """Parquet stores the objects as structs (W12j)."""
     seconds, found = _answers(judgement, count, folder)
     large_cells.check_judgements(({**each, "reasons": list(each["reasons"])} for each in found), count)
     return seconds, 0, count

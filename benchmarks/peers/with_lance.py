@@ -1,4 +1,7 @@
-"""Lance: a dataset of the rows, to which a function of batches adds a column; row-wise functions are called in it."""
+"""A dataset of Lance with a column added by a function of batches.
+
+Row-wise functions are called in it.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +100,7 @@ def _marked(batches: Iterator[range]) -> Iterator[pa.RecordBatch]:
 
 
 def generator(count: int, folder: Path) -> tuple[float, float, float]:
-    """W1g: a dataset from a generator of batches."""
+    """A dataset from a generator of batches (W1g)."""
     start = time.perf_counter()
     batches = _marked(iter(large_cells.batches(count)))
     lance.write_dataset(batches, folder / "marks", schema=pa.schema({"y": pa.string()}))
@@ -120,7 +123,7 @@ def frame(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def additions(count: int, folder: Path) -> tuple[float, float, float]:
-    """W3: rows appended with their results, which has nothing to decide."""
+    """Rows appended with their results, without any decision (W3)."""
     rows(count, folder)
     CALLS.clear()
     start = time.perf_counter()
@@ -132,7 +135,7 @@ def additions(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def crash(count: int, folder: Path) -> tuple[float, float, float]:
-    """W4: a checkpoint file, which has the results of each batch."""
+    """A checkpoint file, which has the results of each batch (W4)."""
     lance.write_dataset(pa.table({"x": range(count)}), folder / "marks")
     return workload.killed_and_resumed(__file__, count, folder)
 
@@ -151,7 +154,7 @@ def crash_job(_: int, folder: Path) -> tuple[float, float, float]:
 
 
 def growing(count: int, folder: Path) -> tuple[float, float, float]:
-    """W5: a dataset more, and a version more of one."""
+    """An additional dataset, and an additional version of one (W5)."""
     return workload.growing(
         count,
         lambda number: lance.write_dataset(workload.small_frame(), folder / f"table{number}"),
@@ -164,7 +167,7 @@ def _write(path: Path) -> None:
 
 
 def side_by_side(_: int, folder: Path) -> tuple[float, float, float]:
-    """W7: versions of a dataset per interpreter."""
+    """Versions of a dataset per interpreter (W7)."""
     return workload.side_by_side(__file__, folder)
 
 
@@ -193,7 +196,7 @@ def vector_batches(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def checkpointed_batches(count: int, folder: Path) -> tuple[float, float, float]:
-    """W10c: the same, each batch durable in a checkpoint file before the next is computed."""
+    """The same, each batch durable in a checkpoint file before the next is computed (W10c)."""
     field = pa.field("y", VECTOR)
     checkpoints = folder / "checkpoints.sqlite"
     seconds = _add_column(count, folder, field, _batch, checkpoints, batch_size=large_cells.BATCH)
@@ -210,7 +213,7 @@ def _with_files(batches: Iterator[range], schema: pa.Schema) -> Iterator[pa.Reco
 
 
 def files(count: int, folder: Path) -> tuple[float, float, float]:
-    """W11: bytes in a column of blobs."""
+    """Bytes in a column of blobs (W11)."""
     schema = pa.schema([pa.field("x", pa.int64()), lance.blob_field("y")])
     start = time.perf_counter()
     batches = _with_files(iter(large_cells.batches(count)), schema)
@@ -229,7 +232,7 @@ def texts(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def judgements(count: int, folder: Path) -> tuple[float, float, float]:
-    """W12j: a column of structs."""
+    """A column of structs (W12j)."""
     seconds = _added(large_cells.judgement, count, folder, JUDGEMENT)
     large_cells.check_judgements(_column(folder).to_pylist(), count)
     return seconds, 0, count

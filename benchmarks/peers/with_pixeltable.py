@@ -1,4 +1,7 @@
-"""Pixeltable: a table with a computed column; rows are computed when they are inserted."""
+"""A table of Pixeltable with a computed column.
+
+Rows are computed when they are inserted.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def rows(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def additions(count: int, folder: Path) -> tuple[float, float, float]:
-    """W3: an insert, which has nothing to decide."""
+    """An insert, without any decision (W3)."""
     rows(count, folder)
     CALLS.clear()
     table = pxt.get_table("marks")
@@ -43,7 +46,7 @@ def additions(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def look_up(count: int, folder: Path) -> tuple[float, float, float]:
-    """W1r: a table made from a join."""
+    """A table made from a join (W1r)."""
     del folder
     table = pxt.create_table("numbers", {"x": pxt.Int})
     table.insert([{"x": x} for x in range(count)])
@@ -58,7 +61,7 @@ def look_up(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def generator(count: int, folder: Path) -> tuple[float, float, float]:
-    """W1g: a view through an iterator."""
+    """A view through an iterator (W1g)."""
     del folder
     table = pxt.create_table("counts", {"rows": pxt.Int})
     table.insert([{"rows": count}])
@@ -71,7 +74,7 @@ def generator(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def growing(count: int, folder: Path) -> tuple[float, float, float]:
-    """W5: a table more, and three rows more in one, which is a version of it."""
+    """An additional table, and three more rows in one, as a version of it (W5)."""
     del folder
     table = pxt.create_table("marks", {"x": pxt.Int})
     return workload.growing(count, lambda number: _small_table(f"table{number}"), lambda _: _write(table))
@@ -86,7 +89,7 @@ def _write(table) -> None:  # noqa: ANN001
 
 
 def side_by_side(_: int, folder: Path) -> tuple[float, float, float]:
-    """W7: rows inserted into a table per interpreter."""
+    """Rows inserted into a table per interpreter (W7)."""
     for number in range(workload.WRITERS):
         _small_table(f"table{number}")
     return workload.side_by_side(__file__, folder)
@@ -148,7 +151,7 @@ def vector_batches(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def files(count: int, folder: Path) -> tuple[float, float, float]:
-    """W11: a column of bytes, since its columns of files are for media."""
+    """A column of bytes, since its columns of files are for media (W11)."""
     del folder
     seconds = _computed(pixeltable_functions.content, count)
     large_cells.check_contents(_cells(), count)

@@ -63,7 +63,7 @@ VECTOR = f"vector<float32, {large_cells.SIZE}>"
 
 
 def crash(count: int, folder: Path) -> tuple[float, float, float]:
-    """W4: the same call with the same process id goes on."""
+    """The same call with the same process id (W4)."""
     vault_work.prepare_crash(count, folder)
     return workload.killed_and_resumed(__file__, count, folder)
 
@@ -145,7 +145,7 @@ def files(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 def reused_files(count: int, folder: Path) -> tuple[float, float, float]:
-    """W11r: a new instance of the same table, whose rows have not changed."""
+    """A new instance of the same table, whose rows have not changed (W11r)."""
     vault = _file_vault(count, folder)
     _execute(vault)
     vault.create_instance("cells", copy=True)

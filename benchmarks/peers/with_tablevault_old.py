@@ -10,7 +10,7 @@ from tablevault.core import TableVault
 
 
 def crash(count: int, folder: Path) -> tuple[float, float, float]:
-    """W4: opened with `restart=True`, a vault goes on with what was under way."""
+    """Unfinished work, continued by opening the vault with `restart=True` (W4)."""
     vault_work.prepare_crash(count, folder)
     return workload.killed_and_resumed(__file__, count, folder)
 

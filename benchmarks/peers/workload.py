@@ -1,4 +1,7 @@
-"""What the peers' scripts share; runs in their environments, so it needs nothing but Python and pandas."""
+"""Shared code of the peers' scripts.
+
+It runs in their environments, so it needs only Python and pandas.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ WRITING_SECONDS = 4.0
 
 
 def run(works: dict[str, Work | str]) -> None:
-    """Do the work that the command line names, and print its figures; a text says why it cannot be done.
+    """Do the work of the command line, and print its figures.
+
+    If it cannot be done, a text gives the reason.
 
     The last figure is by how many megabytes the interpreter's peak memory grew meanwhile.
     """
@@ -83,7 +88,9 @@ def _calls(log: Path) -> list[tuple[str, str, float]]:
 
 
 def growing(count: int, create: Callable[[int], object], write: Callable[[int], object]) -> tuple[float, float, float]:
-    """Create many tables and write many small instances of one (W5); return the seconds of the first and of the last.
+    """Create many tables, and write many small instances of one (W5).
+
+    Returns the seconds of the first and of the last.
 
     The first five of each are left out: they also pay for what an interpreter imports and compiles once.
     """
@@ -100,7 +107,10 @@ def _seconds(operation: Callable[[int], object], number: int) -> float:
 
 
 def side_by_side(script: str, folder: Path) -> tuple[float, float, float]:
-    """Run a script's `write-job` (W7); return the writes per second of one interpreter, and of all side by side."""
+    """Run a script's `write-job` (W7).
+
+    Returns the writes per second of one interpreter, and of all side by side.
+    """
     return _writes(script, folder, 1), _writes(script, folder, WRITERS), 0
 
 
