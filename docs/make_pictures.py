@@ -1,6 +1,6 @@
 """Make the documentation's pictures of the page.
 
-They are taken by Chromium from a vault that is made for them. The build of the site takes them anew; those in
+They are taken by Chromium from a vault that is made for them. The build of the site takes them again; those in
 `docs/pictures` are for readers of the repository.
 """
 

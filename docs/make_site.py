@@ -5,7 +5,7 @@ The pages are written for the repository. The site in `build/docs/site` contains
 - HTML comments, which set up examples invisibly, are removed;
 - the words after the language of a block, which tell a test how to run it, become a caption or are removed;
 - a link to a file or folder outside `docs/` leads to a page that shows it;
-- the pictures of the page are taken anew, if Chromium is installed.
+- the pictures of the page are taken again, if Chromium is installed.
 
 The build is strict: it fails on broken links and anchors, and on pages that fetch scripts, styles or images from other
 sites.

@@ -50,7 +50,7 @@ def add_location(error: BaseException, location: str) -> None:
 
 
 def location_of(error: BaseException) -> str:
-    """Return the builder and row that an exception carries; empty if there are none."""
+    """Return the builder and row that an exception carries; empty without them."""
     with contextlib.suppress(BaseException):
         found = vars(error).get(_LOCATION, "")
         return str.__str__(found) if isinstance(found, str) else ""

@@ -455,7 +455,7 @@ class Contents(Protocol):
     def instances(
         self, table_id: int, version: str | None = None, temporary: bool | None = None
     ) -> list[InstanceRecord]:
-        """Return the instances of a table in the order of their commits; `None` stands for any."""
+        """Return the instances of a table in the order of their commits; `None` means any version."""
         ...
 
     def instance_ids(
@@ -483,7 +483,7 @@ class Contents(Protocol):
     def newest(
         self, table_id: int, version: str | None = None, active_only: bool = True, successful_only: bool = False
     ) -> InstanceRecord | None:
-        """Return the materialized instance that was committed last; `None` stands for any version."""
+        """Return the materialized instance that was committed last; `None` means any version."""
         ...
 
     def place_at(self, moment: datetime) -> int:
@@ -704,7 +704,7 @@ class Processes(Protocol):
         ...
 
     def begun(self) -> int:
-        """Return the serial number of the process that began last; 0 if there is none."""
+        """Return the serial number of the process that began last, or 0."""
         ...
 
     def created(self, path: str) -> bool:

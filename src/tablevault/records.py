@@ -106,7 +106,7 @@ class ProcessInfo:
 
     @property
     def error_line(self) -> str:
-        """The error in one line; empty if there is none."""
+        """The error in one line; empty without an error."""
         if self.error is None:
             return ""
         return in_line(f"{self.error.type.rpartition('.')[2]}: {self.error.message}".removesuffix(": "))
@@ -234,7 +234,7 @@ class FilePlan:
     state: str
     """`new`, `same`, `changed`, `removed` or `edited since`."""
     diff: str
-    """The change of an existing file, line by line; empty if there is none."""
+    """The change of an existing file, line by line; empty without a change."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -94,7 +94,7 @@ class TableVault:
         With `create`, open the vault if it exists. Of several concurrent interpreters, one creates it.
     ray
         The cluster on which builders with `executor: ray` run: a mapping with any of `address` (by default
-        `RAY_ADDRESS`, or else a cluster of its own on this machine), `runtime_env`, and `forward_env`, a list of
+        `RAY_ADDRESS`, or else a separate cluster on this machine), `runtime_env`, and `forward_env`, a list of
         environment variables that workers get.
 
     Raises
@@ -608,7 +608,7 @@ class TableVault:
 
         Missing tables are created.
 
-        The file is run once, in this interpreter. Builders and modules written by hand are unchanged.
+        The file is run once, in this interpreter. Manually written builders and modules are unchanged.
 
         Parameters
         ----------
@@ -754,7 +754,7 @@ class TableVault:
     ) -> str:
         """Tag materialized instances, at most one of each table, in one operation.
 
-        A tagged instance cannot be deleted and keeps its artifacts. `@tag` stands for its id in all methods with an
+        A tagged instance cannot be deleted and keeps its artifacts. `@tag` replaces its id in all methods with an
         `instance_id`, `table@tag` in addresses, and `<<table(@tag)>>` in references.
 
         Parameters
@@ -1103,7 +1103,7 @@ class TableVault:
             As for `get_dataframe`; a temporary instance has no file.
         format
             `polars`: a `LazyFrame`; `arrow`: a `pyarrow.dataset.Dataset`; `duckdb`: a `DuckDBPyRelation` on a
-            connection of its own. `polars` and `arrow` have the exact types of the columns.
+            separate connection. `polars` and `arrow` have the exact types of the columns.
         full_artifact_path
             Whether artifact columns hold full paths; with `arrow` they cannot.
         check_content
@@ -1796,7 +1796,7 @@ class TableVault:
         inputs: str = "provenance",
         overwrite: bool = False,
     ) -> str:
-        """Export instances atomically as a vault of their own; return its path.
+        """Export instances atomically as a separate vault; return its path.
 
         It has the same instance ids, processes, builders, code, artifacts and tags, and no file of any other table.
 

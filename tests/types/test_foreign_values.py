@@ -169,7 +169,7 @@ REFUSED = {
     "year 0 in UTC": ("datetime.datetime(1, 1, 1, tzinfo=ZoneInfo('Asia/Tokyo'))", "before the year 1"),
     "time of day with a zone": ("time(1, tzinfo=UTC)", "time of day with a time zone"),
     "endless time span": ("timedelta.max", "longer than"),
-    "picoseconds": ("np.datetime64(1, 'ps')", "finer than a nanosecond"),
+    "picoseconds": ("np.datetime64(1, 'ps')", "sub-nanosecond precision"),
     "decimal of 77 digits": ("Decimal('1' * 77)", "more than 76 digits"),
     "not a number": ("Decimal('NaN')", "not a finite number"),
     "whole number of 20,000 bits": ("[2**20000]", "20,001 bits"),

@@ -72,7 +72,7 @@ def delete_vault(place: Place, db_dir: Path, yes: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @in_place
 def import_legacy(place: Place, source: Path, folder: Path) -> None:
-    """Make a vault in FOLDER from one of TableVault 0.1.x, which stays as it is."""
+    """Make a vault in FOLDER from one of TableVault 0.1.x, which is left unchanged."""
     from tablevault import import_legacy_vault
 
     show(place, import_legacy_vault(source, folder))

@@ -128,7 +128,7 @@ class LocalCode:
 
     @classmethod
     def read(cls, folder: Path) -> LocalCode:
-        """Read modules stored with `write`; empty if there are none.
+        """Read modules stored with `write`; empty if none were stored.
 
         Raises
         ------

@@ -45,7 +45,7 @@ def static_functions(source: str, file: str = "module") -> dict[str, Signature |
 
 
 def definition_text(source: str, name: str) -> str:
-    """Return the top-level statements that bind a name; the whole source if there are none.
+    """Return the top-level statements that bind a name, or else the whole source.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ _DEFAULT_POLICIES: Mapping[str, object] = {
     "poll_seconds": 60,
     "wait": True,
 }
-"""Policy values that stand for removed fields; other policies cannot be switched off by a value."""
+"""Policy values that replace removed fields; other policies cannot be switched off by a value."""
 _OF_COLLECTING = frozenset({"max_failures", "max_consecutive_failures"})
 
 Fields = Mapping[str, Any]
@@ -165,7 +165,7 @@ def _edited_builder(before: BuilderText, after: BuilderText) -> tuple[dict[str, 
 
 
 def _default_policy(name: str, fields: Fields) -> object:
-    """Return the value that stands for a removed policy, if any."""
+    """Return the value that replaces a removed policy, if any."""
     if name == "batch_size":
         return Policies(executor=fields.get("executor")).rows_of_call
     return _DEFAULT_POLICIES.get(name)

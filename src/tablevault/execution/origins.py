@@ -46,7 +46,7 @@ class ReusableColumn:
     read
         Returns the plain values.
     read_stored
-        Returns the column as it is stored, with its type, or `None` if it is not stored.
+        Returns the column in stored form, with its type, or `None` if it is not stored.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ReusableColumn:
 
     @cached_property
     def stored(self) -> tuple[Column, ColumnType] | None:
-        """The column as it is stored, with its type; `None` if it is not stored."""
+        """The column in stored form, with its type; `None` if it is not stored."""
         return self._read_stored()
 
     @cached_property
@@ -123,7 +123,7 @@ class Origin(Protocol):
         ...
 
     def key_columns(self, primary_key: Sequence[str]) -> Sequence[KeyColumn]:
-        """Return the columns of the key as they are stored; empty if they are not."""
+        """Return the columns of the key in stored form; empty if they are not stored."""
         ...
 
     def column(self, name: str) -> Sequence[object] | None:
@@ -240,13 +240,13 @@ class MaterializedOrigin:
         return row_keys([self._frame.values(column) for column in primary_key])
 
     def key_columns(self, primary_key: Sequence[str]) -> Sequence[KeyColumn]:
-        """Return the columns of the key as they are stored."""
+        """Return the columns of the key in stored form."""
         if not set(primary_key) <= set(self._frame.column_names):
             return ()
         return [self.stored_column(name) for name in primary_key]
 
     def stored_column(self, name: str) -> KeyColumn:
-        """Return a column of its frame as it is stored."""
+        """Return a column of its frame in stored form."""
         return self._frame.stored_column(name)
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:

@@ -68,7 +68,7 @@ class Comparison:
         return {record.row_id: record for record in found if record is not None}
 
     def _are_newer(self, before: InstanceRecord, after: InstanceRecord, columns: frozenset[str] | None) -> bool:
-        """Return whether columns differ in values, rows or order; `None` stands for all columns."""
+        """Return whether columns differ in values, rows or order; `None` means all columns."""
         if before.row_count != after.row_count:
             return True
         if columns is None and before.columns != after.columns:

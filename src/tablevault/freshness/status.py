@@ -203,7 +203,7 @@ class SingleStates:
         return read_settled(self._context, look)
 
     def close(self) -> None:
-        """Forget the code, and remove the planner's folder; the next look opens both anew."""
+        """Forget the code, and remove the planner's folder; the next look reopens both."""
         self._planner = None
         self._held.close()
 

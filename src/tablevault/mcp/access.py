@@ -60,7 +60,7 @@ class Access:
         return found
 
     def process(self, process_id: str) -> ProcessInfo:
-        """Return a process; raise `TVProcessError` if there is none, or one of another table."""
+        """Return a process; raise `TVProcessError` if it is missing or hidden."""
         if not self.is_limited:
             return self.vault.get_process(process_id)
         info = self._process_or_none(process_id)

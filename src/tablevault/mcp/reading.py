@@ -262,7 +262,7 @@ def _named(address: Address) -> str:
 
 
 def artifact_of(access: Access, table: str, row: int, column: str) -> Path:
-    """Return the file that a cell names; raise `TVTableError` if there is none."""
+    """Return the file that a cell names; raise `TVTableError` if it names no file."""
     address = access.address(table)
     details = access.vault._instance_details()
     facts = details.facts(address)

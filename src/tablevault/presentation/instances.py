@@ -306,7 +306,7 @@ def _trace(vault: TableVault, facts: InstanceFacts, row: object, column: str) ->
 def read_page(
     vault: TableVault, facts: InstanceFacts, offset: int, most: int, columns: Sequence[str] | None = None
 ) -> tuple[ShownFrame, str, bool]:
-    """Return a page of a frame, the reason if there is none, and whether rows follow."""
+    """Return a page of a frame or the reason for its absence, and whether rows follow."""
     try:
         table = _rows(vault, facts, offset, most + 1, columns)
     except TVTableError as error:
@@ -357,7 +357,7 @@ def _artifacts(
 
 
 def instance_plan(vault: TableVault, facts: InstanceFacts) -> tuple[InstancePlan | None, str]:
-    """Return the plan of a temporary instance, and the reason if there is none."""
+    """Return the plan of a temporary instance, or the reason for its absence."""
     if facts.line.external:
         return None, "A program writes its frame, with write_instance."
     try:

@@ -140,7 +140,7 @@ class Decisions:
         told
             Receives the warnings about steps that fail.
         edited
-            Receives the warnings about files that were edited by hand since a step failed; `None` the first time.
+            Receives the warnings about files that were manually edited since a step failed; `None` the first time.
         """
         problems: list[tuple[int, str]] = []
         failed: list[Tidying] = []
@@ -160,7 +160,7 @@ class Decisions:
                 failed.append(step)
                 problems.append((step_id, str(error)))
                 if edited is None and step.action is TidyingAction.PUT_FILE:
-                    # To distinguish a later edit by hand from the content to be replaced.
+                    # To distinguish a later manual edit from the content to be replaced.
                     with contextlib.suppress(OSError):
                         note_content(self._place(step.source), self._place(step.target))
                 told.append(
@@ -245,7 +245,7 @@ class Decisions:
         files.fsync_folder(source.parent)
 
     def _tidy_again(self, step: Tidying, edited: list[str]) -> None:
-        """Retry a failed step, but keep a file that was edited by hand since then."""
+        """Retry a failed step, but keep a file that was manually edited since then."""
         if step.action is not TidyingAction.PUT_FILE:
             self._tidy(step)
             return

@@ -90,7 +90,7 @@ def in_report(outcome: Outcome) -> str:
 
 
 def hint(remedies: Sequence[Remedy]) -> str:
-    """Return remedies as text, each in lines of its own."""
+    """Return remedies as text, each on separate lines."""
     return "\nor ".join(f"{remedy.action} it with\n    {remedy.python}\n    {remedy.command}" for remedy in remedies)
 
 

@@ -98,7 +98,7 @@ class StopProcess(Operation[StopPlan]):
 
 
 def _told(left: Mapping[str, str]) -> str:
-    """Return a sentence about jobs that may still be charged; empty if there are none."""
+    """Return a sentence about jobs that may still be charged; empty without such jobs."""
     return messages.jobs_left(left) if left else ""
 
 

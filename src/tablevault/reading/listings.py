@@ -142,7 +142,7 @@ class Listings:
         return owner is not None and kind_of(owner) == WORKER
 
     def worker_log(self, process_id: str, most: int) -> str:
-        """Return the last `most` bytes of a worker's output as text; empty if there is none."""
+        """Return the last `most` bytes of a worker's output as text; empty without output."""
         path = self._lookup.layout.worker_log(names.check_process_id(process_id))
         if not path.is_file() or path.is_symlink():
             return ""

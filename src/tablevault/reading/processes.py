@@ -47,7 +47,7 @@ class ProcessReader:
         self._liveness = Liveness(context)
 
     def record(self, process_id: str) -> ProcessRecord:
-        """Return the newest process of this id; raise `TVProcessError` if there is none."""
+        """Return the newest process of this id; raise `TVProcessError` if it does not exist."""
         return self._lookup.process(process_id)
 
     def info(self, record: ProcessRecord) -> ProcessInfo:

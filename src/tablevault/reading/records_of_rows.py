@@ -43,7 +43,7 @@ class RowRecords(Generic[Records]):
     method
         Name of the calling public method, for error messages.
     nothing
-        Value that stands for no records.
+        Value that means no records.
     of_materialized
         Reads the records of a materialized instance.
     of_unfinished

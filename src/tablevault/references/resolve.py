@@ -187,7 +187,7 @@ class Resolver:
         return Position(key, len(lookups.frame)) if key.column == INDEX else SameValues(lookups, (key,))
 
     def _key(self, reference: Reference, lookups: Lookups, operand: Operand, value: Operand | None) -> Key:
-        """Compile the value to compare a column with; `None` stands for the row position."""
+        """Compile the value to compare a column with; `None` means the row position."""
         column = _known_column(reference, lookups, operand)
 
         def fault(message: str) -> TableReferenceError:

@@ -122,9 +122,9 @@ class Tokenizer:
         return text
 
     def read_escapes(self) -> str | None:
-        r"""Read the backslashes before a `<<` and return their text; `None` if there are none.
+        r"""Read the backslashes before a `<<` and return their text, or `None`.
 
-        Two stand for one backslash, followed by a reference; `\<<` stands for a literal `<<`.
+        Two mean one backslash, followed by a reference; `\<<` means a literal `<<`.
         """
         match = _ESCAPES.match(self.source, self.position)
         if match is None or not match[0]:

@@ -158,7 +158,7 @@ class _RayWorker:
     def hand_over(self, tasks: Sequence[int]) -> dict[int, tuple[list[Answer], list[int] | None]]:
         """Return the answers of long tasks so far, and their calls not begun.
 
-        These calls will not run here. `None` stands for all calls of a task that has not begun. The answer to the
+        These calls will not run here. `None` means all calls of a task that has not begun. The answer to the
         task repeats everything.
         """
         found: dict[int, tuple[list[Answer], list[int] | None]] = {}

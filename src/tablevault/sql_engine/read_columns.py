@@ -18,7 +18,7 @@ _COLUMN = re.compile(r"c(\d+)")
 def positions_read(plan: str) -> frozenset[int] | None:
     """Return a superset of the column positions that a statement reads from any file.
 
-    `None` stands for all columns; it is returned if the plan names no columns, or has unknown operators.
+    `None` means all columns; it is returned if the plan names no columns, or has unknown operators.
 
     Parameters
     ----------

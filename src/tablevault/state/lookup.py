@@ -38,7 +38,7 @@ class Lookup:
         self.contents = context.catalog.contents
 
     def table(self, table_name: str) -> TableRecord:
-        """Return a table; raise `TVArgumentError` if there is none of this name."""
+        """Return a table; raise `TVArgumentError` if it does not exist."""
         found = self.contents.table(table_name) if isinstance(table_name, str) else None
         if found is None:
             known = [table.name for table in self.contents.tables()]
@@ -69,7 +69,7 @@ class Lookup:
         return found
 
     def temporary_instance(self, table: TableRecord, version: str) -> InstanceRecord:
-        """Return the temporary instance of a version; raise `TVArgumentError` if there is none."""
+        """Return the temporary instance of a version; raise `TVArgumentError` if it does not exist."""
         instance_id = names.temporary_instance_id(names.check_version(version))
         found = self.contents.instance(table.table_id, instance_id)
         if found is None:
@@ -94,7 +94,7 @@ class Lookup:
     def newest(
         self, table: TableRecord, version: str | None, active_only: bool = True, successful_only: bool = False
     ) -> InstanceRecord:
-        """Return the newest materialized instance; raise `TVArgumentError` if there is none."""
+        """Return the newest materialized instance; raise `TVArgumentError` if it does not exist."""
         found = self.contents.newest(table.table_id, version, active_only, successful_only)
         if found is None:
             kind = f"{'active ' if active_only else ''}{'successful ' if successful_only else ''}materialized instance"
@@ -112,7 +112,7 @@ class Lookup:
             raise TVArgumentError(f"Table '{table.name}' has no version '{version}'{names.nearest(version, known)}")
 
     def process(self, process_id: str) -> ProcessRecord:
-        """Return the newest process of an id; raise `TVProcessError` if there is none."""
+        """Return the newest process of an id; raise `TVProcessError` if it does not exist."""
         processes = self.context.catalog.processes
         found = processes.find(process_id) if isinstance(process_id, str) else None
         if found is None:
@@ -160,7 +160,7 @@ class Lookup:
         return workspace
 
     def current_file(self, path: Path) -> Path | None:
-        """Return the path of an editable file's current content; `None` if there is none.
+        """Return the path of an editable file's current content; `None` if it does not exist.
 
         A pending replacement is read from its staged file; a pending removal counts as done.
         """
@@ -236,7 +236,7 @@ def again_if_moved(read: Callable[[], Result]) -> Result:
 
     They may have been moved or removed after the catalog was read.
 
-    Each retry reads the catalog anew. A file that is missing twice is missing in the current state.
+    Each retry reads the catalog again. A file that is missing twice is missing in the current state.
     """
     missing: set[object] = set()
     while True:

@@ -53,7 +53,7 @@ class _Hashed(NamedTuple):
 class ArtifactCommits:
     """Makes the artifacts of one attempt durable and records them; an `ArtifactStore`.
 
-    A record is written after its data. A file whose sync failed is never synced again but written anew; if that fails
+    A record is written after its data. A file whose sync failed is never synced again but rewritten; if that fails
     too, its row is refused.
 
     Parameters

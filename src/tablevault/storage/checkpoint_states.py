@@ -78,7 +78,7 @@ class Checkpoints:
         return checkpoint_segments.read_builders(self.folder)
 
     def load(self, builder: str) -> BuilderState | None:
-        """Return the durable rows of a builder, or `None` if there are none.
+        """Return the durable rows of a builder, or `None`.
 
         Raises `TVFileError` if a file is damaged.
         """

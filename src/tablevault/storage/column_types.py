@@ -121,7 +121,7 @@ _KNOWN = (
 def parse_dtype(text: str) -> ColumnType | None:
     """Parse a dtype of a builder file; returns `None` for `object`, the natural type.
 
-    Names of pandas keep their meaning, and numpy names stand for their nullable twin (`int64` is `Int64`). All other
+    Names of pandas keep their meaning, and numpy names mean their nullable counterpart (`int64` is `Int64`). All other
     names, and all names that end in `[pyarrow]`, are Arrow's.
 
     Raises

@@ -89,7 +89,7 @@ def _column_of_texts(values: Sequence[object]) -> Column | None:
 
 
 def natural_type(values: Sequence[object]) -> ColumnType:
-    """Return the natural type of plain values; raises `CellError` if there is none."""
+    """Return the natural type of plain values; raises `CellError` if they have no common type."""
     return _natural_type(values, frozenset(map(type, values)))
 
 
@@ -206,7 +206,7 @@ _READ_AS_BUILT: dict[pa.DataType, frozenset[type]] = {
 
 
 def _natural_arrow(values: Sequence[object], kinds: frozenset[type], depth: int = 0) -> pa.DataType | None:
-    """Return the Arrow type that holds all values exactly; `None` if there is none.
+    """Return the Arrow type that holds all values exactly, or `None`.
 
     `kinds` are the classes of the values, and `depth` is the number of enclosing lists.
     """

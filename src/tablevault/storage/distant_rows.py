@@ -148,7 +148,7 @@ class _Header:
 
     def _value(self, kind: int, depth: int) -> Any:
         match kind:
-            case 1 | 2:  # true and false, which have no bytes of their own
+            case 1 | 2:  # true and false, which have no bytes
                 return kind == 1
             case 4 | 5 | 6:
                 return self._integer()

@@ -4,7 +4,7 @@ Data is on the disk when the call returns.
 
 Links are not followed unless a function says so. Errors of the operating system are not translated. A failed fsync is
 never retried on the same file, because the kernel may have dropped the pages that it could not write: the file is
-removed, and the caller writes it anew.
+removed, and the caller rewrites it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ The *form* of a column is a text that names its dtype in pandas::
          | "category:" form                                   the form is that of the categories
          | "object" [ ":" null [ ":" cells ] ]                Python objects
 
-where `null` is the object that stands for null, and `cells` is `tuple` or `array[…]` if the lists of the column were
+where `null` is the object that represents null, and `cells` is `tuple` or `array[…]` if the lists of the column were
 tuples or NumPy arrays. Forms are looked up only here, so that a file cannot run code.
 """
 
@@ -211,7 +211,7 @@ def _column_of_objects(values: list[Any]) -> tuple[Column, ColumnType]:
 
 
 def _null_form(values: Sequence[Any]) -> str:
-    """Return the name of the object that stands for null; `None` if there are several."""
+    """Return the name of the object that represents null; `None` if there are several."""
     nulls = {"None" if value is None else _null_name(value) for value in values if is_missing(value)}
     return nulls.pop() if len(nulls) == 1 else "None"
 

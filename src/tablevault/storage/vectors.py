@@ -29,7 +29,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 CHUNK_BYTES = 2**24
 _MAXIMUM_OFFSET = 2**31 - 1
 _MINIMUM_SHARED_BYTES = 2**16
-"""Minimum size of contiguous cells that become a chunk of their own; smaller runs are copied together."""
+"""Minimum size of contiguous cells that become a separate chunk; smaller runs are copied together."""
 EXACT_INTEGERS = {"float16": 2**11, "float32": 2**24, "float64": 2**53}
 """Bounds up to which all whole numbers are exact."""
 _SHAPE = re.compile(r"tensor<\w+, ([0-9, ]+)>")

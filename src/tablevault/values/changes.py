@@ -218,7 +218,7 @@ class ImportedInstance:
     success: bool
     external_edit: bool
     origin_id: str
-    """Id of the instance from which it was made; empty if there is none."""
+    """Id of the instance from which it was made; empty without an origin."""
     artifact_state: ArtifactState
     row_count: int
     columns: tuple[ColumnRecord, ...]

@@ -91,11 +91,11 @@ class Result:
         return list(self._rows)
 
     def first(self) -> Row | None:
-        """Return the first row; `None` if there is none."""
+        """Return the first row, or `None` for an empty result."""
         return self._rows[0] if self._rows else None
 
     def one(self) -> Row:
-        """Return the first row; raises `NoResultFound` if there is none."""
+        """Return the first row; raises `NoResultFound` for an empty result."""
         if not self._rows:
             raise NoResultFound("No row was found where one was required.")
         return self._rows[0]
@@ -105,7 +105,7 @@ class Result:
         return [dict(zip(self._columns, row, strict=True)) for row in self._rows]
 
     def mapping(self) -> Mapping[str, Any] | None:
-        """Return the first row as values by column name; `None` if there is none."""
+        """Return the first row by column name, or `None` for an empty result."""
         row = self.first()
         return None if row is None else dict(zip(self._columns, row, strict=True))
 

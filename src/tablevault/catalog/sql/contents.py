@@ -296,7 +296,7 @@ class Contents:
     def place_at(self, moment: datetime) -> int:
         """Return the row id of the last materialized instance as of a moment.
 
-        Commits keep their order even if the clock was set back; 0 if there is none.
+        Commits keep their order even if the clock was set back. Returns 0 if no instance existed.
         """
         with self._store.read() as connection:
             values = {"moment": moment.astimezone(UTC).isoformat()}
@@ -335,7 +335,7 @@ class Contents:
             return [instance_record(row) for row in connection.execute(_CURRENT).mappings()]
 
     def select(self, selection: Selection) -> Selected | None:
-        """Return the selected instance, read in one statement; `None` if there is none."""
+        """Return the selected instance, read in one statement, or `None`."""
         values = {"name_key": fold(selection.table_name)}
         tag = tag_in(selection.instance_id)
         if tag is not None:

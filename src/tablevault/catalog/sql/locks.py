@@ -26,7 +26,7 @@ _TAKE_MANY = text(
     + ", ".join(f"(:resource_{number}, :exclusive_{number})" for number in range(_MAXIMUM_ROWS))
     + ") AS wanted"
 )
-"""Written by hand, because SQLAlchemy would rebuild a multi-row statement each time."""
+"""Written as text, because SQLAlchemy would rebuild a multi-row statement each time."""
 MAXIMUM_AT_ONCE = 20
 """Maximum number of resources in one query; beyond it, SQLite scans all locks for each term."""
 _HELD_BY = (

@@ -151,7 +151,7 @@ class Processes:
             return serial in ancestors_of(connection, of)
 
     def begun(self) -> int:
-        """Return the serial number of the newest process; 0 if there is none."""
+        """Return the serial number of the newest process, or 0."""
         with self._store.read() as connection:
             return int(connection.scalar(select(func.max(processes.c.serial))) or 0)
 
