@@ -827,7 +827,7 @@ class TidyingSteps(Protocol):
 
         All other steps are done.
 
-        Steps of other processes are unchanged, whatever ids they have been given meanwhile.
+        Steps of other processes are unchanged, even if they have these ids now.
         """
         ...
 

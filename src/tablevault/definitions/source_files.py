@@ -161,7 +161,7 @@ def _imported(own: SourceFile) -> dict[str, SourceFile]:
     found: dict[str, SourceFile] = {own.module: own}
     waiting = [own]
     while waiting:
-        # `from . import other` is relative to the folder, whatever its name.
+        # `from . import other` is relative to the folder, independently of its name.
         for name in imported_names(waiting.pop().tree, "."):
             head = name.lstrip(".").partition(".")[0]
             path = own.path.with_name(f"{head}{MODULE_SUFFIX}")

@@ -334,7 +334,7 @@ class _FileReader:
         text = "\n".join(lines).rstrip()
         text = f"{text}\n" if text else ""
         expected = ast.Module(self._kept, type_ignores=[])
-        # Ensures that only the definitions are removed and all other nodes keep their positions, whatever the layout.
+        # Ensures that only the definitions are removed and all other nodes keep their positions in any layout.
         if not _is_same(text, expected):
             first = self._blank[0][0] if self._blank else 1
             raise self._file.error(

@@ -131,7 +131,7 @@ class Reasons:
         return _take_failures(Counter(_cause_of(error) for found in failures for error in found.values()))
 
     def of_lost_rows(self, builder: PreparedBuilder) -> tuple[str, ...]:
-        """Return the origins' rows that cannot be reused, whatever the new rows."""
+        """Return the origins' rows that cannot be reused for any new row."""
         spec, found = builder.spec, []
         for origin in self._execution.origins:
             rows = origin.rows(spec.changed_columns, is_index=False)

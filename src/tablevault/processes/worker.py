@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # The log accepts any output of functions, whatever the encoding of the terminal.
+            # The log accepts any output of functions, independently of the terminal's encoding.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     db_dir, serial, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     ray = json.loads(sys.stdin.read())

@@ -216,7 +216,7 @@ def _copied(value: Any) -> Any:
         if isinstance(value, memoryview):
             return np.array(value) if value.format != "B" else memoryview(bytes(value))
         return np.array(np.from_dlpack(value))
-    except Exception:  # noqa: BLE001 - whatever it is, the check of the result says it
+    except Exception:  # noqa: BLE001 - the check of the result reports any error
         return value
 
 
