@@ -223,7 +223,7 @@ def test_warnings_that_are_errors_leave_nothing_half_done(vault):
     assert vault.verify().ok
 
 
-def test_step_that_somebody_else_has_done_is_not_done_again(vault, monkeypatch):
+def test_step_that_another_process_has_done_is_not_repeated(vault, monkeypatch):
     """Two processes find the same failed step.
 
     Before the slower one comes to it, something new is in its place.
