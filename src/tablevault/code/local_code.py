@@ -140,7 +140,7 @@ class LocalCode:
         try:
             index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
             return cls({name: _stored_module(folder, name, facts) for name, facts in index.items()})
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FileNotFoundError) as error:
             raise TVFileError(f"The local modules in {folder} are damaged ({error}).") from error
 
 
