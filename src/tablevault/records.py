@@ -631,6 +631,9 @@ class CellTrace:
     """The instances between the computing and the requested one, newest first, excluding both."""
     notes: tuple[str, ...]
     """Sentences about missing or unusual facts."""
+    input_row: Mapping[str, Any] | None = None
+    """The input row that the row was made from, if its builder has `for_each`: its position in the input table, as
+    `index`, and its primary key."""
 
     def to_dict(self) -> JsonObject:
         """Return everything as plain JSON data, inputs by their names."""

@@ -194,6 +194,20 @@ def test_trace_of_a_row_has_the_cells_of_its_input_row(words):
         trace = words.vault.trace_cell("words", position, "word")
         assert trace.value == word
         assert trace.arguments == {"name": name, "text": DOCUMENTS[name]}
+        assert trace.input_row == {"index": list(DOCUMENTS).index(name), "name": name}
+        assert f'input row: index={trace.input_row["index"]}, name="{name}"' in repr(trace)
+        assert trace.to_dict()["input_row"] == trace.input_row
+
+
+def test_trace_of_a_row_names_an_input_row_without_a_key_by_its_position(words):
+    words.write(DOCUMENTS, primary_key=())
+    words.build()
+    assert words.vault.trace_cell("words", 3, "word").input_row == {"index": 1}
+
+
+def test_trace_of_a_row_without_an_input_row_has_no_input_row(words):
+    words.write(DOCUMENTS)
+    assert words.vault.trace_cell("documents", "a", "text").input_row is None
 
 
 def test_provenance_keeps_keys_of_input_rows_and_their_numbers_of_rows(words):

@@ -73,6 +73,9 @@ def trace_json(trace: CellTrace) -> JsonObject:
         if trace.arguments is None
         else {name: _plain(value) for name, value in trace.arguments.items()},
         "inputs": [step.name for step in trace.inputs],
+        "input_row": None
+        if trace.input_row is None
+        else {name: _plain(value) for name, value in trace.input_row.items()},
         "reused_through": list(trace.reused_through),
         "notes": list(trace.notes),
     }
@@ -88,6 +91,8 @@ def _facts(trace: CellTrace) -> list[tuple[str, str]]:
     if trace.builder:
         version = f", code {trace.code_version[:12]}" if trace.code_version else ""
         found.append(("builder", f"{trace.builder}: {trace.function}{version}"))
+    if trace.input_row is not None:
+        found.append(("input row", ", ".join(f"{name}={_value(value)}" for name, value in trace.input_row.items())))
     if trace.error is not None:
         found.append(("error", f"{trace.error.type.rpartition('.')[2]}: {trace.error.message}"))
     if trace.computed_in is not None:

@@ -119,6 +119,16 @@ def read_input_counts(path: Path) -> list[int]:
     return counts
 
 
+def read_input_key(path: Path, place: int) -> list[object]:
+    """Return the primary key of one input row; empty without one. Raises `TVFileError` if the file is damaged."""
+    data = read_frame(path)
+    columns = [name for name in data.types if name.startswith(_KEY)]
+    try:
+        return [plain_values(data.table.column(name).slice(place, 1), data.types[name])[0] for name in columns]
+    except (IndexError, ValueError, TypeError) as error:
+        raise TVFileError(f"The input rows in {path} are damaged ({error}).") from error
+
+
 def read_input_rows(path: Path, versions: Sequence[str], columns: Sequence[Sequence[object]]) -> InputRows | None:
     """Read the file of `write_input_rows`; `None` if it does not exist.
 

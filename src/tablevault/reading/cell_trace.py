@@ -17,7 +17,7 @@ from tablevault.code.loading import built_in_sources
 from tablevault.code.source import definition_text
 from tablevault.code.sources import Sources
 from tablevault.errors import TableVaultError, TVArgumentError, TVTableError
-from tablevault.execution.input_rows import read_input_counts
+from tablevault.execution.input_rows import read_input_counts, read_input_key
 from tablevault.execution.inputs import PinnedFrames, PinnedInputs, PinnedKey, WithSelf
 from tablevault.execution.preparation import Prepared
 from tablevault.execution.provenance import BuilderFacts, InputFacts, in_catalog, read_provenance
@@ -157,6 +157,7 @@ class CellTracer:
             computed_in=_computed_in(last.side.instance),
             arguments=self._arguments(last, facts, notes),
             inputs=self._inputs(last.side, last.column),
+            input_row=self._input_row(cell),
             reused_through=tuple(item.side.instance.instance_id for item in cells[1:-1]),
             notes=tuple(notes),
         )
@@ -353,6 +354,34 @@ class CellTracer:
     def _recorded_inputs(self, side: ComparedInstance) -> tuple[InputFacts, ...]:
         path = self._lookup.folder(side.table, side.instance).provenance
         return in_catalog(read_provenance(path), self._lookup.contents).inputs
+
+    def _input_row(self, cell: _Cell) -> dict[str, Any] | None:
+        """Return the position and key of the input row that a row was made from, if any."""
+        facts, folder = cell.builder, self._lookup.folder(cell.side.table, cell.side.instance)
+        if facts is None or not facts.is_index or not folder.input_rows.is_file():
+            return None
+        position = self._row_of_call(cell, facts)
+        if position >= len(read_input_counts(folder.input_rows)):
+            # It was kept from an origin.
+            return None
+        values = read_input_key(folder.input_rows, position)
+        named = self._input_key(cell.side, facts)
+        return {"index": position, **(dict(zip(named, values, strict=True)) if len(named) == len(values) else {})}
+
+    def _input_key(self, side: ComparedInstance, facts: BuilderFacts) -> tuple[str, ...]:
+        """Return the primary key of the table that supplied the input rows; empty if it is not in the vault."""
+        path = side.builder_files[facts.name]
+        address = read_document(files.read_text(path), path.name).for_each
+        read = {row_id for row_id, _ in facts.inputs}
+        candidates = [item for item in self._recorded_inputs(side) if item.row_id in read]
+        found = None
+        if address is not None:
+            key = PinnedKey(names.fold(address.table), address.instance)
+            found = self._pinned_to([key], candidates).get(key)
+        record = self._lookup.instance_by_row(found.row_id) if found is not None else None
+        if record is None or self._lookup.contents.instance(record.table_id, record.instance_id) is None:
+            return ()
+        return read_provenance(self._lookup.folder_of(record).provenance).primary_key
 
     def _row_of_call(self, cell: _Cell, facts: BuilderFacts) -> int:
         """Return the row of the call, in the input table if the builder has input rows."""
