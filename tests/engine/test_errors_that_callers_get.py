@@ -153,12 +153,15 @@ def answer(x, control):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("process_id", ["", "nightly"])
-def test_a_full_disk_is_an_external_error(job, process_id):
+@pytest.mark.parametrize(
+    ("process_id", "on_error"), [("", "pause"), ("nightly", "pause"), ("nightly", "collect"), ("nightly", "revert")]
+)
+def test_a_full_disk_is_an_external_error(job, process_id, on_error):
     size = 2 * (job.path / "metadata" / "catalog.db").stat().st_size + 4_000_000
     code = job.vault.get_code_module_str("jobs").partition("def answer")[0]
     job.vault.create_code_module("jobs", text=code + BIG.format(limit=size, size=size // 5))
-    left = job.run(f"vault.execute_instance('stories', process_id={process_id!r})")
+    policies = {"answer": {"on_error": on_error}}
+    left = job.run(f"vault.execute_instance('stories', process_id={process_id!r}, policies={policies!r})")
     assert left.status == 1
     assert "OSError" in left.errors
     info = job.vault.get_history(operation="execute_instance")[0]

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from click.testing import CliRunner
-from failing_tables import TOLD, Refused, positions, raises_for
+from failing_tables import CODE, TOLD, Refused, positions, raises_for
 
 from tablevault import TableVault, tv_errors
 from tablevault.cli.application import application
@@ -152,6 +152,16 @@ def test_error_of_the_run_pauses_where_an_error_of_a_row_reverts(make, name, fie
     with pytest.raises(type(error())):
         table.execute("night")
     assert table.vault.get_process("night").status == "paused"
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_module_that_fails_to_load_is_never_collected(make, executor):
+    table = make(raises_for({}), on_error="collect", max_failures="100%", executor=executor)
+    table.vault.create_code_module("m", text=f"{CODE}\nraise RuntimeError('no such model')\n")
+    with pytest.raises(RuntimeError, match="no such model"):
+        table.execute("night")
+    assert table.vault.get_process("night").status == "paused"
+    assert len(table.errors("night")) == 0
 
 
 @pytest.mark.parametrize("name", ["StopRun", "RetryLater"])

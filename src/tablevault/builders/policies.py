@@ -211,20 +211,28 @@ class PolicyContext:
         return self.runs_by_row or executor == "ray"
 
 
+def _why_not_on(executor: str | None) -> str:
+    """Return why an executor does not support a function."""
+    if executor == JOBS:
+        return "jobs applies only to 'return_type: batch'"
+    if executor == "threads":
+        return "threads applies only to row-wise and batch functions"
+    return f"{executor} does not apply to generators"
+
+
 KEY_OVERWRITTEN = "'collect' would leave nulls in the primary key that this builder overwrites; use pause."
 
 
 def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[FieldPath, str] | None:
     """Return the first inapplicable policy field, with the reason and the remedy."""
     by_row = "applies only to row-wise and batch functions"
-    of_executor = by_row if fields.executor != JOBS else "jobs applies only to 'return_type: batch'"
     executor = fields.executor or context.executor
     of_jobs = "applies only to 'executor: jobs'"
     checks: list[tuple[str, bool, str]] = [
         ("retry", context.return_type != "generator", "does not apply to generators"),
         ("timeout", context.return_type != "generator", "does not apply to generators"),
         ("failed_inputs", context.runs_by_row, by_row),
-        ("executor", context.may_run_on(fields.executor), of_executor),
+        ("executor", context.may_run_on(fields.executor), _why_not_on(fields.executor)),
         ("max_concurrency", context.runs_by_row, by_row),
         ("service", context.return_type != "generator", "does not apply to generators"),
         ("batch_size", context.return_type == "batch", "applies only to 'return_type: batch'"),
