@@ -82,9 +82,10 @@ def _is_taken_over(outcome: BuilderOutcome, origin: MaterializedOrigin) -> bool:
 
 
 def _failed_alike(outcome: BuilderOutcome, origin: MaterializedOrigin) -> bool:
-    now = {position: failure.kind for position, failure in outcome.failures.items()}
+    now = {position: failure.kind == "failed" for position, failure in outcome.failures.items()}
     spec = outcome.builder.spec
-    return now == origin.failures(spec.changed_columns, spec.is_index)
+    before = origin.failures(spec.changed_columns, spec.is_index)
+    return now == {position: error is not None for position, error in before.items()}
 
 
 def _has_same_builders(plan: ExecutePlan, session: Session, origin: InstanceRecord) -> bool:
