@@ -329,6 +329,8 @@ def _unwrapped_numpy_time(value: Any) -> Any:
     return unwrapped(whole)
 
 
+    if isinstance(value, str | bytes):  # `item` would drop NUL characters at the end.
+        return str.__str__(value) if isinstance(value, str) else bytes.__getitem__(value, slice(None))
 def _content_of_decimal(value: decimal.Decimal) -> decimal.Decimal:
     sign, digits, exponent = decimal.Decimal.as_tuple(value)
     return decimal.Decimal((sign, digits, exponent))  # type: ignore[arg-type]  # Of NaN the exponent is a letter.
