@@ -292,6 +292,44 @@ def test_a_value_that_cannot_stand_beside_others_is_refused_at_its_row(vault, na
     assert vault.get_process("night").progress["out"].computed == 2
 
 
+CATEGORIES = {
+    "both zeros": (["0.0", "None", "-0.0"], "row 2: a category column cannot have both 0.0 and -0.0"),
+    "both zeros among whole numbers": (["1", "0", "-0.0"], "row 2: .*-0.0"),
+    "whole number of 71 bits": (["1", "None", "2**70"], "row 2: .*does not fit into 64 bits"),
+    "whole numbers without a common type": (["-1", "None", "2**63"], "row 2: .*does not fit into 64 bits"),
+}
+
+
+@pytest.mark.parametrize("kind", ["row-wise", "batch", "generator", "dataframe"])
+@pytest.mark.parametrize("name", CATEGORIES)
+def test_category_that_cannot_be_read_is_refused_at_its_row(vault, name, kind):
+    values, reason = CATEGORIES[name]
+    forms = {
+        "row-wise": f"return [{', '.join(values)}, 1 / 1][i]",
+        "batch": f"return [{', '.join(values)}, 1]",
+        "generator": f"yield from [{', '.join(values)}, 1]",
+        "dataframe": f"return [{', '.join(values)}, 1]",
+    }
+    code = CODE + f"\ndef f({'i' if kind in ('row-wise', 'batch') else ''}):\n    {forms[kind]}\n"
+    arguments = '{i: "<<self.i[index]>>"}' if kind in ("row-wise", "batch") else "{}"
+    builders = {
+        "built_index": builder("rows", ["i"], index=True, arguments="{count: 4}"),
+        "out": builder("f", ["out"], kind, arguments=arguments, dtypes="{out: category}"),
+    }
+    with pytest.raises((TypeError, ValueError), match=f"(?s)'out'.*{reason}"):
+        build(vault, code, builders)
+
+
+def test_zero_of_either_sign_is_a_category(vault):
+    code = CODE + "\ndef f(i):\n    return [-0.0, None, -0.0, 1.5][i]\n"
+    builders = {
+        "built_index": builder("rows", ["i"], index=True, arguments="{count: 4}"),
+        "out": builder("f", ["out"], "row-wise", arguments='{i: "<<self.i[index]>>"}', dtypes="{out: category}"),
+    }
+    build(vault, code, builders)
+    assert str(read(vault, "pandas")["out"]) == "[-0.0, None, -0.0, 1.5]"
+
+
 def test_kept_rows_of_a_paused_run_affect_later_rows(vault):
     code = "def rows(count):\n    import pandas as pd\n    return pd.DataFrame({'i': range(count)})\n"
     builders = {

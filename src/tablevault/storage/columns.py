@@ -377,13 +377,50 @@ def _category_column(values: Sequence[object], column_type: ColumnType) -> tuple
     encoded = _arrow_column(values, value_type.arrow).dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries()
+    if pa.types.is_floating(value_type.arrow):
+        check_categories(pc.unique(encoded.cast(value_type.arrow)), encoded)
     return encoded, category_of(value_type)
 
 
-def _mixed_category(values: Sequence[object]) -> CellError:
+def check_categories(categories: pa.Array, column: Column) -> None:
+    """Raise an error for fractions that are not distinct as categories.
+
+    NaN is not distinct from null, nor -0.0 from 0.0. The error is a `CellError` if cells of the column have these
+    categories, else a `TypeError`.
+    """
+    known = categories.to_numpy(zero_copy_only=False)
+    unused = "give the column a type of numbers, or remove the category"
+    if np.isnan(known[categories.is_valid().to_numpy(zero_copy_only=False)]).any():
+        cells = pc.equal(pc.is_nan(column.cast(categories.type)), True)
+        position = pc.index(cells, True).as_py()
+        if position < 0:
+            raise TypeError(f"NaN cannot be a category; {unused}")
+        raise CellError(position, "NaN cannot be a category, which pandas cannot tell from null; use null")
+    zeros = known == 0
+    if len(set(np.signbit(known[zeros]).tolist())) > 1:
+        cells = column.cast(categories.type).to_numpy(zero_copy_only=False)
+        found = [np.flatnonzero((cells == 0) & (np.signbit(cells) == sign)) for sign in (False, True)]
+        if not all(len(rows) for rows in found):
+            raise TypeError(f"its categories have both 0.0 and -0.0, which are equal; {unused}")
+        raise CellError(
+            int(max(rows[0] for rows in found)),
+            "a category column cannot have both 0.0 and -0.0, which are equal; use one of them, or a dtype of numbers",
+        )
+
+
+def _mixed_category(values: Sequence[Any]) -> CellError:
     first = next(type(value) for value in values if value is not None)
-    position = next(at for at, value in enumerate(values) if value is not None and type(value) is not first)
-    return CellError(position, f"{shown(values[position])} is not of the same type as the categories before it")
+    for position, value in enumerate(values):
+        if value is not None and type(value) is not first:
+            return CellError(position, f"{shown(value)} is not of the same type as the categories before it")
+    # Otherwise they are whole numbers that 64 bits cannot hold together.
+    whole = [0 if value is None else value for value in values]
+    extremes = zip(itertools.accumulate(whole, min), itertools.accumulate(whole, max), strict=True)
+    position = next(at for at, (low, high) in enumerate(extremes) if low < -(2**63) or high >= 2 ** (63 + (low >= 0)))
+    return CellError(
+        position,
+        f"{shown(values[position])} does not fit into 64 bits with the categories before it; make the categories text",
+    )
 
 
 def _plain_list(column: Column) -> list[Any]:

@@ -58,12 +58,15 @@ class Mixture:
                 self._add(value, traits)
         elif value is not None:
             trait = _trait(value)
+            if self._column_type is not None and value == 0:
+                trait = trait, str(value)  # A category cannot be told from its equal.
             if trait not in self._traits:
                 self._add(value, {trait})
 
     def add_kept(self, values: Sequence[object]) -> None:
         """Add values that were accepted earlier and so must not be refused."""
-        for value in _examples(values):
+        zeros = [] if self._column_type is None else [value for value in values if type(value) is float and value == 0]
+        for value in [*_examples(values), *zeros]:
             try:
                 self.add(value)
             except ValueError:
