@@ -82,6 +82,7 @@ def test_all_fields_arrive():
     ("fields", "place", "sentence"),
     [
         ({"changed_columns": ["a", "index"]}, "changed_columns[1]", "no column can be named 'index'"),
+        ({"changed_columns": ["a", "b\0c"]}, "changed_columns[1]", "NUL character; choose another name"),
         ({"changed_columns": ["a", "b", "a"]}, "changed_columns[2]", "column 'a' is listed twice"),
         ({"changed_columns": ["text"], "dtypes": {"texd": "string"}}, "dtypes.texd", "did you mean 'text'?"),
         ({"changed_columns": ["text"], "dtypes": {"text": "strinq"}}, "dtypes.text", "string"),

@@ -101,6 +101,20 @@ def test_a_misspelt_name_is_met_with_the_nearest_right_ones(wrong, nearest):
     assert wrong in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("fixed_size_list<int8>[0]", "fixed size 0"),
+        ("list<fixed_size_list<int8>[0]>", "fixed size 0"),
+        ("struct<a: int64, a: string>", "two fields of a struct are named 'a'"),
+        ("struct<a: int64, a: string>[pyarrow]", "two fields of a struct are named 'a'"),
+    ],
+)
+def test_dtype_that_some_format_cannot_read_is_refused(name, reason):
+    with pytest.raises(ValueError, match=reason):
+        parse_dtype(name)
+
+
 @QUICK
 @given(st.text(alphabet="listruc<>[]():, 0123456789abdecimalfotnp") | st.text())
 def test_no_text_makes_parsing_fail_otherwise(text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import pathlib
 
 import hypothesis.strategies as st
 import numpy as np
@@ -79,6 +80,14 @@ RECURSIVE = [1]
 RECURSIVE.append(RECURSIVE)
 NO_TEXT = pa.Array.from_buffers(
     pa.string(), 1, [None, pa.py_buffer(bytes([0, 0, 0, 0, 2, 0, 0, 0])), pa.py_buffer(b"\xff\xfe")]
+)
+
+
+TENSORS = pa.ExtensionArray.from_storage(
+    pa.fixed_shape_tensor(pa.int32(), [2]), pa.array([[1, 2], [1, None]], pa.list_(pa.int32(), 2))
+)
+PERMUTED = pa.ExtensionArray.from_storage(
+    pa.fixed_shape_tensor(pa.int32(), [1, 2], permutation=[1, 0]), pa.array([[1, 2]], pa.list_(pa.int32(), 2))
 )
 
 
@@ -174,6 +183,114 @@ def test_only_some_rows_and_columns_are_read_on_request(vault):
     write(vault, frame)
     some = read(vault, rows=2, columns=["category", "Int64", "dict"])
     assert_frame_equal(some, frame[["category", "Int64", "dict"]].head(2))
+
+
+def dictionary(categories, codes=(0, 1, None)):
+    """A column of categories of Arrow, which need not be different."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), pa.array(categories))
+
+
+def arrow_series(column):
+    """A column of Arrow in pandas."""
+    return pd.DataFrame({"a": pd.Series(column, dtype=pd.ArrowDtype(column.type))})
+
+
+SIMPLIFIED = {
+    "list views": pa.array([[1, None], None, []], pa.list_view(pa.int8())),
+    "list views out of order": pa.ListViewArray.from_arrays(
+        pa.array([2, 0, 1], pa.int32()), pa.array([1, 2, 2], pa.int32()), pa.array([1, 2, 3])
+    ),
+    "large list views": pa.array([["a"], None, []], pa.large_list_view(pa.string())),
+    "short decimals in lists": pa.array([[decimal.Decimal("1.5")], None], pa.list_(pa.decimal32(5, 2))),
+    "short decimals in maps": pa.array([[("a", decimal.Decimal("1.5"))]], pa.map_(pa.string(), pa.decimal64(5, 2))),
+    "wide decimals in maps": pa.array([[("a", decimal.Decimal("1.5"))]], pa.map_(pa.string(), pa.decimal256(50, 2))),
+    "repeated categories": dictionary(["x", "x"]),
+    "categories with null": dictionary(["x", None]),
+    "categories of short decimals": dictionary(pa.array([decimal.Decimal("1.5"), None], pa.decimal32(5, 2))),
+    "chunks with different categories": pa.chunked_array([dictionary(["x", None]), dictionary(["y", None])]),
+}
+
+
+@pytest.mark.parametrize("column", SIMPLIFIED.values(), ids=SIMPLIFIED)
+def test_unusual_arrow_column_is_read_back_equal_in_every_format(vault, column):
+    for frame in (pa.table({"a": column}), arrow_series(column)):
+        write(vault, frame)
+        cells = column.to_pylist()
+        assert read(vault, format="arrow")["a"].to_pylist() == cells
+        in_pandas = read(vault)["a"]
+        assert [plain(cell) for cell in in_pandas.tolist()] == cells
+        assert repr(in_pandas)
+        in_polars = read(vault, format="polars")["a"]
+        if not pa.types.is_map(column.type):
+            assert in_polars.to_list() == cells
+
+
+def test_categories_stored_alike_are_one_category(vault):
+    categories = pd.Index([pathlib.PurePosixPath("a"), "a"], dtype=object)
+    write(vault, pd.DataFrame({"a": pd.Categorical.from_codes([0, 1, -1], categories)}))
+    assert [plain(cell) for cell in read(vault)["a"]] == ["a", "a", None]
+
+
+UNREADABLE = {
+    "lists of size 0": (pa.array([[], []], pa.list_(pa.int8(), 0)), "fixed size 0"),
+    "lists of lists of size 0": (pa.array([[[]]], pa.list_(pa.list_(pa.int8(), 0))), "fixed size 0"),
+    "nested list views": (pa.array([[[1]]], pa.list_(pa.list_view(pa.int8()))), "list views.*use lists"),
+    "repeated fields": (pa.StructArray.from_arrays([pa.array([1])] * 2, ["x", "x"]), "two fields .* named 'x'; rename"),
+    "NUL in a field": (pa.StructArray.from_arrays([pa.array([1])], ["x\0y"]), "NUL character; rename"),
+    "categories of halves": (dictionary(pa.array([np.float16(1), None], pa.float16())), "cannot be stored"),
+    "categories of categories": (dictionary(pa.array(["x", "y"]).dictionary_encode()), "cannot be stored"),
+    "far moment in seconds": (pa.array([0, None, 2**60], pa.timestamp("s")), "row 2: .*out of range"),
+    "long duration in seconds": (pa.array([0, None, 2**60], pa.duration("s")), "row 2: .*out of range"),
+    "long duration in a list": (pa.array([[0], None, [2**60]], pa.list_(pa.duration("s"))), "row 2: .*out of range"),
+}
+
+
+@pytest.mark.parametrize(("column", "reason"), UNREADABLE.values(), ids=UNREADABLE)
+def test_arrow_column_that_some_format_cannot_read_is_refused(vault, column, reason):
+    vault.create_instance("data", external_edit=True)
+    for frame in (pa.table({"a": column}), arrow_series(column)):
+        with pytest.raises(tv_errors.TVTableError, match=f"column 'a'.*{reason}"):
+            vault.write_instance(frame, "data")
+
+
+NOT_CATEGORIES = {
+    "NaN": (dictionary([1.0, float("nan")]), "row 1: NaN cannot be a category"),
+    "unused NaN": (dictionary([float("nan"), 1.0], [1, None]), "NaN cannot be a category"),
+    "both zeros": (dictionary([0.0, -0.0]), "row 1: .*both 0.0 and -0.0"),
+    "unused zero": (dictionary([0.0, -0.0], [1, None]), "both 0.0 and -0.0"),
+}
+
+
+@pytest.mark.parametrize(("column", "reason"), NOT_CATEGORIES.values(), ids=NOT_CATEGORIES)
+def test_categories_that_pandas_confuses_are_refused(vault, column, reason):
+    vault.create_instance("data", external_edit=True)
+    with pytest.raises(tv_errors.TVTableError, match=f"column 'a'.*{reason}"):
+        vault.write_instance(pa.table({"a": column}), "data")
+
+
+def test_slice_of_lists_ignores_items_outside_of_it(vault):
+    column = pa.array([[2**60], [5], None], pa.list_(pa.duration("s"))).slice(1)
+    write(vault, pa.table({"a": column}))
+    assert read(vault, format="arrow")["a"].to_pylist() == [[datetime.timedelta(seconds=5)], None]
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        (pd.DataFrame({"a\0b": [1]}), "NUL character; rename it"),
+        (pl.DataFrame({"a\0b": [1]}), "NUL character; rename it"),
+        (pl.DataFrame({"a": [[{"x\0y": 1}]]}), "column 'a': .*NUL character; rename it"),
+        (pl.DataFrame({"b": [1], "a": pl.Series([1], dtype=pl.Int128)}), "column 'a': its type Int128 .*; cast it"),
+        (pl.DataFrame({"a": pl.Series([[1]], dtype=pl.List(pl.UInt128))}), "column 'a': its type .*; cast it"),
+        (pa.table({"a": TENSORS}), "column 'a', row 1: a tensor has a missing item; use NaN"),
+        (pa.table({"a": PERMUTED}), "column 'a': its type .* cannot be stored; make a NumPy array"),
+    ],
+    ids=["pandas", "polars", "field", "Int128", "list of UInt128", "tensor", "permutation"],
+)
+def test_refused_frame_names_the_column_and_a_remedy(vault, frame, text):
+    vault.create_instance("data", external_edit=True)
+    with pytest.raises(tv_errors.TVTableError, match=text):
+        vault.write_instance(frame, "data")
 
 
 DECLARED = [
@@ -286,7 +403,14 @@ CELLS = {
 @st.composite
 def frames(draw):
     rows = draw(st.integers(0, 6))
-    names = draw(st.lists(TEXT.filter(lambda name: name not in ("", "index")), unique=True, min_size=1, max_size=5))
+    names = draw(
+        st.lists(
+            TEXT.filter(lambda name: name not in ("", "index") and "\0" not in name),
+            unique=True,
+            min_size=1,
+            max_size=5,
+        )
+    )
     columns = {}
     for name in names:
         kind = draw(st.sampled_from(sorted(CELLS)))

@@ -203,6 +203,11 @@ def _check_columns(document: BuilderDocument, fields: BuilderFields) -> None:
                 ("changed_columns", position),
                 "no column can be named 'index', which means a row's position; choose another name.",
             )
+        if "\0" in column:
+            raise document.error(
+                ("changed_columns", position),
+                f"the column name {column!r} contains a NUL character; choose another name.",
+            )
         if column in seen:
             raise document.error(
                 ("changed_columns", position), f"column {column!r} is listed twice; remove one of them."

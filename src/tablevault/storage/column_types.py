@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from tablevault.names import nearest
+from tablevault.storage.arrow_layouts import unreadable_part
 from tablevault.storage.arrow_names import ARROW_NAMES, arrow_name, parse_arrow_type
 from tablevault.storage.zones import check_zone
 
@@ -235,6 +236,14 @@ def _special(name: str) -> ColumnType | None:
 
 def _arrow_dtype(text: str) -> ColumnType:
     if not text.endswith(_PYARROW_SUFFIX):
-        return type_of_arrow(parse_arrow_type(text))
-    arrow = parse_arrow_type(text.removesuffix(_PYARROW_SUFFIX))
+        return type_of_arrow(_readable_type(text))
+    arrow = _readable_type(text.removesuffix(_PYARROW_SUFFIX))
     return ColumnType(f"{arrow_name(arrow)}{_PYARROW_SUFFIX}", arrow)
+
+
+def _readable_type(text: str) -> pa.DataType:
+    arrow = parse_arrow_type(text)
+    reason = unreadable_part(arrow)
+    if reason:
+        raise ValueError(reason)
+    return arrow

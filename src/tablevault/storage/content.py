@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -51,20 +52,22 @@ def _array_form(array: np.ndarray[Any, Any]) -> msgspec.msgpack.Ext:
 
 
 def _frame_digest(frame: object) -> bytes:
+    stand_in = ""
     if isinstance(frame, pd.DataFrame) and ROW_NUMBER in frame.columns:
         # A reference may add row positions as a column of this name, which stored frames cannot have.
-        frame = frame.rename(columns={ROW_NUMBER: f"\0{ROW_NUMBER}"})
+        stand_in = "_".join([ROW_NUMBER, *map(str, frame.columns)])
+        frame = frame.rename(columns={ROW_NUMBER: stand_in})
     try:
         data = table_from_frame(frame, {})
     except TVTableError as error:
         raise TypeError(f"a {type_name(frame)} has no content that could be compared: {error}") from error
-    return _data_digest(data)
+    return _data_digest(data, {stand_in: f"\0{ROW_NUMBER}"})
 
 
-def _data_digest(data: FrameData) -> bytes:
+def _data_digest(data: FrameData, other_names: Mapping[str, str]) -> bytes:
     columns = [
         [
-            name,
+            other_names.get(name, name),
             known.name,
             known.kind.value,
             known.pandas,

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tablevault.errors import TVFileError, TVTableError
 from tablevault.names import nearest
+from tablevault.storage.arrow_layouts import plain_column
 from tablevault.storage.cells import column_checker
 from tablevault.storage.column_types import CellError, ColumnType, Kind, holds_arrays, type_of_arrow
 from tablevault.storage.columns import Column, build_column, plain_values
 from tablevault.storage.pandas_forms import column_of_series, pandas_array, tensor_column
 from tablevault.storage.plain import NOT_THE_VALUES, checked_text, refusal, shown, type_name
+from tablevault.storage.storable import (
+    are_distinct,
+    check_field,
+    check_python_times,
+    check_type,
+    check_values,
+    unique_categories,
+)
 from tablevault.storage.vectors import array_form, arrays_of_column, as_extension, has_null_items
-from tablevault.storage.zones import is_known_zone
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,7 +74,7 @@ def table_from_frame(frame: object, dtypes: Mapping[str, ColumnType]) -> FrameDa
     types = {name: column_type for name, (_, column_type) in named.items()}
     columns = [_chunked(column) for column, _ in named.values()]
     data = FrameData(pa.table(columns, schema=_schema(types)), types)
-    _check_storable(data.table.schema)
+    _check_storable(data.table)
     return data
 
 
@@ -81,7 +86,12 @@ def frame_of_columns(columns: Mapping[str, tuple[Column, ColumnType]]) -> FrameD
 
 def with_nullable_types(data: FrameData) -> FrameData:
     """Return a frame whose columns convert to pandas' nullable types."""
-    return FrameData(data.table, {name: _nullable(column_type) for name, column_type in data.types.items()})
+    types = dict(data.types)
+    for position, (name, column_type) in enumerate(data.types.items()):
+        is_arrow_dictionary = pa.types.is_dictionary(column_type.arrow) and column_type.pandas == "arrow"
+        if not is_arrow_dictionary or are_distinct(data.table.column(position)):
+            types[name] = _nullable(column_type)
+    return FrameData(data.table, types)
 
 
 def with_artifact_folder(data: FrameData, folder: Path) -> FrameData:
@@ -173,6 +183,10 @@ def _polars_type(arrow: pa.DataType, decimal: Callable[[int, int], pa.DataType])
         return pa.struct([field.with_type(_polars_type(field.type, decimal)) for field in arrow])
     if types.is_fixed_size_list(arrow):
         return pa.list_(arrow.value_field.with_type(_polars_type(arrow.value_type, decimal)), arrow.list_size)
+    if types.is_map(arrow):
+        fields = (arrow.key_field, arrow.item_field)
+        key, item = (field.with_type(_polars_type(field.type, decimal)) for field in fields)
+        return pa.map_(key, item, keys_sorted=arrow.keys_sorted)
     if types.is_list(arrow) or types.is_large_list(arrow):
         item = arrow.value_field.with_type(_polars_type(arrow.value_type, decimal))
         return pa.list_(item) if types.is_list(arrow) else pa.large_list(item)
@@ -208,7 +222,7 @@ def _nullable(column_type: ColumnType) -> ColumnType:
 
 def _columns_of_pandas(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str, tuple[Column, ColumnType]]:
     names = _check_names(list(frame.columns))
-    _check_row_index(frame.index)
+    check_row_index(frame.index)
     if not names and len(frame):
         raise TVTableError(f"the frame has {len(frame)} rows but no columns")
     return {
@@ -216,7 +230,7 @@ def _columns_of_pandas(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str
     }
 
 
-def _check_row_index(index: pd.Index[Any]) -> None:
+def check_row_index(index: pd.Index[Any]) -> None:
     """Raise `TVTableError` if a row index holds data besides the order of rows."""
     names = [name for name in index.names if name is not None]
     if names:
@@ -251,8 +265,13 @@ def in_order_of_positions(frame: _Labelled, count: int | None) -> _Labelled:
 
 def is_polars_frame(frame: object) -> bool:
     """Return whether an object is a DataFrame of polars, which need not be installed."""
+    return is_polars(frame, "DataFrame")
+
+
+def is_polars(value: object, kind: str) -> bool:
+    """Return whether an object is of a class of polars, which need not be installed."""
     polars = sys.modules.get("polars")
-    return polars is not None and isinstance(frame, polars.DataFrame)
+    return polars is not None and isinstance(value, getattr(polars, kind))
 
 
 def _column_of_pandas(name: str, series: pd.Series[Any], column_type: ColumnType | None) -> tuple[Column, ColumnType]:
@@ -270,7 +289,7 @@ def _column_of_pandas(name: str, series: pd.Series[Any], column_type: ColumnType
 def _columns_of_arrow(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str, tuple[Column, ColumnType]]:
     if is_polars_frame(frame):
         return _columns_of_polars(frame, dtypes)
-    return _columns_of_table(_arrow_table(frame), dtypes)
+    return _columns_of_table(arrow_table(frame), dtypes)
 
 
 def _columns_of_polars(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str, tuple[Column, ColumnType]]:
@@ -279,8 +298,10 @@ def _columns_of_polars(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str
     Of Python objects, polars would export addresses.
     """
     objects = [name for name, dtype in zip(frame.columns, frame.dtypes, strict=True) if dtype.is_object()]
-    columns = _columns_of_table(_arrow_table(frame.drop(objects)), dtypes)
-    _check_names(objects)
+    _check_names(frame.columns)
+    plain = [column for column in frame.get_columns() if not column.dtype.is_object()]
+    parts = {column.name: column_of_polars(column.name, column) for column in plain}
+    columns = _columns_of_table(pa.table(parts), dtypes)
     for name in objects:
         cells = pd.Series(frame.get_column(name).to_list(), dtype=object)
         column, own_type = _column_of_pandas(name, cells, dtypes.get(name))
@@ -288,46 +309,66 @@ def _columns_of_polars(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str
     return {name: columns[name] for name in frame.columns}
 
 
+def column_of_polars(name: str, series: Any) -> pa.ChunkedArray:
+    """Return a polars column as Arrow.
+
+    Raises `TVTableError` for types that only polars has, such as `Int128`.
+    """
+    cut = next((field for field in _polars_fields(series.dtype) if "\0" in field), None)
+    if cut is not None:  # Polars would abort the interpreter.
+        raise TVTableError(f"column {name!r}: the name of the field {cut!r} contains a NUL character; rename it")
+    try:
+        table = pa.table(series.alias("column").to_frame())
+    except (pa.ArrowException, ValueError) as error:
+        raise TVTableError(
+            f"column {name!r}: its type {series.dtype} cannot be stored; cast it to a simpler one"
+        ) from error
+    check_field(name, table.schema.field(0))
+    return table.column(0)
+
+
+def _polars_fields(dtype: Any) -> Iterator[str]:
+    """Yield the names of a polars type's fields at all levels."""
+    for field in getattr(dtype, "fields", ()):
+        yield field.name
+        yield from _polars_fields(field.dtype)
+    inner = getattr(dtype, "inner", None)
+    if inner is not None:
+        yield from _polars_fields(inner)
+
+
 def _columns_of_table(table: pa.Table, dtypes: Mapping[str, ColumnType]) -> dict[str, tuple[Column, ColumnType]]:
     columns: dict[str, tuple[Column, ColumnType]] = {}
     for position, name in enumerate(_check_names(table.column_names)):
-        _check_field(name, table.schema.field(position))
+        check_field(name, table.schema.field(position))
         try:
             table.column(position).validate(full=True)
         except pa.ArrowInvalid as error:
             raise TVTableError(f"column {name!r} is damaged: {error}") from error
         column_type = dtypes.get(name)
-        column, own_type = tensor_column(table.column(position)) or _plain_column(table.column(position))
         try:
+            column, own_type = tensor_column(table.column(position)) or _plain_column(name, table.column(position))
             columns[name] = (column, own_type) if column_type is None else _fitted(column, own_type, column_type)
         except CellError as error:
             raise _cell_error(name, error) from error
+        except TypeError as error:
+            raise TVTableError(f"column {name!r}: {error}") from error
     return columns
 
 
-def _plain_column(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, ColumnType]:
-    plain = _without_views(column)
+def _plain_column(name: str, column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, ColumnType]:
+    plain = plain_column(column)
+    if pa.types.is_dictionary(plain.type):
+        check_type(name, plain.type)
+        plain = unique_categories(plain)
     return plain, type_of_arrow(plain.type)
 
 
-def _check_field(name: str, field: pa.Field) -> None:
-    """Raise `TVTableError` for extension types that pyarrow does not know.
+def arrow_table(frame: object) -> pa.Table:
+    """Return an object with Arrow's PyCapsule interface as a table.
 
-    A column may have one in a part of it.
-
-    Such a column arrives as its storage type, with the name of the extension in its metadata.
+    Raises `TVTableError` for others.
     """
-    extension = (field.metadata or {}).get(b"ARROW:extension:name")
-    if extension is not None:
-        shown_name = extension.decode("utf-8", "replace")
-        raise TVTableError(
-            f"column {name!r}: its type extension<{shown_name}> cannot be stored; cast it to a simpler one"
-        )
-    for position in range(field.type.num_fields):
-        _check_field(name, field.type.field(position))
-
-
-def _arrow_table(frame: object) -> pa.Table:
     if isinstance(frame, pa.Table):
         return frame
     if isinstance(frame, pa.RecordBatch):
@@ -340,43 +381,6 @@ def _arrow_table(frame: object) -> pa.Table:
         return pa.table(frame)
     except (pa.ArrowException, AttributeError, TypeError, ValueError) as error:
         raise TVTableError(f"the object of type {type_name(frame)} cannot be read as a table: {error}") from error
-
-
-def _without_views(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column without the view layouts of polars.
-
-    pandas cannot read them, and Arrow cannot compare them.
-
-    Times in a zone unknown to some readers are converted to UTC.
-    """
-    plain = _plain_layout(column.type)
-    if plain == column.type:
-        return column
-    if not pa.types.is_dictionary(plain):
-        return column.cast(plain)
-    chunks = [
-        pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(plain.value_type), ordered=plain.ordered)
-        for chunk in column.chunks
-    ]
-    return pa.chunked_array(chunks, type=plain)
-
-
-def _plain_layout(arrow: pa.DataType) -> pa.DataType:
-    if pa.types.is_string_view(arrow):
-        return pa.large_string()
-    if pa.types.is_binary_view(arrow):
-        return pa.large_binary()
-    if pa.types.is_timestamp(arrow) and arrow.tz and not is_known_zone(arrow.tz):
-        return pa.timestamp(arrow.unit, "UTC")
-    if pa.types.is_dictionary(arrow):
-        return pa.dictionary(arrow.index_type, _plain_layout(arrow.value_type), arrow.ordered)
-    if pa.types.is_struct(arrow):
-        return pa.struct([field.with_type(_plain_layout(field.type)) for field in arrow])
-    if pa.types.is_list(arrow):
-        return pa.list_(arrow.value_field.with_type(_plain_layout(arrow.value_type)))
-    if pa.types.is_large_list(arrow):
-        return pa.large_list(arrow.value_field.with_type(_plain_layout(arrow.value_type)))
-    return arrow
 
 
 def _fitted(column: Column, own_type: ColumnType, column_type: ColumnType) -> tuple[Column, ColumnType]:
@@ -396,6 +400,7 @@ def _fitted(column: Column, own_type: ColumnType, column_type: ColumnType) -> tu
 
 def _cells_to_check(column: Column, own_type: ColumnType, column_type: ColumnType) -> Sequence[object]:
     """Return the cells to check against another type, as arrays if items need no individual check."""
+    check_python_times(column)
     form = array_form(own_type)
     if form is None or array_form(column_type) is None or has_null_items(_chunked(column)):
         return plain_values(column, own_type)
@@ -439,7 +444,6 @@ def _cell_error(name: str, error: CellError) -> TVTableError:
 
 
 def _check_names(names: Sequence[object]) -> list[str]:
-    seen: set[str] = set()
     for name in names:
         if not isinstance(name, str):
             raise TVTableError(f"the column name {shown(name)} is of type {type_name(name)}; names of columns are text")
@@ -447,13 +451,23 @@ def _check_names(names: Sequence[object]) -> list[str]:
             raise TVTableError("a column has an empty name; give it one")
         if name == ROW_NUMBER:
             raise TVTableError(f"a column cannot be named {ROW_NUMBER!r}, which means a row's position; rename it")
-        if name in seen:
-            raise TVTableError(f"two columns are named {name!r}; rename one of them")
+        if "\0" in name:
+            raise TVTableError(f"the column name {shown(name)} contains a NUL character; rename it")
         try:
-            seen.add(checked_text(str(name)))
+            checked_text(str(name))
         except ValueError as error:
             raise TVTableError(f"the column name {shown(name)} cannot be stored: {error}") from error
+    check_distinct(names)
     return [str(name) for name in names]
+
+
+def check_distinct(names: Sequence[object]) -> None:
+    """Raise `TVTableError` if two columns have the same name."""
+    seen: set[object] = set()
+    for name in names:
+        if name in seen:
+            raise TVTableError(f"two columns are named {name!r}; rename one of them")
+        seen.add(name)
 
 
 def _check_dtypes_known(dtypes: Mapping[str, ColumnType], columns: Mapping[str, object]) -> None:
@@ -462,34 +476,10 @@ def _check_dtypes_known(dtypes: Mapping[str, ColumnType], columns: Mapping[str, 
             raise TVTableError(f"a dtype is given for the unknown column {name!r}{nearest(name, columns)}")
 
 
-def _check_storable(schema: pa.Schema) -> None:
-    for field in schema:
-        if _has_unstorable(field.type) or not _parquet_takes(field.type):
-            raise TVTableError(
-                f"column {field.name!r}: its type {field.type} cannot be stored; cast it to a simpler one"
-            )
-
-
-def _has_unstorable(arrow: pa.DataType, inside: bool = False) -> bool:
-    if isinstance(arrow, pa.BaseExtensionType):
-        return True
-    if pa.types.is_dictionary(arrow):
-        return inside or arrow.value_type.num_fields > 0
-    return any(_has_unstorable(arrow.field(position).type, True) for position in range(arrow.num_fields))
-
-
-@lru_cache(maxsize=256)
-def _parquet_takes(arrow: pa.DataType) -> bool:
-    """Return whether a type can be written, by writing an empty file, once per type."""
-    plain = arrow.value_type if pa.types.is_dictionary(arrow) else arrow
-    try:
-        written = io.BytesIO()
-        pq.ParquetWriter(written, pa.schema([pa.field("column", plain)])).close()
-        if plain.num_fields:  # Types that are nested too deeply can be written, but not read.
-            pq.read_schema(written)
-    except (pa.ArrowException, OSError):
-        return False
-    return True
+def _check_storable(table: pa.Table) -> None:
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        check_type(name, column.type)
+        check_values(name, column)
 
 
 def _schema(types: Mapping[str, ColumnType]) -> pa.Schema:

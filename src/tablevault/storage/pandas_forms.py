@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from tablevault.storage.arrow_layouts import readable_column
 from tablevault.storage.arrow_names import arrow_name
 from tablevault.storage.column_types import (
     ITEM_TYPES,
@@ -36,6 +37,7 @@ from tablevault.storage.column_types import (
 )
 from tablevault.storage.columns import Column, build_column, plain_values
 from tablevault.storage.plain import NOT_THE_VALUES, is_missing, natural_value, refusal
+from tablevault.storage.storable import unique_categories
 from tablevault.storage.vectors import array_form, arrays_of_column, has_null_items, retyped
 from tablevault.storage.zones import is_known_zone, zone_name
 
@@ -148,6 +150,9 @@ def _column_of_arrow(array: Any) -> tuple[Column, ColumnType]:
         return tensors
     if pa.types.is_timestamp(column.type) and column.type.tz and not is_known_zone(column.type.tz):
         column = column.cast(pa.timestamp(column.type.unit, "UTC"))
+    column = readable_column(column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column]))
+    if pa.types.is_dictionary(column.type) and any(chunk.dictionary.null_count for chunk in column.chunks[1:]):
+        column = unique_categories(column)  # Arrow cannot combine the chunks of others.
     plain = type_of_arrow(column.type)
     name = plain.name if plain.kind is Kind.CATEGORY else f"{plain.name}[pyarrow]"
     return column, ColumnType(name, plain.arrow, plain.kind, "arrow")
@@ -156,7 +161,7 @@ def _column_of_arrow(array: Any) -> tuple[Column, ColumnType]:
 def tensor_column(column: Column) -> tuple[pa.ChunkedArray, ColumnType] | None:
     """Return the stored form of a column of Arrow's fixed-shape tensors; `None` for other columns.
 
-    Raises `TypeError` for missing items, and for items that tensors cannot have.
+    Raises `CellError` for missing items, and `TypeError` for items or a layout that stored tensors cannot have.
     """
     if not isinstance(column.type, pa.FixedShapeTensorType):
         return None
@@ -167,7 +172,8 @@ def tensor_column(column: Column) -> tuple[pa.ChunkedArray, ColumnType] | None:
         raise TypeError(f"its type {chunked.type} cannot be stored; make a NumPy array of each cell")
     stored = pa.chunked_array([chunk.storage for chunk in chunked.chunks], type=chunked.type.storage_type)
     if has_null_items(stored):
-        raise TypeError("a tensor has a missing item; use NaN or leave the cell empty")
+        row = next(at for at, cell in enumerate(stored.to_pylist()) if cell is not None and None in cell)
+        raise CellError(row, "a tensor has a missing item; use NaN or leave the cell empty")
     column_type = vector_type(item, shape[0]) if len(shape) == 1 else tensor_column_type(item, shape)
     return retyped(stored, is_nullable=True), column_type
 
@@ -180,6 +186,9 @@ def _column_of_categories(array: Any) -> tuple[Column, ColumnType]:
         values = values.combine_chunks()
     codes = pa.array(array.codes, mask=array.codes < 0)
     column = pa.DictionaryArray.from_arrays(codes, values, ordered=bool(array.ordered))
+    if value_type.pandas.startswith("object") and not values.type.num_fields:
+        # Objects that differ may be stored alike, such as a path and its text.
+        column = unique_categories(pa.chunked_array([column]))
     return column, ColumnType("category", column.type, Kind.CATEGORY, f"category:{value_type.pandas}")
 
 
