@@ -62,6 +62,7 @@ def test_write_makes_an_instance_of_a_changed_frame(vault, changed):
     assert len(vault.get_table_instances("prices", version="")) == 2
 
 
+_MAPS = pa.map_(pa.string(), pa.int64())
 ALIKE = {
     "null and NaN": ([None, 1.0], [math.nan, 1.0]),
     "zero and minus zero": ([0.0], [-0.0]),
@@ -78,6 +79,15 @@ ALIKE = {
         pa.array([{"x": None}], pa.struct([("x", pa.int64())])),
     ),
     "bytes and text": ([b"a"], ["a"]),
+    "lists and lists of another item": ([[0.5], [], None], [[0.5], [None], None]),
+    "lists and an empty list": ([None], [[]]),
+    "maps": (pa.array([[("a", 1)]], _MAPS), pa.array([[("a", 2)]], _MAPS)),
+    "structs of lists": ([{"a": [1]}], [{"a": [2]}]),
+    "a nanosecond in a list": (pa.array([[1]], pa.list_(pa.time64("ns"))), pa.array([[2]], pa.list_(pa.time64("ns")))),
+    "durations beyond Python's": (
+        pa.array([[2**62]], pa.list_(pa.duration("ms"))),
+        pa.array([[2**61]], pa.list_(pa.duration("ms"))),
+    ),
     "category and text": (pa.array(["a"]).dictionary_encode(), ["a"]),
 }
 

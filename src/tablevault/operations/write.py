@@ -427,8 +427,14 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
         return (
             dict(stored.types) == dict(data.types)
             and read_provenance(folder.provenance).primary_key == self._key
-            and content_digest(stored) == content_digest(data)
+            and content_digest(_with_names_of(data, stored)) == content_digest(data)
         )
+
+
+def _with_names_of(data: FrameData, stored: FrameData) -> FrameData:
+    """Return a stored frame with the names inside list and map types of an equal frame; Parquet has its own."""
+    table = stored.table.select(data.table.column_names)
+    return FrameData(table.cast(data.table.schema), stored.types)
 
 
 def content_digest(data: FrameData) -> str:

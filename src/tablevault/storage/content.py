@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import xxhash
 
 from tablevault.errors import TVTableError
+from tablevault.storage.arrow_layouts import first_uncastable, has_fine_times, with_counted_times, with_python_times
 from tablevault.storage.column_types import ColumnType, holds_arrays
 from tablevault.storage.columns import plain_values
 from tablevault.storage.frame_data import ROW_NUMBER, FrameData, table_from_frame
@@ -91,13 +93,24 @@ def typed_digest(column: pa.ChunkedArray, column_type: ColumnType) -> bytes:
     return state.digest()
 
 
+def _nested_values(column: pa.ChunkedArray) -> list[Any]:
+    """Return cells as Python values.
+
+    Times are whole numbers if Python cannot express one.
+    """
+    if not has_fine_times(column.type) or first_uncastable(column, with_python_times(column.type)) is None:
+        with contextlib.suppress(OverflowError, ValueError):
+            return column.to_pylist()  # type: ignore[no-any-return]
+    return column.cast(with_counted_times(column.type)).to_pylist()  # type: ignore[no-any-return]
+
+
 def column_digest(column: pa.ChunkedArray) -> bytes:
     """Return a digest of a column's values, independent of chunking and of data under nulls."""
     if pa.types.is_dictionary(column.type):
         categories = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
         return canonical([canonical(categories), column_digest(column.cast(column.type.value_type))])
     if column.type.num_fields:
-        return xxhash.xxh3_128_digest(canonical(column.to_pylist()))
+        return xxhash.xxh3_128_digest(canonical(_nested_values(column)))
     state = xxhash.xxh3_128(column.is_valid().combine_chunks().cast(pa.uint8()).buffers()[1] or b"")
     values = column.drop_null().combine_chunks()
     if pa.types.is_boolean(values.type):
