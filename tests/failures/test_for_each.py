@@ -68,6 +68,15 @@ class Splitter:
     def close(self):
         note(self.log, "closed")
 
+def labelled(log, name, text):
+    import pandas as pd
+    rows = [(name, place, word) for place, word in enumerate(text.split())]
+    return pd.Series(rows, dtype=object)
+
+def named(log, name, text):
+    import pandas as pd
+    return labelled(log, name, text).set_axis(pd.Index(text.split(), name="word"))
+
 def length(word):
     return len(word)
 """
@@ -145,6 +154,16 @@ def test_rows_stand_in_the_order_of_the_input_rows(words, function, return_type,
     assert words.rows() == WORDS
     assert sorted(words.calls()) == ["a", "b", "c", "d"]
     assert words.vault.verify().problems == ()
+
+
+def test_rows_may_be_a_series(words):
+    words.build(words.index("labelled"))
+    assert words.rows() == WORDS
+
+
+def test_series_whose_labels_would_be_lost_is_refused(words):
+    with pytest.raises(ValueError, match="'words_index', input row 0: the row index is named 'word'"):
+        words.build(words.index("named"))
 
 
 def test_rows_may_be_mappings(words):

@@ -6,17 +6,22 @@ Each cell and each error belongs to its row, and nothing outlives a run.
 from __future__ import annotations
 
 import asyncio
+import collections
 import math
 import random
 import signal
 import sys
 import threading
 import time
+import uuid
 import warnings
+from datetime import time as time_of_day
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from failing_tables import TOLD, positions, until
 from test_failure_modes import WARNED, run
@@ -50,8 +55,8 @@ FORMS = {
     "Series": pd.Series,
     "frame": lambda cells: pd.DataFrame({"answer": cells}),
     "Arrow table": lambda cells: __import__("pyarrow").table({"answer": cells}),
-    "polars frame": lambda cells: pytest.importorskip("polars").DataFrame({"answer": cells}),
-    "polars series": lambda cells: pytest.importorskip("polars").Series("answer", cells),
+    "polars frame": lambda cells: pl.DataFrame({"answer": cells}),
+    "polars series": lambda cells: pl.Series("answer", cells),
 }
 
 
@@ -76,6 +81,97 @@ def test_rows_of_a_batch_have_the_forms_of_row_wise(make, form):
     table.execute()
     assert table.column("a") == [0, 1, 2, 3, 4]
     assert table.column("b") == [0, -1, -2, -3, -4]
+
+
+ORDERED = {
+    "Series": lambda x: pd.Series([f"a{row}" for row in x]).sort_values(ascending=False),
+    "frame": lambda x: pd.DataFrame({"answer": [f"a{row}" for row in x]}).sort_values("answer", ascending=False),
+    "Series of Arrow": lambda x: pd.Series([f"a{row}" for row in x], dtype="string[pyarrow]").iloc[::-1],
+    "queue": lambda x: collections.deque(f"a{row}" for row in x),
+    "list of a user": lambda x: collections.UserList(f"a{row}" for row in x),
+    "objects of polars": lambda x: pl.Series([f"a{row}" for row in x], dtype=pl.Object),
+    "frame of polars objects": lambda x: pl.DataFrame({"answer": pl.Series([f"a{row}" for row in x], dtype=pl.Object)}),
+}
+
+
+@pytest.mark.parametrize("form", ORDERED.values(), ids=ORDERED)
+def test_each_value_of_a_batch_belongs_to_its_row(make, form):
+    table = make(form, rows=5, batch_size=3, **BATCH)
+    table.execute()
+    assert table.column() == [f"a{x}" for x in range(5)]
+
+
+@pytest.mark.parametrize("library", [pd, pl, pa.table], ids=["pandas", "polars", "pyarrow"])
+def test_frame_of_a_batch_gives_the_same_values_as_its_columns(make, library):
+    make_frame = getattr(library, "DataFrame", library)
+    moments = [pd.Timestamp(1709209815123456789), None, pd.Timestamp(1)]
+    whole = [time_of_day(1, 2, 3, 4), None, time_of_day(0)]
+
+    def answer(x):
+        frame = {"when": pa.array(moments, pa.timestamp("ns")), "at": pa.array(whole, pa.time64("ns"))}
+        if library is pd:
+            return pd.DataFrame(
+                {name: pd.Series(cells, dtype=pd.ArrowDtype(cells.type)) for name, cells in frame.items()}
+            )
+        return make_frame(pa.table(frame))
+
+    table = make(answer, rows=3, changed_columns=["when", "at"], **BATCH)
+    table.execute()
+    assert table.column("when") == moments
+    assert table.column("at") == whole
+
+
+UNREADABLE = {
+    "row labels": (lambda x: pd.Series(x, index=list("abcd")), "the row index holds 'a' and would be lost"),
+    "named row labels": (lambda x: pd.DataFrame({"a": x}).set_index("a"), "the row index is named 'a'"),
+    "two columns of one name": (lambda x: pd.DataFrame([[0, 0]] * 4, columns=["a", "a"]), "two columns are named 'a'"),
+    "Arrow columns of one name": (lambda x: pa.table([x, x], names=["a", "a"]), "two columns are named 'a'"),
+    "identifiers of polars": (
+        lambda x: pl.Series([None, None, uuid.UUID(int=7), None], dtype=pl.Object),
+        r"column 'answer', row 2: UUID\(.*use str\(\)",
+    ),
+    "a nanosecond of polars": (
+        lambda x: pl.DataFrame({"at": pa.array([0, 1000, 1, None], pa.time64("ns"))}),
+        r"column 'answer', row 2: .* cannot be expressed in Python .*'dataframe' function",
+    ),
+    "a nanosecond of pandas": (
+        lambda x: pd.Series(pa.array([0, 1000, 1, None], pa.time64("ns")), dtype=pd.ArrowDtype(pa.time64("ns"))),
+        "column 'answer', row 2: .* cannot be expressed in Python",
+    ),
+    "a nanosecond in a list": (
+        lambda x: pa.chunked_array([pa.array([[0], [1000], [1], None], pa.list_(pa.time64("ns")))]),
+        "column 'answer', row 2: .* cannot be expressed in Python",
+    ),
+    "date beyond Python's": (
+        lambda x: pa.chunked_array([pa.array([0, 1, 2**31 - 1, None], pa.int32()).view(pa.date32())]),
+        "column 'answer', row 2: .* cannot be expressed in Python",
+    ),
+    "whole numbers of 128 bits": (lambda x: pl.Series(x, dtype=pl.Int128), "its type Int128 cannot be stored; cast it"),
+    "intervals": (
+        lambda x: pa.table({"a": pa.array([(1, 2, 3)] * 4, pa.month_day_nano_interval())}),
+        "month_day_nano_interval cannot be stored",
+    ),
+}
+
+
+@pytest.mark.parametrize(("returned", "reason"), UNREADABLE.values(), ids=UNREADABLE)
+def test_batch_that_would_lose_something_is_refused(make, returned, reason):
+    table = make(returned, rows=4, batch_size=4, **BATCH)
+    with pytest.raises((TypeError, ValueError), match=f"(?s)answer.*{reason}"):
+        table.execute("night")
+
+
+def test_batch_of_structs_keeps_their_fields(make):
+    structs = make(lambda x: pl.Series([{"a": row} for row in x]), rows=2, **BATCH)
+    structs.execute()
+    assert structs.column() == [{"a": 0}, {"a": 1}]
+
+
+def test_batch_of_tensors_keeps_their_shape(make):
+    cells = np.arange(12).reshape(3, 2, 2)
+    table = make(lambda x: pa.table({"a": pa.FixedShapeTensorArray.from_numpy_ndarray(cells)}), rows=3, **BATCH)
+    table.execute()
+    assert table.vault.get_dataframe("answers", format="arrow")[0]["answer"].to_pylist() == cells.tolist()
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ class CallPlan:
         are_left
             Whether jobs may be left at the provider for a later attempt.
         """
-        function, width = self.function, len(table.columns)
+        function, columns = self.function, table.spec.changed_columns
         how = JobPolicies(
             table.spec.function_text,
             self.policies,
@@ -110,6 +110,6 @@ class CallPlan:
             hasattr(function.call, "find"),
             hasattr(function.call, "cancel"),
             are_left,
-            lambda value, rows: rows_of_batch(value, rows, width),
+            lambda value, rows: rows_of_batch(value, rows, columns),
         )
         return JobExecutor(self.concurrency, self.open, journal, how)

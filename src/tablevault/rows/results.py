@@ -26,6 +26,8 @@ from tablevault.storage.dtypes import (
 )
 from tablevault.storage.frames import (
     FrameData,
+    cells_of_series,
+    check_row_index,
     in_order_of_positions,
     is_plain_row_index,
     is_polars_frame,
@@ -143,12 +145,21 @@ class ForEachReader:
                 f"Builder '{self._spec.name}', input row {row}: {self._spec.python_function}() must return a list of "
                 f"rows, which may be empty, not {type(value).__name__}."
             )
-        rows = [self._reader.read(item, row) for item in (value.tolist() if isinstance(value, pd.Series) else value)]
+        rows = [self._reader.read(item, row) for item in self._items(value, row)]
         return (
             tuple(list(column) for column in zip(*rows, strict=True))
             if rows
             else tuple([] for _ in self._spec.changed_columns)
         )
+
+    def _items(self, value: Sequence[object] | np.ndarray[Any, Any] | pd.Series[Any], row: int) -> Sequence[object]:
+        if not isinstance(value, pd.Series):
+            return list(value)
+        try:
+            check_row_index(value.index)
+            return cells_of_series(self._spec.changed_columns[0], value)
+        except TableVaultError as error:
+            raise ValueError(f"Builder '{self._spec.name}', input row {row}: {error}") from error
 
 
 def _with_hint_of_whole_columns(
@@ -201,7 +212,7 @@ def _cells(value: object, spec: BuilderSpec) -> Sequence[object]:
     if isinstance(value, pd.Series):
         if value.index.name is not None or not is_plain_row_index(value.index):
             return _cells_by_name(value, list(value.index), spec)
-        value = in_order_of_positions(value, len(value)).tolist()
+        value = list(cells_of_series(spec.name, in_order_of_positions(value, len(value))))
     names = _field_names(value)
     if names is not None and set(names) == set(columns) and len(names) == len(columns):
         return [value[names.index(column)] for column in columns]  # type: ignore[index]
@@ -229,6 +240,8 @@ def _cells_by_name(value: Any, names: list[object], spec: BuilderSpec) -> list[o
             f"{spec.python_function}() returned a {type_name(value)} with the keys "
             f"{sorted(map(str, names))}; its columns are {list(columns)}."
         )
+    if isinstance(value, pd.Series):
+        value = dict(zip(names, cells_of_series(spec.name, value), strict=True))
     return [value[column] for column in columns]
 
 

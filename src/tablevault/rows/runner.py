@@ -517,7 +517,7 @@ class RowRunner:
     def _take_batch(self, task: Task, value: object, fingerprints: Fingerprints) -> None:
         """Keep the results of a batch; exceptions among them are their rows' errors."""
         try:
-            results = rows_of_batch(value, len(task.positions), len(self._table.columns))
+            results = rows_of_batch(value, len(task.positions), self._table.spec.changed_columns)
         except Exception as error:  # noqa: BLE001 - foreign containers may raise anything
             located = ValueError(f"{self._table.spec.function_text}, {rows_text(task.positions)}: {message_of(error)}")
             self._errors.fail(task, RowError(located, is_invalid=True, result=value, note=""))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from tablevault.storage.frame_cells import cells_of_column, cells_of_frame, cells_of_series
 from tablevault.storage.frame_data import (
     FrameData,
+    check_row_index,
     frame_of_columns,
     in_order_of_positions,
     is_plain_row_index,
+    is_polars,
     is_polars_frame,
     table_from_frame,
     to_arrow,
@@ -34,10 +37,15 @@ __all__ = [
     "StoredColumn",
     "StoredFrame",
     "UnreadColumn",
+    "cells_of_column",
+    "cells_of_frame",
+    "cells_of_series",
     "check_frame",
+    "check_row_index",
     "frame_of_columns",
     "in_order_of_positions",
     "is_plain_row_index",
+    "is_polars",
     "is_polars_frame",
     "read_frame",
     "read_schema",

@@ -186,11 +186,28 @@ def type_name(value: object) -> str:
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
+class UnreadableCell:
+    """A value of a frame that Python cannot express.
+
+    It is refused when it becomes a cell.
+    """
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        return self.reason
+
+
 def refusal(value: object, error: Exception) -> TypeError | ValueError:
     """Return the error for a value that cannot be a cell.
 
     It is made from the exception raised when reading the value.
     """
+    if type(value) is UnreadableCell:
+        return ValueError(value.reason)
     if isinstance(error, RecursionError):
         return ValueError(f"{shown(value)} contains itself, or is nested too deeply")
     if isinstance(error, (TypeError, ValueError)):
@@ -315,6 +332,8 @@ def _unwrapped_numpy(value: Any) -> Any:
     if isinstance(value, np.longdouble):
         plain = float(value)
         return plain if plain == value or plain != plain else value
+    if isinstance(value, str | bytes):  # `item` would drop NUL characters at the end.
+        return str.__str__(value) if isinstance(value, str) else bytes.__getitem__(value, slice(None))
     return value if isinstance(value, np.void) else value.item()
 
 
@@ -329,8 +348,6 @@ def _unwrapped_numpy_time(value: Any) -> Any:
     return unwrapped(whole)
 
 
-    if isinstance(value, str | bytes):  # `item` would drop NUL characters at the end.
-        return str.__str__(value) if isinstance(value, str) else bytes.__getitem__(value, slice(None))
 def _content_of_decimal(value: decimal.Decimal) -> decimal.Decimal:
     sign, digits, exponent = decimal.Decimal.as_tuple(value)
     return decimal.Decimal((sign, digits, exponent))  # type: ignore[arg-type]  # Of NaN the exponent is a letter.
