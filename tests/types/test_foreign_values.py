@@ -355,6 +355,55 @@ def test_python_objects_in_a_frame_of_polars_are_looked_at(vault):
         write_again(vault, pl.DataFrame({"id": objects}), dtypes={"id": "string"})
 
 
+FINE = pa.array([1000, None, 1], pa.time64("ns"))
+
+
+@pytest.mark.parametrize(
+    "column", [FINE, pa.array([[1000], None, [1]], pa.list_(pa.time64("ns")))], ids=["time", "list"]
+)
+def test_nanosecond_that_python_lacks_is_not_given_to_a_function(vault, column):
+    write(vault, pa.table({"at": column}))
+    code = CODE + "\ndef f(at):\n    return str(at)\n"
+    for argument in ("<<data.at[index]>>", "<<data.at[index::0]>>"):
+        builders = {
+            "built_index": builder("rows", ["i"], index=True, arguments="{count: 3}"),
+            "out": builder("f", ["out"], "row-wise", arguments=f'{{at: "{argument}"}}'),
+        }
+        with pytest.raises(TVTableError, match="column 'at', row 2: the time of day is finer.*whole column"):
+            build(vault, code, builders)
+        vault.delete_instance("TEMP_base", "built")
+    whole = CODE + "\ndef f(at):\n    import pyarrow as pa\n    return str(pa.array(at['at'].array).type)\n"
+    builders["out"] = builder("f", ["out"], "row-wise", arguments='{at: "<<data.at>>"}')
+    build(vault, whole, builders)
+    assert "time64[ns]" in read(vault, "arrow")["out"][0]
+
+
+def test_nanosecond_is_not_cut_to_a_declared_dtype(vault):
+    frame = pa.table({"at": FINE})
+    with pytest.raises(TVTableError, match="column 'at', row 2: the time of day is finer than a microsecond"):
+        write_again(vault, frame, dtypes={"at": "time64[us]"})
+    write_again(vault, frame.slice(0, 2), dtypes={"at": "time64[us]"})
+    assert read(vault, "arrow", "data")["at"] == [datetime.time(0, 0, 0, 1), None]
+
+
+@pytest.mark.parametrize("kind", ["row-wise", "generator"])
+def test_row_of_arrow_cells_keeps_its_nanoseconds(vault, kind):
+    code = (
+        CODE
+        + """
+def f(i=0):
+    dtype = pd.ArrowDtype(pa.time64("ns"))
+    RESULT pd.Series(pd.array([1000, 1], dtype=dtype), index=["a", "b"])
+""".replace("RESULT", "return" if kind == "row-wise" else "yield")
+    )
+    builders = {
+        "built_index": builder("rows", ["i"], index=True, arguments="{count: 1}"),
+        "out": builder("f", ["a", "b"], kind, arguments='{i: "<<self.i[index]>>"}' if kind == "row-wise" else "{}"),
+    }
+    with pytest.raises(ValueError, match="column 'b', row 0: .*cannot be expressed in Python"):
+        build(vault, code, builders)
+
+
 def test_an_extension_type_that_pyarrow_does_not_know_is_refused(vault):
     field = pa.field("shape", pa.binary(), metadata={"ARROW:extension:name": "geoarrow.wkb"})
     nested = pa.field("shapes", pa.list_(field))

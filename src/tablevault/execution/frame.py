@@ -12,8 +12,9 @@ from tablevault.ports import Frame
 from tablevault.rows.artifacts import AdoptedArtifact, InstanceArtifacts
 from tablevault.storage import files
 from tablevault.storage.columns import Column, normal_cells
-from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype, plain_values
+from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype
 from tablevault.storage.frames import FrameData, MemoryFrame, UnreadColumn, frame_of_columns
+from tablevault.storage.storable import python_values
 
 _TEXT = parse_dtype("string")
 
@@ -22,6 +23,7 @@ _TEXT = parse_dtype("string")
 class BuiltColumn:
     """One complete column."""
 
+    name: str
     column: Column
     type: ColumnType
     cells: Sequence[object] | None = None
@@ -31,7 +33,9 @@ class BuiltColumn:
     def values(self) -> Sequence[object]:
         """The cells as plain Python values, identical to those read back from the file."""
         cells, self.cells = self.cells, None
-        return plain_values(self.column, self.type) if cells is None else normal_cells(cells, self.column, self.type)
+        if cells is not None:
+            return normal_cells(cells, self.column, self.type)
+        return python_values(self.name, self.column, self.type)
 
     @property
     def holds_artifacts(self) -> bool:
@@ -70,7 +74,7 @@ class DraftFrame:
         adopted
             The files of reused cells, by position.
         """
-        self.columns[name] = BuiltColumn(column, column_type, cells)
+        self.columns[name] = BuiltColumn(name, column, column_type, cells)
         self.failures.pop(name, None)
         self.adopted[name] = dict(adopted or {})
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tablevault.errors import TVFileError
 from tablevault.storage.column_types import ColumnType, Kind
-from tablevault.storage.columns import build_column, kinds_of, natural_type, plain_values
+from tablevault.storage.columns import build_column, kinds_of, natural_type
 from tablevault.storage.frame_data import (
     FrameData,
     frame_of_columns,
@@ -21,6 +21,7 @@ from tablevault.storage.frame_data import (
     with_nullable_types,
 )
 from tablevault.storage.frame_files import column_blocks, read_frame, read_schema
+from tablevault.storage.storable import python_values
 from tablevault.storage.vectors import array_form, tensor_type, with_required_items
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class StoredFrame:
         with self._reading:
             if column not in self._values:
                 data = self._taken(column)
-                self._values[column] = plain_values(data.table.column(0), data.types[column])
+                self._values[column] = python_values(column, data.table.column(0), data.types[column])
             return self._values[column]
 
     def arrow_type(self, column: str) -> pa.DataType:
