@@ -16,7 +16,7 @@ from tablevault.code.loading import (
     describe_modules,
     read_sources,
 )
-from tablevault.code.source import check_source, static_functions
+from tablevault.code.source import check_source
 from tablevault.code.versions import CodeIndex
 from tablevault.errors import TVBuilderError
 from tablevault.rows.functions import BuilderFunction
@@ -330,10 +330,27 @@ def test_built_in_builders_are_checked_against_the_built_in_modules():
     assert "a module of the vault needs 'is_custom: true'" in refusal(check_source, built_in_sources(), spec("mine"))
 
 
-def test_signatures_are_read_off_the_text():
-    found = static_functions("def f(a, /, b, c=1, *d, e, g=2, **h): ...\nclass K: ...\nx = 1\nimport os.path as p")
-    assert str(found["f"]) == "(a, /, b, c=None, *d, e, g=None, **h)"
-    assert {name for name, signature in found.items() if signature is None} == {"K", "x", "p"}
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["b", "e"], None),
+        (["b", "c", "e", "g", "other"], None),
+        (["e"], "ask() in prompts.py is missing the argument 'b'"),
+        (["b"], "ask() in prompts.py is missing the argument 'e'"),
+    ],
+)
+def test_signature_is_read_from_the_source_text(given, sentence):
+    modules = {"prompts": "def ask(b, c=1, *d, e, g=2, **h): ..."}
+    spec = asking(arguments=dict.fromkeys(given, 1))
+    if sentence is None:
+        assert check_source(modules, spec) is None
+    else:
+        assert sentence in refusal(check_source, modules, spec)
+
+
+def test_required_positional_only_parameter_is_refused():
+    spec = asking(arguments={"a": 1})
+    assert "takes 'a' by position only" in refusal(check_source, {"prompts": "def ask(a, /, b=1): ..."}, spec)
 
 
 def test_template_of_a_module_can_be_loaded(load):

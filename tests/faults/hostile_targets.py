@@ -22,7 +22,7 @@ from hostile_vaults import ReceivedVault, read
 from tablevault import TableVault, TableVaultError, decompress_vault
 from tablevault.builders.document import read_document
 from tablevault.builders.spec import build_spec
-from tablevault.references import Placement, check_placement, dependencies, find_references, needs_row
+from tablevault.references import Placement, check_placement, dependencies, find_references
 
 Target = Callable[[bytes], str]
 CORPUS = Path(__file__).with_name("corpus")
@@ -61,7 +61,6 @@ def references(sandbox: Sandbox) -> Target:
     def parse(text: str) -> None:
         find_references(text)
         dependencies(text)
-        needs_row(text)
         for where in Placement:
             with contextlib.suppress(TableVaultError):
                 check_placement(text, where=where)

@@ -9,9 +9,7 @@ from tablevault.references import (
     check_placement,
     dependencies,
     find_references,
-    needs_row,
     parse,
-    uses_self,
 )
 
 
@@ -131,8 +129,8 @@ def test_a_dependency_with_unknown_columns_has_the_known_ones() -> None:
     ],
 )
 def test_references_to_the_current_row_or_instance_are_recognized(text: str, row: bool, itself: bool) -> None:
-    assert needs_row([text]) is row
-    assert uses_self([text]) is itself
+    assert any(reference.means_current_row for reference in find_references(text)) is row
+    assert any(reference.is_self for reference in find_references(text)) is itself
     check_placement(text, where=Placement.ROW_ARGUMENT)
     for where, refused in ((Placement.ARGUMENT, row), (Placement.FIELD, row or itself)):
         if refused:
@@ -158,11 +156,5 @@ def test_misplaced_token_is_marked(text: str, where: Placement, marked: str) -> 
     assert excerpt[carets.index("^") : carets.rindex("^") + 1] == marked
 
 
-def test_bare_self_is_the_whole_frame() -> None:
-    assert [reference.is_bare_self for reference in find_references("<<self>> <<self.x>> <<self[a::1]>> <<t>>")] == [
-        True,
-        False,
-        False,
-        False,
-    ]
+def test_nested_reference_is_no_position() -> None:
     assert not parse("<<self.<<t.x>>>>").references[0].is_position

@@ -25,9 +25,7 @@ from tablevault.references import (
     check_placement,
     dependencies,
     find_references,
-    needs_row,
     parse,
-    uses_self,
 )
 
 # References as text, written in one of the many ways that mean the same
@@ -149,8 +147,6 @@ def test_any_text_is_read_or_refused_with_a_reference_error(text: str) -> None:
     for work in (
         find_references,
         dependencies,
-        needs_row,
-        uses_self,
         lambda value: check_placement(value, where=Placement.FIELD),
         lambda value: Evaluator(source).compile(value, placement=Placement.ROW_ARGUMENT)(1),
         lambda value: Evaluator(source).compile(value, placement=Placement.FIELD)(),

@@ -53,10 +53,9 @@ def test_writing_replaces_the_file_and_leaves_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("write", [files.write_bytes, files.create_file])
-def test_a_failed_fsync_leaves_no_file_and_is_not_repeated(tmp_path, failing_fsync, write):
+def test_a_failed_fsync_leaves_no_file_and_is_not_repeated(tmp_path, failing_fsync):
     with pytest.raises(OSError, match="no such luck"):
-        write(tmp_path / "file", b"x")
+        files.write_bytes(tmp_path / "file", b"x")
     assert list(tmp_path.iterdir()) == []
     assert len(failing_fsync) == 1
 
@@ -83,13 +82,6 @@ def test_a_failed_replacement_keeps_the_old_file(tmp_path, failing_fsync):
     with pytest.raises(OSError, match="no such luck"):
         files.write_bytes(path, b"new")
     assert path.read_text() == "old"
-
-
-def test_a_new_file_never_replaces_another(tmp_path):
-    files.create_file(tmp_path / "file", b"first")
-    with pytest.raises(FileExistsError):
-        files.create_file(tmp_path / "file", b"second")
-    assert (tmp_path / "file").read_bytes() == b"first"
 
 
 def test_names_as_long_as_the_file_system_allows_can_be_written(tmp_path):

@@ -21,29 +21,6 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _NAME_MAKERS = frozenset({"globals", "exec", "eval", "setattr", "vars", "locals", "__dict__", "__getattr__"})
 
 
-def static_functions(source: str, file: str = "module") -> dict[str, Signature | None]:
-    """Return a module's top-level names and the signatures of its plain functions.
-
-    Parameters
-    ----------
-    source
-        The module's text.
-    file
-        The module's file name, for error messages.
-
-    Returns
-    -------
-    dict of str to Signature or None
-        The signature of each name; `None` if it cannot be determined statically.
-
-    Raises
-    ------
-    TVBuilderError
-        If the module has a syntax error. The message gives file and line.
-    """
-    return dict(_read(source, file).bound)
-
-
 def definition_text(source: str, name: str) -> str:
     """Return the top-level statements that bind a name, or else the whole source.
 

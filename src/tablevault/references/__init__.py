@@ -7,8 +7,6 @@ from tablevault.references.analysis import (
     check_placement,
     dependencies,
     find_references,
-    needs_row,
-    uses_self,
 )
 from tablevault.references.compiled import Compiled, are_immutable
 from tablevault.references.evaluate import Evaluator
@@ -42,7 +40,5 @@ __all__ = [
     "check_placement",
     "dependencies",
     "find_references",
-    "needs_row",
     "parse",
-    "uses_self",
 ]

@@ -95,16 +95,6 @@ def dependencies(value: object) -> Dependencies:
     )
 
 
-def needs_row(value: object) -> bool:
-    """Return whether any reference in a value refers to the current row."""
-    return any(reference.means_current_row for reference in find_references(value))
-
-
-def uses_self(value: object) -> bool:
-    """Return whether any reference in a value reads the instance being built."""
-    return any(reference.is_self for reference in find_references(value))
-
-
 def check_placement(value: object, *, where: Placement) -> None:
     """Raise `TableReferenceError` if a reference in a value is meaningless at its place."""
     for reference in find_references(value):

@@ -85,11 +85,6 @@ class Reference:
         return is_name(self.table, SELF)
 
     @property
-    def is_bare_self(self) -> bool:
-        """Whether it is `<<self>>`, the whole frame of the instance being built."""
-        return self.is_self and self.columns is None and not self.conditions
-
-    @property
     def is_position(self) -> bool:
         """Whether it is `<<self.index>>`, the current row's position."""
         if not self.is_self or self.conditions or self.columns is None:

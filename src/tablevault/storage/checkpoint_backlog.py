@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tablevault.errors import TVImplementationError
 from tablevault.storage.checkpoint_segments import Part, SegmentWriter
-from tablevault.storage.checkpoint_states import Coverage, read_checkpoints
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES, Fingerprints
 from tablevault.storage.packing import pack
 from tablevault.system.forks import ForkHooks, around_forks
@@ -224,8 +223,7 @@ class Backlog:
         self._refused = 0
         self._short_of_rows: set[str] = set()
         """Builders with refused rows, which are incomplete."""
-        self._coverages: dict[str, Coverage] = {}
-        self._reset_locks()
+        self._disk = threading.Lock()
         _backlogs.add(self)
 
     @property
@@ -235,19 +233,7 @@ class Backlog:
 
     def add(self, chapter: Chapter) -> None:
         """Add a chapter, to which rows may be appended later."""
-        with self._books:
-            self._chapters.append(chapter)
-
-    def count(self, builder: str) -> int:
-        """Return the number of distinct rows of a builder, durable or not."""
-        with self._books:
-            pending = [chapter for chapter in self._chapters if chapter.builder == builder]
-            covered = self._coverage(builder).copy()
-            for chapter in pending:
-                if not chapter.is_opened:
-                    covered.remove(chapter.forgotten)
-                covered.add(_joined_positions(chapter.stretches()))
-        return len(covered)
+        self._chapters.append(chapter)
 
     def record(self, names: Iterable[str]) -> Mapping[str, ArtifactRecord | OSError | ValueError]:
         """Make artifacts durable; return their records or errors, without missing files."""
@@ -273,7 +259,7 @@ class Backlog:
         if not entries:
             return
         self._write_durably(entries)
-        self._settle(entries)
+        _mark_durable(entries)
         rows = sum(len(entry.part.positions) for entry in entries)
         if rows:
             self.bytes_per_row = sum(len(entry.content) for entry in entries) / rows
@@ -339,9 +325,8 @@ class Backlog:
                     error.add_note(f"in builder {chapter.builder!r}, row {position}, which is not kept")
                     self.refusals.append(error)
                     self._short_of_rows.add(chapter.builder)
-                    with self._books:
-                        stretch.batch.refused.add(row)
-                        self._refused += 1
+                    stretch.batch.refused.add(row)
+                    self._refused += 1
 
     def _write_durably(self, entries: list[_Entry]) -> None:
         with self._disk, contextlib.ExitStack() as giving_up:
@@ -352,44 +337,27 @@ class Backlog:
             giving_up.pop_all()
             self._segment = segment
 
-    def _settle(self, entries: list[_Entry]) -> None:
-        with self._books:
-            for chapter, stretches, notes, part, _ in entries:
-                covered = self._coverages.get(chapter.builder)
-                if covered is not None:
-                    covered.remove(part.forgotten)
-                    covered.add(part.positions)
-                chapter.is_opened = True
-                chapter.notes.drop(notes)
-                for stretch in stretches:
-                    # Refused rows are counted in `_refused` and no longer wait.
-                    stretch.batch.durable = stretch.stop
-                while chapter.batches and chapter.batches[0].is_closed and not chapter.batches[0].waiting:
-                    chapter.batches.popleft()
-
-    def _coverage(self, builder: str) -> Coverage:
-        """Return the durable rows of a builder, tracked from the first call on."""
-        if builder not in self._coverages:
-            covered = Coverage()
-            state = read_checkpoints(self.folder).load(builder)
-            covered.add([] if state is None else state.positions)
-            self._coverages[builder] = covered
-        return self._coverages[builder]
-
-    def _reset_locks(self) -> None:
-        self._books = threading.Lock()
-        self._disk = threading.Lock()
-
     def _hold_still(self) -> threading.Lock:
         """Wait until SQLite is idle, and keep it idle until the returned lock is released."""
         self._disk.acquire()
         return self._disk
 
     def _become_forked(self) -> None:
-        self._reset_locks()
+        self._disk = threading.Lock()
         if self._segment is not None:
             self._segment.leak()
             self._segment = None
+
+
+def _mark_durable(entries: list[_Entry]) -> None:
+    for chapter, stretches, notes, _, _ in entries:
+        chapter.is_opened = True
+        chapter.notes.drop(notes)
+        for stretch in stretches:
+            # Refused rows are counted by the backlog and no longer wait.
+            stretch.batch.durable = stretch.stop
+        while chapter.batches and chapter.batches[0].is_closed and not chapter.batches[0].waiting:
+            chapter.batches.popleft()
 
 
 def _take_records(

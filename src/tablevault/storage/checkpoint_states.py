@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import compress, pairwise, starmap
 from operator import lt
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from tablevault.errors import TVFileError
 from tablevault.storage import checkpoint_segments
@@ -91,47 +91,6 @@ class Checkpoints:
 def read_checkpoints(folder: Path) -> Checkpoints:
     """Return the checkpoints in a folder, for reading."""
     return Checkpoints(folder)
-
-
-class Coverage:
-    """The present positions of a builder.
-
-    Each takes one byte, so a million rows take a megabyte.
-    """
-
-    def __init__(self, present: bytes | bytearray = b"") -> None:
-        self._present = bytearray(present)
-
-    def __len__(self) -> int:
-        return self._present.count(1)
-
-    def add(self, positions: Sequence[int]) -> None:
-        """Mark rows as present."""
-        if not positions:
-            return
-        first, last = positions[0], positions[-1]
-        self._reach((last if isinstance(positions, range) else max(positions)) + 1)
-        if last - first + 1 == len(positions) and (
-            isinstance(positions, range) or list(range(first, last + 1)) == positions
-        ):
-            self._present[first : last + 1] = b"\x01" * len(positions)
-            return
-        for position in positions:
-            self._present[position] = 1
-
-    def remove(self, positions: Iterable[int]) -> None:
-        """Mark rows as absent."""
-        for position in positions:
-            if position < len(self._present):
-                self._present[position] = 0
-
-    def copy(self) -> Self:
-        """Return an independent copy."""
-        return type(self)(self._present)
-
-    def _reach(self, size: int) -> None:
-        if size > len(self._present):
-            self._present.extend(bytes(size - len(self._present)))
 
 
 @dataclass(slots=True)

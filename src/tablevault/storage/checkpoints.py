@@ -199,10 +199,6 @@ class CheckpointStore:
         """Return the builders with durable data, in order of their first."""
         return read_checkpoints(self.folder).builders()
 
-    def count(self, builder: str) -> int:
-        """Return the number of distinct rows of a builder, durable or not."""
-        return self._backlog.count(builder)
-
     @property
     def unflushed(self) -> int:
         """Number of appended rows that are not durable and would be computed again."""

@@ -137,12 +137,6 @@ def write_unsynced(path: Path, text: str) -> None:
     path.write_bytes(text.encode("utf-8"))
 
 
-def create_file(path: Path, data: bytes) -> None:
-    """Write a new file; raises `FileExistsError` if it exists. A partial file is removed."""
-    _create(path, data)
-    fsync_folder(path.parent)
-
-
 def copy_file(source: Path, target: Path) -> None:
     """Atomically copy the content of a file, but not its mode.
 
