@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tablevault.storage.packing import canonical, pack, unpack
+from tablevault.storage.canonical import canonical
+from tablevault.storage.packing import pack, unpack
 
 ZONES = [datetime.UTC, zoneinfo.ZoneInfo("Europe/Berlin"), datetime.timezone(datetime.timedelta(hours=-3, minutes=-30))]
 SIMPLE = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()

@@ -23,9 +23,9 @@ from tablevault.execution.usage import mean_usage, read_usage
 from tablevault.layout import INPUT_ROWS, USAGE
 from tablevault.ports import Frame
 from tablevault.rows.artifacts import AdoptedArtifact, names_artifacts
+from tablevault.storage.canonical import typed_digest
 from tablevault.storage.checkpoints import BuilderState, Checkpoints, read_checkpoints
 from tablevault.storage.columns import Column
-from tablevault.storage.content import typed_digest
 from tablevault.storage.dtypes import ColumnType, plain_values
 from tablevault.storage.fingerprints import Fingerprints, Mask
 from tablevault.storage.frames import FrameData, StoredFrame, frame_of_columns, read_frame

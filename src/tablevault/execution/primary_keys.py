@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from tablevault.errors import TVTableError
+from tablevault.storage.canonical import canonical
 from tablevault.storage.columns import Column
 from tablevault.storage.dtypes import ColumnType, Kind, holds_arrays, plain_values
 from tablevault.storage.frames import FrameData
-from tablevault.storage.packing import canonical
 
 KeyColumn = tuple[Column, ColumnType]
 NamePair = Callable[[int, int], str]

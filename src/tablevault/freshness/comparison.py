@@ -10,7 +10,7 @@ from tablevault.execution.inputs import ARTIFACT_COLUMN, ContentFrame, PinnedKey
 from tablevault.execution.provenance import read_artifact_records
 from tablevault.names import fold
 from tablevault.state.lookup import Lookup
-from tablevault.storage.content import typed_digest
+from tablevault.storage.canonical import typed_digest
 from tablevault.storage.frames import read_frame, stored_columns
 from tablevault.values.contents import InstanceRecord
 from tablevault.values.plans import PinnedInput

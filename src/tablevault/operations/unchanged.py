@@ -15,7 +15,7 @@ from tablevault.operations.building import archived_builders, pinned_builders
 from tablevault.operations.materialize import column_records
 from tablevault.operations.session import Session
 from tablevault.ports import Contents
-from tablevault.storage.content import typed_digest
+from tablevault.storage.canonical import typed_digest
 from tablevault.storage.frames import read_frame
 from tablevault.values.changes import ConfirmedInputs
 from tablevault.values.contents import ArtifactRecord, InstanceRecord

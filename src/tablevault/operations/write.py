@@ -35,9 +35,9 @@ from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder, normalise_name
+from tablevault.storage.canonical import canonical
 from tablevault.storage.dtypes import ColumnType, Kind, build_column, parse_dtype
 from tablevault.storage.frames import FrameData, FrameRecord, read_frame, table_from_frame, whole_frame, write_frame
-from tablevault.storage.packing import canonical
 from tablevault.values.changes import (
     Changes,
     MaterializedInstance,

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tablevault.errors import TVTableError
+from tablevault.storage.canonical import canonical
 from tablevault.storage.cell_comparison import aligned
 from tablevault.storage.columns import plain_values
 from tablevault.storage.dtypes import ColumnType, Kind
-from tablevault.storage.packing import canonical
 from tablevault.texts.plain import in_line
 
 Positions: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]

@@ -28,8 +28,8 @@ from tablevault.builders.spec import BuilderSpec
 from tablevault.notes import add_location
 from tablevault.references import Compiled, Evaluator, Placement, are_immutable
 from tablevault.rows.worker_texts import mark_of
+from tablevault.storage.canonical import canonical, canonical_rows
 from tablevault.storage.fingerprints import Fingerprints
-from tablevault.storage.packing import canonical, canonical_rows
 from tablevault.storage.vectors import batch_of_arrays
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tablevault.storage.canonical import canonical
 from tablevault.storage.column_types import ColumnType, Kind, json_type
 from tablevault.storage.columns import plain_values
-from tablevault.storage.packing import canonical
 
 Mask: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 

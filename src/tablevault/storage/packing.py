@@ -1,7 +1,7 @@
-"""Serialization of plain values, reversible for checkpoints and deterministic for fingerprints.
+"""Reversible serialization of plain values, for checkpoints.
 
-Both use MessagePack. Values without a MessagePack type use extension types, so that packed values are unambiguous.
-Lists of simple values take a fast path without a Python step per value.
+It uses MessagePack. Values without a MessagePack type use extension types, so that packed values are unambiguous. Lists
+of simple values take a fast path without a Python step per value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 import math
 import struct
 import zoneinfo
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from types import NoneType
 from typing import Any
 
@@ -22,23 +22,22 @@ Encode = Callable[[object], bytes]
 
 ATOMS = frozenset({NoneType, bool, int, float, str, bytes})
 """Classes of values that are plain and immutable."""
-_SIMPLE = ATOMS | {list, dict}
-_FEW = 16
+SIMPLE = ATOMS | {list, dict}
+"""Classes of values that consist of atoms, with keys that are text."""
 _MAXIMUM_INTEGER_BITS = 14_000
 """Python converts whole numbers of at most 4,300 digits to text, and so to JSON."""
-_PACKED_DIRECTLY = _SIMPLE | {tuple}
+_PACKED_DIRECTLY = SIMPLE | {tuple}
 
 _INTEGER, _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _TIMESTAMP, _LONG_TIMEDELTA = range(1, 9)
-_MAPPING, _TUPLE, _SET = range(9, 12)
+MAPPING = 9
+"""Extension type of a dict with keys that are not text."""
+# The numbers 10, 11 and 32 to 36 are used in `canonical`.
 _ARRAYS, _ARRAY = 12, 13
-
-_PLAIN_TYPES: tuple[type[Any], ...] = (str, bytes, int, float, dict, list)
 
 _LONG_HEADER, _EXTENSION_HEADER = struct.Struct(">BI"), struct.Struct(">BIB")
 """MessagePack headers: type byte, length, and number of an extension type."""
 
 _encode = msgspec.msgpack.Encoder().encode
-_encode_sorted = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 def pack(value: object) -> bytes:
@@ -47,7 +46,7 @@ def pack(value: object) -> bytes:
     `unpack` restores the value with exact types, except that tuples become lists. Raises `TypeError` for values that
     are not plain and `ValueError` for text that UTF-8 cannot express.
     """
-    if _consists_of(value, _PACKED_DIRECTLY):
+    if consists_of(value, _PACKED_DIRECTLY):
         try:
             return _encode(value)
         except OverflowError:  # A whole number beyond 64 bits.
@@ -102,52 +101,7 @@ def unpack(data: bytes | memoryview) -> Any:
         raise ValueError(f"these {len(data)} bytes are not packed values: {error}") from error
 
 
-def canonical(value: object) -> bytes:
-    """Return the bytes of a value for fingerprints.
-
-    They do not depend on the order of keys.
-
-    Equal values have equal bytes. `1`, `1.0`, `True` and `"1"` differ, as do a list and a tuple. NumPy scalars count as
-    their Python values, arrays by type, shape and content; frames (pandas without the row index, polars, Arrow) by
-    names, types and content. Raises `TypeError` for objects without comparable content, such as an open file.
-    """
-    if _is_simple(value):
-        try:
-            return _encode_sorted(value)
-        except (TypeError, OverflowError):  # Keys that are not text; whole numbers beyond 64 bits.
-            pass
-    return _encode_sorted(_canonical_form(value))
-
-
-def canonical_rows(columns: Sequence[Sequence[object]], kinds: Set[type]) -> list[bytes]:
-    """Return `canonical` of each row's list of values.
-
-    The values are given as columns, with their classes.
-    """
-    if kinds <= ATOMS:
-        try:
-            return list(map(_encode_sorted, zip(*columns, strict=True)))
-        except OverflowError:  # A whole number beyond 64 bits.
-            pass
-    return [canonical(list(row)) for row in zip(*columns, strict=True)]
-
-
-def _is_simple(value: Any) -> bool:
-    """Return whether a value consists of simple ones; fast for a few items, like most arguments."""
-    kind = type(value)
-    if kind in ATOMS:
-        return True
-    if kind is list and len(value) > _FEW:
-        return _consists_of(value, _SIMPLE)
-    if kind is not dict and kind is not list:
-        return False
-    for item in value.values() if kind is dict else value:
-        if type(item) not in ATOMS and not _is_simple(item):
-            return False
-    return True
-
-
-def _consists_of(value: object, simple: frozenset[type]) -> bool:
+def consists_of(value: object, simple: frozenset[type]) -> bool:
     """Return whether a value and its nested items have exactly these types.
 
     Works level by level, at C speed.
@@ -177,14 +131,14 @@ def _wrapped(value: Any) -> Any:
     """Return a value with every non-simple part wrapped in an extension type."""
     kind = type(value)
     if kind in ATOMS:
-        return _wrapped_integer(value) if kind is int else value
+        return wrapped_integer(value) if kind is int else value
     if kind is list or kind is tuple:
         return _wrapped_arrays(value) if _are_arrays(value) else [_wrapped(item) for item in value]
     if kind is dict:
         if all(type(key) is str for key in value):
             return {key: _wrapped(item) for key, item in value.items()}
-        return _extension(_MAPPING, [[_wrapped(key), _wrapped(item)] for key, item in value.items()])
-    return _wrapped_scalar(value)
+        return _extension(MAPPING, [[_wrapped(key), _wrapped(item)] for key, item in value.items()])
+    return wrapped_scalar(value)
 
 
 def _are_arrays(values: Sequence[Any]) -> bool:
@@ -235,7 +189,11 @@ def _read_arrays(data: memoryview) -> list[Any]:
     return cells
 
 
-def _wrapped_integer(value: int) -> int | msgspec.msgpack.Ext:
+def wrapped_integer(value: int) -> int | msgspec.msgpack.Ext:
+    """Return a whole number, wrapped if it exceeds 64 bits.
+
+    Raises `ValueError` if it is too large to be stored.
+    """
     if -(2**63) <= value < 2**64:
         return value
     if value.bit_length() > _MAXIMUM_INTEGER_BITS:
@@ -243,7 +201,11 @@ def _wrapped_integer(value: int) -> int | msgspec.msgpack.Ext:
     return msgspec.msgpack.Ext(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
 
 
-def _wrapped_scalar(value: object) -> msgspec.msgpack.Ext:
+def wrapped_scalar(value: object) -> msgspec.msgpack.Ext:
+    """Return a decimal, date, time, duration or array as an extension.
+
+    Raises `TypeError` for other values.
+    """
     match value:
         case decimal.Decimal():
             return _extension(_DECIMAL, str(value))
@@ -360,36 +322,6 @@ _READERS: dict[int, Callable[[Any], object]] = {
     _DECIMAL: decimal.Decimal,
     _TIMESTAMP: _read_timestamp,
     _LONG_TIMEDELTA: _read_long_timedelta,
-    _MAPPING: dict,
+    MAPPING: dict,
 }
 _decode = msgspec.msgpack.Decoder(ext_hook=_unwrapped).decode
-
-
-def _canonical_form(value: Any) -> Any:
-    kind = type(value)
-    if kind in ATOMS:
-        return _wrapped_integer(value) if kind is int else value
-    if kind is list:
-        return [_canonical_form(item) for item in value]
-    if kind is dict and all(type(key) is str for key in value):
-        return {key: _canonical_form(item) for key, item in value.items()}
-    if kind is dict:
-        pairs = sorted((canonical(key), canonical(item)) for key, item in value.items())
-        return msgspec.msgpack.Ext(_MAPPING, _encode(pairs))
-    if kind is tuple:
-        return msgspec.msgpack.Ext(_TUPLE, _encode([canonical(item) for item in value]))
-    if kind is set or kind is frozenset:
-        return msgspec.msgpack.Ext(_SET, _encode(sorted(canonical(item) for item in value)))
-    return _canonical_foreign(value)
-
-
-def _canonical_foreign(value: Any) -> Any:
-    """Return the canonical form of dates, paths, NumPy objects, frames and subclasses."""
-    if isinstance(value, (decimal.Decimal, datetime.date, datetime.time, datetime.timedelta)):
-        return _wrapped_scalar(value)
-    for plain in _PLAIN_TYPES:
-        if isinstance(value, plain) and type(value).__module__ != "numpy":
-            return _canonical_form(plain(value))
-    from tablevault.storage.content import content_form
-
-    return content_form(value)

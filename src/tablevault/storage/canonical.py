@@ -1,10 +1,16 @@
-"""Canonical content of arrays, frames and paths for fingerprints."""
+"""Deterministic serialization of values, arrays, frames and paths, for fingerprints.
+
+Values take the form in which checkpoints are packed where that is deterministic. Lists of simple values take a fast
+path without a Python step per value.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
+import decimal
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import msgspec
@@ -18,13 +24,94 @@ from tablevault.storage.arrow_layouts import first_uncastable, has_fine_times, w
 from tablevault.storage.column_types import ColumnType, holds_arrays
 from tablevault.storage.columns import plain_values
 from tablevault.storage.frame_data import ROW_NUMBER, FrameData, table_from_frame
-from tablevault.storage.packing import canonical
+from tablevault.storage.packing import ATOMS, MAPPING, SIMPLE, consists_of, wrapped_integer, wrapped_scalar
 from tablevault.storage.plain import is_missing, type_name, unwrapped
 
+_FEW = 16
+_PLAIN_TYPES: tuple[type[Any], ...] = (str, bytes, int, float, dict, list)
+
+# Extension types, distinct from those of packed values.
+_TUPLE, _SET = 10, 11
 _ARRAY, _FRAME, _SERIES, _PATH, _MISSING = range(32, 37)
 
+_encode = msgspec.msgpack.Encoder().encode
+_encode_sorted = msgspec.msgpack.Encoder(order="deterministic").encode
 
-def content_form(value: Any) -> Any:
+
+def canonical(value: object) -> bytes:
+    """Return the bytes of a value for fingerprints.
+
+    They do not depend on the order of keys.
+
+    Equal values have equal bytes. `1`, `1.0`, `True` and `"1"` differ, as do a list and a tuple. NumPy scalars count as
+    their Python values, arrays by type, shape and content; frames (pandas without the row index, polars, Arrow) by
+    names, types and content. Raises `TypeError` for objects without comparable content, such as an open file.
+    """
+    if _is_simple(value):
+        try:
+            return _encode_sorted(value)
+        except (TypeError, OverflowError):  # Keys that are not text; whole numbers beyond 64 bits.
+            pass
+    return _encode_sorted(_canonical_form(value))
+
+
+def canonical_rows(columns: Sequence[Sequence[object]], kinds: Set[type]) -> list[bytes]:
+    """Return `canonical` of each row's list of values.
+
+    The values are given as columns, with their classes.
+    """
+    if kinds <= ATOMS:
+        try:
+            return list(map(_encode_sorted, zip(*columns, strict=True)))
+        except OverflowError:  # A whole number beyond 64 bits.
+            pass
+    return [canonical(list(row)) for row in zip(*columns, strict=True)]
+
+
+def _is_simple(value: Any) -> bool:
+    """Return whether a value consists of simple ones; fast for a few items, like most arguments."""
+    kind = type(value)
+    if kind in ATOMS:
+        return True
+    if kind is list and len(value) > _FEW:
+        return consists_of(value, SIMPLE)
+    if kind is not dict and kind is not list:
+        return False
+    for item in value.values() if kind is dict else value:
+        if type(item) not in ATOMS and not _is_simple(item):
+            return False
+    return True
+
+
+def _canonical_form(value: Any) -> Any:
+    kind = type(value)
+    if kind in ATOMS:
+        return wrapped_integer(value) if kind is int else value
+    if kind is list:
+        return [_canonical_form(item) for item in value]
+    if kind is dict and all(type(key) is str for key in value):
+        return {key: _canonical_form(item) for key, item in value.items()}
+    if kind is dict:
+        pairs = sorted((canonical(key), canonical(item)) for key, item in value.items())
+        return msgspec.msgpack.Ext(MAPPING, _encode(pairs))
+    if kind is tuple:
+        return msgspec.msgpack.Ext(_TUPLE, _encode([canonical(item) for item in value]))
+    if kind is set or kind is frozenset:
+        return msgspec.msgpack.Ext(_SET, _encode(sorted(canonical(item) for item in value)))
+    return _canonical_foreign(value)
+
+
+def _canonical_foreign(value: Any) -> Any:
+    """Return the canonical form of dates, paths, NumPy objects, frames and subclasses."""
+    if isinstance(value, (decimal.Decimal, datetime.date, datetime.time, datetime.timedelta)):
+        return wrapped_scalar(value)
+    for plain in _PLAIN_TYPES:
+        if isinstance(value, plain) and type(value).__module__ != "numpy":
+            return _canonical_form(plain(value))
+    return _content_form(value)
+
+
+def _content_form(value: Any) -> Any:
     """Return the canonical form of a value; raises `TypeError` if its content cannot be compared."""
     if isinstance(value, np.ndarray):
         return _array_form(value)
