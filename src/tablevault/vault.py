@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -37,7 +38,6 @@ from tablevault.records import (
 from tablevault.state.formats import migrate
 from tablevault.state.lookup import Lookup
 from tablevault.state.opening import Settings, create_vault, open_context
-from tablevault.storage.memory import release_memory
 from tablevault.surface import public_class
 from tablevault.system.extras import imported
 from tablevault.system.warnings import warn
@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     from tablevault.web.server import Server
 
 _logger = logging.getLogger("tablevault")
+
+_MINIMUM_PEAK_TO_RELEASE = 2**26
+"""Minimum peak of Arrow's memory in bytes; below it, a release would cost more than it saves."""
 
 
 @public_class
@@ -1985,12 +1988,12 @@ class TableVault:
         data, found = read()
         frame = convert(data)
         del data
-        release_memory()
+        _release_memory()
         return frame, found
 
     def _run(self, operation: operations.Operation[Any], process_id: str, background: bool = False) -> str:
         finished = self._engine.run(operation, process_id or None, background).process_id
-        release_memory()
+        _release_memory()
         if self._verbose:
             _logger.info("%s %s: process %s", operation.name, operation.summary(), finished)
         return finished
@@ -2010,3 +2013,16 @@ def _given_columns(columns: Sequence[str] | str | None) -> list[str] | None:
 
 def _listed(columns: Sequence[str] | str | None) -> list[str] | None:
     return [columns] if isinstance(columns, str) else list(columns) if columns else None
+
+
+def _release_memory() -> None:
+    """Return freed memory that Arrow's allocator retains to the system.
+
+    Without this, a notebook that once read a large frame would retain its memory indefinitely.
+    """
+    arrow = sys.modules.get("pyarrow")
+    if arrow is None:
+        return
+    pool = arrow.default_memory_pool()
+    if (pool.max_memory() or 0) >= _MINIMUM_PEAK_TO_RELEASE:
+        pool.release_unused()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tablevault.legacy.entry import import_legacy_vault
+from tablevault.legacy.importing import import_legacy_vault
 
 __all__ = ["import_legacy_vault"]

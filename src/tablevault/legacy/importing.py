@@ -1,18 +1,22 @@
-"""Conversion of version 0.1.x vaults to new vaults."""
+"""Atomic import of version 0.1.x vaults.
+
+The new vault is built beside the target, then moved there.
+"""
 
 from __future__ import annotations
 
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tablevault import names
-from tablevault.errors import TVArgumentError, TVFileError
+from tablevault.errors import TVArgumentError, TVFileError, TVLockError
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
 from tablevault.layout import ARTIFACTS, InstanceFolder
@@ -24,11 +28,14 @@ from tablevault.operations.materialize import seal
 from tablevault.operations.tables import describe_table
 from tablevault.processes.commit import Decisions
 from tablevault.rows.artifacts import InstanceArtifacts
-from tablevault.state.opening import Settings, create_vault, open_context
+from tablevault.state.opening import Settings, create_vault, is_legacy_vault, open_context
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.frames import FrameData, write_frame
 from tablevault.storage.legacy_frames import read_legacy_frame
+from tablevault.storage.staging import staged_beside
+from tablevault.surface import public
+from tablevault.system.warnings import warn
 from tablevault.values.changes import Imported, Read
 from tablevault.values.contents import ArtifactState, ColumnRecord, InstanceRecord, TableRecord
 from tablevault.values.plans import Unplanned
@@ -42,7 +49,52 @@ _SHORTENED_NAME = 100
 _MAXIMUM_LISTED = 5
 
 
-class VaultImport:
+@public
+def import_legacy_vault(source_dir: str | Path, db_dir: str | Path) -> str:
+    """Copy a TableVault 0.1.x vault into a new vault.
+
+    The source is not changed, and the new vault is created atomically. Deviations from the source are reported as
+    warnings, and recorded under `notes` in the arguments of the import process.
+
+    Parameters
+    ----------
+    source_dir
+        The vault of version 0.1.x.
+    db_dir
+        Folder of the new vault; must be missing or empty.
+
+    Returns
+    -------
+    str
+        Id of the import process in the new vault.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the source does not exist.
+    TVArgumentError
+        If the source is not a vault of version 0.1.x, or the target is not empty or is inside the source.
+    TVLockError
+        If another import into the same folder is running.
+    TVFileError
+        If a file of the source is damaged, or the source changes during the import.
+    """
+    source, target = Path(source_dir).expanduser().absolute(), Path(db_dir).expanduser().absolute()
+    _check_source(source)
+    if target.resolve() == source.resolve() or files.is_inside(source, target):
+        raise TVArgumentError(f"'{target}' is the legacy vault or a folder inside it. Choose a folder outside it.")
+    _check_target(target)
+    with _staging(target) as staged:
+        importing = _VaultImport(LegacyVault(source), staged)
+        importing.run()
+        _check_target(target)
+        files.replace(staged, target)
+    for note in importing.notes:
+        warn(f"{note}.")
+    return importing.process_id
+
+
+class _VaultImport:
     """Imports a vault into a staging folder.
 
     Parameters
@@ -351,6 +403,30 @@ class VaultImport:
                 shutil.copyfile(path, copy)
             elif path.is_symlink() or not path.is_dir():
                 self.notes.append(f"{path} is not a file of the legacy vault and was not copied")
+
+
+def _check_source(source: Path) -> None:
+    if not source.is_dir():
+        raise FileNotFoundError(f"There is no folder '{source}'.")
+    if not is_legacy_vault(source):
+        raise TVArgumentError(f"'{source}' is not a vault of TableVault 0.1.x.")
+
+
+def _check_target(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise TVArgumentError(f"'{target}' is not empty; a vault is imported into a folder of its own.")
+
+
+@contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    """Yield an unused staging path next to the target."""
+    try:
+        with staged_beside(target, "importing") as folder:
+            yield folder / "vault"
+    except BlockingIOError as error:
+        raise TVLockError(
+            f"Another import into '{target}' is running; wait until it ends, or choose another folder."
+        ) from error
 
 
 def _artifact_state(table: LegacyTable, instance: LegacyInstance) -> ArtifactState:
