@@ -70,13 +70,13 @@ class AsyncExecutor:
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Queue a call for the loop."""
         self._loop.waiting[number] = arguments
-        self._loop.orders.append(number)
+        self._loop.queue.append(number)
         self._loop.wake()
 
     def start_together(self, group: CallGroup) -> None:
         """Queue calls for the loop."""
         self._loop.waiting.update(zip(group.numbers, group.arguments(), strict=True))
-        self._loop.orders.extend(group.numbers)
+        self._loop.queue.extend(group.numbers)
         self._loop.wake()
 
     def wait(self, seconds: float) -> None:
@@ -84,7 +84,7 @@ class AsyncExecutor:
         if self._loop.failed:
             self._forget_failed()
         if not self._loop.ended:
-            self._loop.news.wait(seconds)
+            self._loop.wakeup.wait(seconds)
         if self._loop.is_blocked and not self._is_warned:
             self._is_warned = True
             warn(
@@ -136,12 +136,12 @@ class _Loop:
     def __init__(self, concurrency: int, open_function: OpenFunction) -> None:
         self.waiting: dict[int, Mapping[str, object]] = {}
         """Arguments of calls that the loop has not begun, by their numbers."""
-        self.orders: deque[int] = deque()
+        self.queue: deque[int] = deque()
         """Numbers of calls to begin, in order; some may have been taken back."""
         self.begun: dict[int, float] = {}
         """Start times of the running calls."""
         self.ended: deque[Ended] = deque()
-        self.news = Wakeup()
+        self.wakeup = Wakeup()
         """Wakes the owner when a call has ended."""
         self.failed: set[int] = set()
         """Failed calls not yet handled by the owner; until then, no other call begins."""
@@ -229,8 +229,8 @@ class _Loop:
         """Begin waiting calls, up to the concurrency limit."""
         # Reset first, so that a call added from now on wakes the loop again.
         self._is_woken = False
-        while self.orders and not self.failed and len(self.running) < self._concurrency + self._stuck:
-            number = self.orders.popleft()
+        while self.queue and not self.failed and len(self.running) < self._concurrency + self._stuck:
+            number = self.queue.popleft()
             # Always in `running` or `waiting`, so that `knows` finds it.
             self.running.add(number)
             arguments = self.waiting.pop(number, None)
@@ -285,7 +285,7 @@ class _Loop:
             if failure is not None:
                 self.failed.add(number)
             self.ended.append(Ended(number, value, failure, seconds, usage=meter.amounts or None))
-            self.news.set()
+            self.wakeup.set()
         self.begun.pop(number, None)
         self._forget(number)
         self._begin()

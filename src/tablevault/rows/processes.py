@@ -66,46 +66,46 @@ class ProcessExecutor:
 
     def __init__(self, processes: int, open_function: OpenFunction, locks: Sequence[int] = ()) -> None:
         opening = packed_opening(open_function, "worker processes")
-        self._crew = _Crew(processes, opening, tuple(locks))
-        self._dismiss = weakref.finalize(self, self._crew.dismiss)
+        self._pool = _WorkerPool(processes, opening, tuple(locks))
+        self._dismiss = weakref.finalize(self, self._pool.dismiss)
         self._dismiss.atexit = False
 
     @property
     def workers(self) -> int:
         """Maximum number of calls in flight; exceeds the processes while calls are short."""
-        return self._crew.capacity
+        return self._pool.capacity
 
     @property
     def ended(self) -> deque[Ended]:
         """Calls that have ended; the caller removes them."""
-        return self._crew.calls.ended
+        return self._pool.calls.ended
 
     @property
     def begun(self) -> Mapping[int, float]:
         """Start times of the running calls, on the monotonic clock."""
-        marks = [worker.mark() for worker in self._crew.workers.copy()]
+        marks = [worker.mark() for worker in self._pool.workers.copy()]
         return {number: began for number, began in marks if number != NO_CALL}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Queue a call for a free worker; unpicklable arguments become its error."""
-        self._crew.calls.start(number, arguments)
+        self._pool.calls.start(number, arguments)
 
     def start_together(self, group: CallGroup) -> None:
         """Queue calls for free workers."""
-        self._crew.calls.start_together(group)
+        self._pool.calls.start_together(group)
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""
-        self._crew.wake()
-        self._crew.calls.wait(seconds)
+        self._pool.wake()
+        self._pool.calls.wait(seconds)
 
     def cancel_waiting(self) -> frozenset[int]:
         """Take back calls not yet given to a worker; return their numbers."""
-        return self._crew.calls.take_back()
+        return self._pool.calls.take_back()
 
     def knows(self, number: int) -> bool:
         """Return whether the call is in flight or still in `ended`."""
-        return self._crew.calls.knows(number)
+        return self._pool.calls.knows(number)
 
     def reported(self, number: int) -> Mapping[str, float]:
         """Return an empty mapping, since a worker reports with its answer."""
@@ -113,14 +113,14 @@ class ProcessExecutor:
 
     def abandon(self, number: int) -> int:
         """Kill the worker of a call that has timed out; return 0."""
-        self._crew.calls.abandoned.add(number)
-        self._crew.wake()
+        self._pool.calls.abandoned.add(number)
+        self._pool.wake()
         return 0
 
     def close(self) -> None:
         """Kill busy workers, and let idle ones close their functions and exit."""
         self._dismiss()
-        self._crew.thread.join()
+        self._pool.thread.join()
 
 
 class _Worker:
@@ -231,7 +231,7 @@ class _Worker:
         del self._incoming[:start]
 
 
-class _Crew:
+class _WorkerPool:
     """The workers, and the thread that serves them.
 
     It does not refer to the executor, so that dropping the executor ends them.
@@ -385,7 +385,7 @@ class _Crew:
             self.calls.died_idle(fate)
         else:
             self.calls.suspect([running], fate)
-        self.calls.news.set()
+        self.calls.wakeup.set()
 
     def _kill_abandoned(self) -> None:
         """Kill workers that run an abandoned call; their other calls are requeued."""

@@ -73,7 +73,7 @@ class RayActor:
         return self.may_be_given and not self.tasks and not self.transfers
 
 
-def is_innocent(error: BaseException) -> bool:
+def was_lost_externally(error: BaseException) -> bool:
     """Return whether a worker was lost for a reason other than a call.
 
     Examples are a lost machine or message.

@@ -25,7 +25,7 @@ from tablevault.builders.resources import Resources
 from tablevault.ports import CallGroup, Ended, FunctionError, OpenFunction
 from tablevault.rows.call_measure import CallMeasure
 from tablevault.rows.input_files import InputFiles
-from tablevault.rows.ray_actors import RayActor, SubmittedTask, Transfer, fate_of, is_innocent, owner_is_lost
+from tablevault.rows.ray_actors import RayActor, SubmittedTask, Transfer, fate_of, owner_is_lost, was_lost_externally
 from tablevault.rows.ray_cluster import RayCluster
 from tablevault.rows.ray_worker import (
     BROKEN,
@@ -132,70 +132,70 @@ class RayExecutor:
     """
 
     def __init__(self, cluster: RayCluster, job: RayJob) -> None:
-        self._crew = _Crew(cluster, job)
-        self._dismiss = weakref.finalize(self, self._crew.dismiss)
+        self._pool = _ActorPool(cluster, job)
+        self._dismiss = weakref.finalize(self, self._pool.dismiss)
         self._dismiss.atexit = False
 
     @property
     def workers(self) -> int:
         """Maximum number of calls in flight; suspected calls wait until all others are done."""
-        return self._crew.capacity + len(self._crew.calls.suspects)
+        return self._pool.capacity + len(self._pool.calls.suspects)
 
     @property
     def ended(self) -> deque[Ended]:
         """Calls that have ended; the caller removes them."""
-        return self._crew.calls.ended
+        return self._pool.calls.ended
 
     @property
     def begun(self) -> Mapping[int, float]:
         """Start times of the running calls on the monotonic clock, as known to the owner."""
-        return self._crew.begun()
+        return self._pool.begun()
 
     @property
     def waiting(self) -> str:
         """The reason why workers cannot be placed; empty if all are."""
-        return self._crew.waiting
+        return self._pool.waiting
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Queue a call for a free worker; unpicklable arguments become its error."""
-        crew = self._crew
-        crew.calls.forgets_returned = False
-        if crew.inputs is not None:
-            arguments = crew.inputs.marked(number, arguments)
-        crew.calls.start(number, arguments)
-        if crew.inputs is not None:
-            crew.inputs.started = number
+        pool = self._pool
+        pool.calls.forgets_returned = False
+        if pool.inputs is not None:
+            arguments = pool.inputs.marked(number, arguments)
+        pool.calls.start(number, arguments)
+        if pool.inputs is not None:
+            pool.inputs.started = number
 
     def start_together(self, group: CallGroup) -> None:
         """Queue calls as `start` does."""
-        crew = self._crew
-        if crew.inputs is not None and any(map(crew.inputs.may_name_files, group.values)):
+        pool = self._pool
+        if pool.inputs is not None and any(map(pool.inputs.may_name_files, group.values)):
             for number, arguments in zip(group.numbers, group.arguments(), strict=True):
                 self.start(number, arguments)
             return
-        crew.calls.forgets_returned = False
-        crew.calls.start_together(group)
-        if crew.inputs is not None:
-            crew.inputs.started = group.numbers[-1]
+        pool.calls.forgets_returned = False
+        pool.calls.start_together(group)
+        if pool.inputs is not None:
+            pool.inputs.started = group.numbers[-1]
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""
-        self._crew.wake()
-        self._crew.calls.wait(seconds)
-        while self._crew.warnings:
-            warn(self._crew.warnings.popleft())
+        self._pool.wake()
+        self._pool.calls.wait(seconds)
+        while self._pool.warnings:
+            warn(self._pool.warnings.popleft())
 
     def cancel_waiting(self) -> frozenset[int]:
         """Take back calls not yet given to a worker; return their numbers.
 
         Until another call is started, calls that workers return unrun are dropped.
         """
-        self._crew.calls.forgets_returned = True
-        return self._crew.calls.take_back()
+        self._pool.calls.forgets_returned = True
+        return self._pool.calls.take_back()
 
     def knows(self, number: int) -> bool:
         """Return whether the call is in flight or still in `ended`."""
-        return self._crew.calls.knows(number)
+        return self._pool.calls.knows(number)
 
     def reported(self, number: int) -> Mapping[str, float]:
         """Return an empty mapping, since a worker reports with its answer."""
@@ -203,17 +203,17 @@ class RayExecutor:
 
     def abandon(self, number: int) -> int:
         """Cancel a call that has timed out, or kill its worker; return 0."""
-        self._crew.calls.abandoned.add(number)
-        self._crew.wake()
+        self._pool.calls.abandoned.add(number)
+        self._pool.wake()
         return 0
 
     def close(self) -> None:
         """Kill busy workers, and let idle ones close their functions and exit."""
         self._dismiss()
-        self._crew.thread.join()
+        self._pool.thread.join()
 
 
-class _Crew:
+class _ActorPool:
     """The workers, and the threads that serve them.
 
     It does not refer to the executor, so that dropping the executor ends them.
@@ -454,9 +454,9 @@ class _Crew:
         for number, (answers, given_back) in found.items():
             task = actor.tasks.get(number)
             if task is not None:
-                self._settle(task, answers, task.calls.copy() if given_back is None else given_back)
+                self._handle_report(task, answers, task.calls.copy() if given_back is None else given_back)
 
-    def _settle(self, task: SubmittedTask, answers: Sequence[Answer], given_back: Sequence[int]) -> None:
+    def _handle_report(self, task: SubmittedTask, answers: Sequence[Answer], given_back: Sequence[int]) -> None:
         """Handle a worker's report on a task, which may arrive twice."""
         left = dict.fromkeys(task.calls)
         ended = [answer for answer in answers if answer[0] in left]
@@ -538,7 +538,7 @@ class _Crew:
             self.calls.give_back(calls)
         elif getattr(error, "actor_init_failed", False):
             self.calls.break_off(FunctionError(RuntimeError(f"a Ray worker could not be started: {error}")))
-        elif is_innocent(error):
+        elif was_lost_externally(error):
             self.calls.give_back(calls)
         elif not actor.is_ready:
             self.calls.died_opening(fate)
@@ -606,7 +606,9 @@ class _Crew:
         for names in found.unnamed.values():
             self._job.on_unnamed(names)
         left = set(task.calls)
-        self._settle(task, [answer for answer in found.answers if answer[0] not in found.files], found.given_back)
+        self._handle_report(
+            task, [answer for answer in found.answers if answer[0] not in found.files], found.given_back
+        )
         for answer in found.answers:
             if answer[0] in found.files and answer[0] in left:
                 self._receive(actor, answer, [SentFile(*file) for file in found.files[answer[0]]])
@@ -643,7 +645,7 @@ class _Crew:
                     actor, "read_file", partial(self._received, actor, number), number, name, offset, PIECE_BYTES
                 )
                 return
-            transfer.files.settle()
+            transfer.files.move_into_place()
         except OSError:
             self._end_transfer(actor, number)
             raise

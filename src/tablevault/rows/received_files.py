@@ -67,7 +67,7 @@ class ReceivedFiles:
         self._digest.update(piece)
         self._offset += len(piece)
 
-    def settle(self) -> None:
+    def move_into_place(self) -> None:
         """Rename the files to their final names."""
         for file, part in zip(self._sent, self._parts, strict=True):
             target = self._folder / file.name

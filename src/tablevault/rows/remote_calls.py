@@ -94,7 +94,7 @@ class RemoteCalls:
     suspects: deque[int] = field(default_factory=deque)
     """Calls that may have killed a worker, to be retried once, each alone."""
     ended: deque[Ended] = field(default_factory=deque)
-    news: Wakeup = field(default_factory=Wakeup)
+    wakeup: Wakeup = field(default_factory=Wakeup)
     """Wakes the owner when a call has ended."""
     abandoned: set[int] = field(default_factory=set)
     """Calls that the owner has abandoned."""
@@ -139,7 +139,7 @@ class RemoteCalls:
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""
         if not self.ended:
-            self.news.wait(seconds)
+            self.wakeup.wait(seconds)
 
     def take_back(self) -> frozenset[int]:
         """Take back the calls not yet sent to a worker; return their numbers."""
@@ -213,14 +213,14 @@ class RemoteCalls:
                 # Inlined for the most frequent kind of outcome.
                 end(Ended(number, content, None, seconds, False, False, usage) if kind == PLAIN else ended_call(answer))
             forget(number, None)
-        self.news.set()
+        self.wakeup.set()
 
     def end(self, number: int, error: BaseException) -> None:
         """End a call with an error."""
         self._suspected.discard(number)
         if self.arguments.pop(number, None) is not None and number not in self.abandoned:
             self.ended.append(Ended(number, None, error, 0.0))
-        self.news.set()
+        self.wakeup.set()
 
     def give_back(self, numbers: Sequence[int]) -> None:
         """Requeue calls that a worker has not begun, ahead of the others."""
@@ -252,12 +252,12 @@ class RemoteCalls:
             else:
                 self._suspected.add(number)
                 self.suspects.append(number)
-        self.news.set()
+        self.wakeup.set()
 
     def _forget(self, numbers: Sequence[int]) -> None:
         for number in numbers:
             self.arguments.pop(number, None)
-        self.news.set()
+        self.wakeup.set()
 
     def died_opening(self, fate: str) -> None:
         """Count the death of a worker during setup; too many in a row end the run."""
@@ -287,7 +287,7 @@ class RemoteCalls:
         for number in numbers:
             if self.arguments.pop(number, None) is not None:
                 self.ended.append(Ended(number, None, self.broken, 0.0))
-                self.news.set()
+                self.wakeup.set()
 
 
 def _emptied(numbers: deque[int]) -> list[int]:

@@ -101,88 +101,88 @@ class ThreadExecutor:
 
     def __init__(self, threads: int, open_function: OpenFunction) -> None:
         self._threads = threads
-        self._crew = _Crew(open_function)
-        self._dismiss = weakref.finalize(self, self._crew.dismiss)
+        self._pool = _ThreadPool(open_function)
+        self._dismiss = weakref.finalize(self, self._pool.dismiss)
         self._dismiss.atexit = False
 
     @property
     def workers(self) -> int:
         """Maximum number of calls in flight; exceeds the threads while calls are short."""
-        return self._threads + self._crew.measure.calls_ahead(self._threads)
+        return self._threads + self._pool.measure.calls_ahead(self._threads)
 
     @property
     def ended(self) -> deque[Ended]:
         """Calls that have ended; the caller removes them."""
-        return self._crew.ended
+        return self._pool.ended
 
     @property
     def begun(self) -> Mapping[int, float]:
         """Start times of the running calls."""
-        return {number: began for number, (began, _) in self._crew.running.copy().items()}
+        return {number: began for number, (began, _) in self._pool.running.copy().items()}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Queue a call for the next free thread."""
-        self._crew.waiting[number] = arguments
-        self._order((number,))
+        self._pool.waiting[number] = arguments
+        self._enqueue((number,))
 
     def start_together(self, group: CallGroup) -> None:
         """Queue calls for free threads."""
-        self._crew.waiting.update(zip(group.numbers, group.arguments(), strict=True))
-        self._order(group.numbers)
+        self._pool.waiting.update(zip(group.numbers, group.arguments(), strict=True))
+        self._enqueue(group.numbers)
 
-    def _order(self, numbers: Iterable[int]) -> None:
+    def _enqueue(self, numbers: Iterable[int]) -> None:
         """Start missing threads and queue waiting calls."""
-        crew = self._crew
-        while len(crew.threads) < min(self._threads, len(crew.waiting) + len(crew.running)):
-            crew.grow()
+        pool = self._pool
+        while len(pool.threads) < min(self._threads, len(pool.waiting) + len(pool.running)):
+            pool.grow()
         for number in numbers:
-            crew.orders.put(number)
+            pool.queue.put(number)
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""
-        crew = self._crew
-        for number in list(crew.failed):
+        pool = self._pool
+        for number in list(pool.failed):
             if not self.knows(number):
-                crew.failed.discard(number)
-        crew.release()
-        if not crew.ended:
-            crew.news.wait(seconds)
+                pool.failed.discard(number)
+        pool.release()
+        if not pool.ended:
+            pool.wakeup.wait(seconds)
 
     def cancel_waiting(self) -> frozenset[int]:
         """Take back calls that no thread has begun; return their numbers."""
-        taken = [number for number in list(self._crew.waiting) if self._crew.waiting.pop(number, None) is not None]
+        taken = [number for number in list(self._pool.waiting) if self._pool.waiting.pop(number, None) is not None]
         return frozenset(taken)
 
     def knows(self, number: int) -> bool:
         """Return whether the call is in flight or still in `ended`."""
-        crew = self._crew
+        pool = self._pool
         # Checked in the order of a call's life cycle, so that none is missed in transition.
-        return number in crew.waiting or number in crew.running or _has_ended(crew.ended, number)
+        return number in pool.waiting or number in pool.running or _has_ended(pool.ended, number)
 
     def reported(self, number: int) -> Mapping[str, float]:
         """Return the amounts that a call has reported so far."""
-        meter = self._crew.meters.get(number)
+        meter = self._pool.meters.get(number)
         return {} if meter is None else meter.amounts.copy()
 
     def abandon(self, number: int) -> int:
         """Replace the thread of a call that has timed out, and drop its result."""
-        crew = self._crew
-        if crew.waiting.pop(number, None) is None:
-            crew.abandoned.add(number)
-            crew.grow()
-        return sum(number in crew.running for number in list(crew.abandoned))
+        pool = self._pool
+        if pool.waiting.pop(number, None) is None:
+            pool.abandoned.add(number)
+            pool.grow()
+        return sum(number in pool.running for number in list(pool.abandoned))
 
     def close(self) -> None:
         """End the threads, and wait for the idle ones."""
         self._dismiss()
-        busy = {thread for _, thread in self._crew.running.copy().values()}
-        for thread in list(self._crew.threads):
+        busy = {thread for _, thread in self._pool.running.copy().values()}
+        for thread in list(self._pool.threads):
             # An interrupt may have come between listing a thread and starting it.
             if thread not in busy and thread.is_alive():
                 thread.join()
 
 
-class _Crew:
+class _ThreadPool:
     """The shared state of the threads.
 
     It does not refer to the executor, so that dropping the executor ends them.
@@ -193,12 +193,12 @@ class _Crew:
         """Arguments of calls that no thread has begun, by their numbers."""
         self.running: dict[int, tuple[float, threading.Thread]] = {}
         """Start times of the running calls, and their threads."""
-        self.orders: SimpleQueue[int | None] = SimpleQueue()
+        self.queue: SimpleQueue[int | None] = SimpleQueue()
         """Numbers of calls to begin; `None` ends a thread, which passes it on."""
         self.held: deque[int] = deque()
         """Numbers of calls that must not begin, because another one has failed."""
         self.ended: deque[Ended] = deque()
-        self.news = Wakeup()
+        self.wakeup = Wakeup()
         """Wakes the owner when a call has ended."""
         self.failed: set[int] = set()
         """Failed calls not yet handled by the owner; until then, no other call begins."""
@@ -222,18 +222,18 @@ class _Crew:
 
     def dismiss(self) -> None:
         """End every thread once its call is done."""
-        self.orders.put(None)
+        self.queue.put(None)
 
     def release(self) -> None:
         """Let held calls begin once the owner has handled all that have failed."""
         with contextlib.suppress(IndexError):  # Another thread may take some as well.
             while self.held and not self.failed:
-                self.orders.put(self.held.popleft())
+                self.queue.put(self.held.popleft())
 
     def _work(self) -> None:
         with contextlib.ExitStack() as closing:
             function = None
-            while (number := self.orders.get()) is not None:
+            while (number := self.queue.get()) is not None:
                 if self.failed:
                     self.held.append(number)
                     # The owner may have handled the failure just before.
@@ -273,9 +273,9 @@ class _Crew:
                     self.failed.add(number)
                 self.ended.append(Ended(number, value, failure, seconds, usage=usage))
                 del self.running[number]
-                self.news.set()
+                self.wakeup.set()
                 del value, failure
-            self.orders.put(None)
+            self.queue.put(None)
 
 
 def _has_ended(ended: deque[Ended], number: int) -> bool:

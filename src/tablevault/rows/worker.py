@@ -59,7 +59,7 @@ class Worker:
         self._mark = mark
         self._calls: deque[ReceivedCall] = deque()
         """Calls that have not begun."""
-        self._orders: SimpleQueue[bool] = SimpleQueue()
+        self._arrivals: SimpleQueue[bool] = SimpleQueue()
         """True when calls have arrived, false after the last ones."""
         self._answers: deque[Answer] = deque()
         self._meter = CallMeter()
@@ -80,7 +80,7 @@ class Worker:
         meter_context(self._meter)
         self._send((READY, b""))
         threading.Thread(target=self._listen, name="tablevault-owner", daemon=True).start()
-        while self._orders.get():
+        while self._arrivals.get():
             self._run_calls(opened.call)
         with contextlib.suppress(Exception):
             opened.close()
@@ -132,15 +132,15 @@ class Worker:
                 if self._answers and self._monotonic() - self._sent > _LATE:
                     self._answer()
                 continue
-            order = pickle.loads(self._receive())
-            if order is None:
-                self._orders.put(False)
+            message = pickle.loads(self._receive())
+            if message is None:
+                self._arrivals.put(False)
                 return
-            if order == GIVE_BACK:
+            if message == GIVE_BACK:
                 self._give_back()
             else:
-                self._calls.extend(received_calls(order))
-                self._orders.put(True)
+                self._calls.extend(received_calls(message))
+                self._arrivals.put(True)
 
     def _give_back(self) -> None:
         """Return calls that have not begun, for other workers."""

@@ -33,7 +33,7 @@ class Flusher:
     def __init__(self, every: Callable[[], None], interval: float) -> None:
         self._every = every
         self._interval = interval
-        self._orders: SimpleQueue[tuple[Callable[[], None], Reply]] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[Callable[[], None], Reply]] = SimpleQueue()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="tablevault-checkpoints", daemon=True)
         self._thread.start()
@@ -49,7 +49,7 @@ class Flusher:
         The reply will hold its exception, or `None`.
         """
         reply: Reply = SimpleQueue()
-        self._orders.put((action, reply))
+        self._requests.put((action, reply))
         return reply
 
     def do(self, action: Callable[[], None], timeout: float | None = None) -> None:
@@ -97,7 +97,7 @@ class Flusher:
         due = clock.monotonic() + self._interval
         while not self._stopping:
             with contextlib.suppress(Empty):
-                _serve(*self._orders.get(timeout=max(0.0, due - clock.monotonic())))
+                _serve(*self._requests.get(timeout=max(0.0, due - clock.monotonic())))
             if not self._stopping and clock.monotonic() >= due:
                 due = clock.monotonic() + self._interval
                 self._every()
