@@ -822,7 +822,7 @@ class TidyingSteps(Protocol):
         """Return the steps of a process in their order, each with its id."""
         ...
 
-    def settle(self, serial: int, problems: Iterable[tuple[int, str]]) -> None:
+    def keep_failed(self, serial: int, problems: Iterable[tuple[int, str]]) -> None:
         """Record the steps of a finished process that still fail, with reasons.
 
         All other steps are done.

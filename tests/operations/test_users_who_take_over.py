@@ -80,15 +80,15 @@ def set_aside(path):
     return sorted(folder.name for folder in path.glob("*/*.set-aside-*"))
 
 
-def assert_settled(path):
+def assert_recovered(path):
     """Check that the owner's next operation clears away what is left."""
 
-    def settle():
+    def recover():
         vault = TableVault(path)
         vault.create_table("another")
         assert vault.verify().ok, vault.verify().problems
 
-    as_user(OWNER, settle)
+    as_user(OWNER, recover)
     assert set_aside(path) == []
     assert list((path / "_temp").iterdir()) == []
 
@@ -106,7 +106,7 @@ def test_colleague_finishes_a_sealed_but_undecided_process(shared, work, table):
 
     assert as_user(COLLEAGUE, look) == (ROWS if table == "made" else [1, 2])
     assert len(set_aside(path)) == 1
-    assert_settled(path)
+    assert_recovered(path)
     assert as_user(COLLEAGUE, look) == (ROWS if table == "made" else [1, 2])
 
 
@@ -122,7 +122,7 @@ def test_finished_rows_and_files_survive_two_killed_users(shared):
     # The owner's own is gone, the colleague's waits for the colleague.
     assert len(set_aside(path)) == 1
     as_user(COLLEAGUE, lambda: TableVault(path).create_table("next"))
-    assert_settled(path)
+    assert_recovered(path)
 
 
 def test_staged_frame_is_written_by_another_user_without_it(shared):
@@ -136,7 +136,7 @@ def test_staged_frame_is_written_by_another_user_without_it(shared):
     as_user(OWNER, partial(quietly, lambda path: TableVault(path, restart=True), path))
     assert as_user(OWNER, lambda: TableVault(path).get_dataframe("written")[0]["x"].tolist()) == [1, 2]
     as_user(COLLEAGUE, lambda: TableVault(path).create_table("next"))
-    assert_settled(path)
+    assert_recovered(path)
 
 
 @pytest.mark.parametrize("materialize", [False, True])
@@ -147,7 +147,7 @@ def test_colleague_stops_a_sealed_but_undecided_process(shared, materialize):
     as_user(
         COLLEAGUE, partial(quietly, lambda path: TableVault(path).stop_process("night", materialize=materialize), path)
     )
-    assert_settled(path)
+    assert_recovered(path)
     if not materialize:
         as_user(OWNER, lambda: TableVault(path).execute_instance("made", reuse_partial=True))
     vault = TableVault(path)

@@ -238,7 +238,7 @@ def test_file_that_a_link_replaces_has_no_record(root, monkeypatch):
         commits.describe(MANY)
 
 
-def settle(root, names):
+def wait_until_old(root, names):
     """Make files look as if they had been written long before they are recorded."""
     deadline = time.time_ns() + 10**10
     while max((root / name).stat().st_ctime_ns for name in names) + 10**8 > time.time_ns():
@@ -248,7 +248,7 @@ def settle(root, names):
 
 def test_files_are_not_read_again_at_the_end_unless_they_have_changed(root, monkeypatch):
     put(root, MANY)
-    settle(root, MANY)
+    wait_until_old(root, MANY)
     on(monkeypatch, Disk())
     commits = ArtifactCommits(root)
     commits.record(MANY)

@@ -60,18 +60,18 @@ def test_a_failed_fsync_leaves_no_file_and_is_not_repeated(tmp_path, failing_fsy
     assert len(failing_fsync) == 1
 
 
-def test_a_file_that_does_not_settle_is_removed(tmp_path, failing_fsync):
+def test_new_file_is_removed_when_its_sync_fails(tmp_path, failing_fsync):
     files.write_unsynced(tmp_path / "file", "x")
     with pytest.raises(OSError, match="no such luck"):
-        files.settle_file(tmp_path / "file")
+        files.sync_new_file(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_was_written_unsynced_settles_with_its_folder(tmp_path, synced):
+def test_file_written_unsynced_is_synced_with_its_folder(tmp_path, synced):
     path = tmp_path / "file"
     files.write_unsynced(path, "né\n")
     assert synced == []
-    files.settle_file(path)
+    files.sync_new_file(path)
     assert path.read_bytes() == "né\n".encode()
     assert synced == [path.stat().st_ino, tmp_path.stat().st_ino]
 

@@ -18,7 +18,14 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from tablevault.catalog.sql.connection import Connection, Purpose
 from tablevault.errors import TVArgumentError, TVFileError, TVImplementationError
-from tablevault.system.sqlite_files import Snapshot, create_empty, distrust, may_open_live, read_snapshot, state_of
+from tablevault.system.sqlite_files import (
+    Snapshot,
+    create_empty,
+    harden_connection,
+    may_open_live,
+    read_snapshot,
+    state_of,
+)
 from tablevault.system.waiting import poll
 
 _BUSY_TIMEOUT = 60.0
@@ -169,7 +176,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None
-    distrust(connection)
+    harden_connection(connection)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")

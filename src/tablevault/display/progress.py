@@ -231,8 +231,8 @@ def builder_lines(
 
 def _builder_line(name: str, item: BuilderProgress, rates: Rates, raised: int, waiting: str) -> Line:
     rate = rates.rate(name, item.computed)
-    settled = item.computed + item.reused + item.failed + item.skipped
-    missing = 0 if item.total is None else item.total - settled
+    processed = item.computed + item.reused + item.failed + item.skipped
+    missing = 0 if item.total is None else item.total - processed
     return (
         name,
         f"{rows_done(item)} rows",

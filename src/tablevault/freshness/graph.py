@@ -167,7 +167,7 @@ class Graph:
 
 
 def read_graph(
-    lookup: Lookup, version: str, keys: Collection[TableVersion] | None, with_readers: bool, is_settled: bool
+    lookup: Lookup, version: str, keys: Collection[TableVersion] | None, with_readers: bool, missing_is_damage: bool
 ) -> Graph:
     """Read the graph of tables and all their inputs.
 
@@ -181,7 +181,7 @@ def read_graph(
         The tables; `None` for all that have an instance of the version.
     with_readers
         Whether to add all tables with an instance of the version, some of which may read the given ones.
-    is_settled
+    missing_is_damage
         Whether a missing file is damage; otherwise it may have been moved or removed since the catalog was read.
 
     Raises
@@ -189,12 +189,12 @@ def read_graph(
     FileNotFoundError
         If a file is missing that is not damage.
     """
-    reader = _Reader(lookup, version, is_settled)
+    reader = _Reader(lookup, version, missing_is_damage)
     of_version = reader.of_version() if with_readers or keys is None else ()
     return Graph(version, reader.read([*of_version, *(keys or ())]))
 
 
-def read_node(lookup: Lookup, version: str, key: TableVersion, is_settled: bool) -> Graph:
+def read_node(lookup: Lookup, version: str, key: TableVersion, missing_is_damage: bool) -> Graph:
     """Read the graph of one table without its inputs; see `read_graph`.
 
     Raises
@@ -202,7 +202,7 @@ def read_node(lookup: Lookup, version: str, key: TableVersion, is_settled: bool)
     TVArgumentError
         If the table does not exist.
     """
-    return Graph(version, {key: _Reader(lookup, version, is_settled).alone(key)})
+    return Graph(version, {key: _Reader(lookup, version, missing_is_damage).alone(key)})
 
 
 def missing_file(error: FileNotFoundError) -> TVFileError:
@@ -243,13 +243,13 @@ class _Reader:
         Finds files.
     version
         The version of references that name none.
-    is_settled
+    missing_is_damage
         Whether a missing file is damage.
     """
 
-    def __init__(self, lookup: Lookup, version: str, is_settled: bool) -> None:
+    def __init__(self, lookup: Lookup, version: str, missing_is_damage: bool) -> None:
         self._lookup = lookup
-        self._is_settled = is_settled
+        self._missing_is_damage = missing_is_damage
         self._version = version
         self._found_files: dict[int, dict[str, Path]] = {}
         """The builder files of instances, by row id."""
@@ -315,7 +315,7 @@ class _Reader:
         except TableVaultError as error:
             return replace(node, error=error)
         except FileNotFoundError as error:
-            if not self._is_settled:
+            if not self._missing_is_damage:
                 raise
             return replace(node, error=missing_file(error))
 

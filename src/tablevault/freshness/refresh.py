@@ -39,7 +39,7 @@ TablePolicies = Mapping[str, Mapping[str, Any]]
 
 _COPY, _DELETE = "copy", "delete"
 """Suffixes of the ids of children that make a temporary instance and delete the one it replaces."""
-_LONGEST_SUFFIX = ".99"
+_RESERVED_SUFFIX = ".99"
 """Reserved length in an id for the number of a child whose id is taken."""
 
 
@@ -284,7 +284,7 @@ def _child_id(process_id: str, version: str, step: PlannedStep, purpose: str = "
 
 def check_length(process_id: str, version: str, step: PlannedStep) -> None:
     """Raise `TVArgumentError` if a process id is too long for the child of a step."""
-    longest = f"{_child_id(process_id, version, step, _DELETE)}{_LONGEST_SUFFIX}"
+    longest = f"{_child_id(process_id, version, step, _DELETE)}{_RESERVED_SUFFIX}"
     excess = len(longest) - names.MAXIMUM_PROCESS_ID_LENGTH
     if excess > 0:
         raise TVArgumentError(

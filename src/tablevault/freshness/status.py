@@ -110,7 +110,7 @@ def open_freshness(
     keys: Sequence[TableVersion] | None,
     with_readers: bool = False,
     run_index: bool = False,
-    is_settled: bool = True,
+    missing_is_damage: bool = True,
     looks_closely: bool = True,
 ) -> Iterator[Freshness]:
     """Determine the states of the tables of a version.
@@ -129,18 +129,18 @@ def open_freshness(
         Whether to include the tables of the version that read these.
     run_index
         Whether to run IndexBuilders that read outside the vault, discarding their results.
-    is_settled
-        Whether a missing file is damage; see `read_settled`.
+    missing_is_damage
+        Whether a missing file is damage; see `read_with_retries`.
     looks_closely
         Whether to look for a table's own reasons even if an upstream table already keeps it from being fresh.
     """
     lookup = Lookup(context)
     with context.catalog.snapshot(), open_planner(lookup) as planner:
-        graph = read_graph(lookup, version, keys, with_readers, is_settled)
-        yield Freshness(lookup, planner, graph, keys, run_index, is_settled, looks_closely)
+        graph = read_graph(lookup, version, keys, with_readers, missing_is_damage)
+        yield Freshness(lookup, planner, graph, keys, run_index, missing_is_damage, looks_closely)
 
 
-def read_settled(context: VaultContext, read: Callable[[bool], Result]) -> Result:
+def read_with_retries(context: VaultContext, read: Callable[[bool], Result]) -> Result:
     """Read a vault, with retries while files are moved or removed after the catalog was read.
 
     Parameters
@@ -193,14 +193,16 @@ class SingleStates:
             self._planner = self._held.enter_context(open_planner(self._lookup))
         planner = self._planner
 
-        def look(is_settled: bool) -> tuple[Looked, tuple[int, ...]]:
+        def look(missing_is_damage: bool) -> tuple[Looked, tuple[int, ...]]:
             with self._context.catalog.snapshot():
-                graph = read_node(self._lookup, self._version, key, is_settled)
-                freshness = Freshness(self._lookup, planner, graph, [key], run_index=False, is_settled=is_settled)
+                graph = read_node(self._lookup, self._version, key, missing_is_damage)
+                freshness = Freshness(
+                    self._lookup, planner, graph, [key], run_index=False, missing_is_damage=missing_is_damage
+                )
                 looked = freshness.look([key])[key]
                 return looked, () if looked.state is not State.FRESH else freshness.unread_inputs(key)
 
-        return read_settled(self._context, look)
+        return read_with_retries(self._context, look)
 
     def close(self) -> None:
         """Forget the code, and remove the planner's folder; the next look reopens both."""
@@ -247,8 +249,8 @@ def read_status(
         If tables read one another in a cycle.
     """
 
-    def read(is_settled: bool) -> dict[str, TableStatus]:
-        with open_freshness(context, version, keys, True, run_index, is_settled) as freshness:
+    def read(missing_is_damage: bool) -> dict[str, TableStatus]:
+        with open_freshness(context, version, keys, True, run_index, missing_is_damage) as freshness:
             graph = freshness.graph
             return {
                 graph.text(key): TableStatus(
@@ -261,7 +263,7 @@ def read_status(
                 for key, looked in freshness.look(freshness.keys).items()
             }
 
-    return read_settled(context, read)
+    return read_with_retries(context, read)
 
 
 class Freshness:
@@ -279,7 +281,7 @@ class Freshness:
         The requested table versions; `None` for all of the version.
     run_index
         Whether to run IndexBuilders that read outside the vault.
-    is_settled
+    missing_is_damage
         Whether a missing file is damage.
     looks_closely
         Whether to look for a table's own reasons even if an upstream table already keeps it from being fresh.
@@ -292,7 +294,7 @@ class Freshness:
         graph: Graph,
         keys: Sequence[TableVersion] | None,
         run_index: bool,
-        is_settled: bool,
+        missing_is_damage: bool,
         looks_closely: bool = True,
     ) -> None:
         self.lookup = lookup
@@ -300,7 +302,7 @@ class Freshness:
         self.keys = graph.of_version() if keys is None else list(keys)
         self._planner = planner
         self._run_index = run_index
-        self._is_settled = is_settled
+        self._missing_is_damage = missing_is_damage
         self._looks_closely = looks_closely
         self._comparison = Comparison(lookup)
         self._looked: dict[TableVersion, Looked] = {}
@@ -400,11 +402,11 @@ class Freshness:
             newer = self._comparison.newer_inputs(newest, decided.checked.prepared.specs, decided.checked.pins)
             changes = tuple(dict.fromkeys((*unfinished, *decided.decision.changes, *newer)))
         except FileNotFoundError as error:
-            if not self._is_settled:
+            if not self._missing_is_damage:
                 raise
             return unfinished, (_first_line(missing_file(error)),)
         except TableVaultError as error:
-            if isinstance(error.__cause__, FileNotFoundError) and not self._is_settled:
+            if isinstance(error.__cause__, FileNotFoundError) and not self._missing_is_damage:
                 raise error.__cause__ from None
             # The execution reports the error with its row.
             return unfinished, (_first_line(error),)

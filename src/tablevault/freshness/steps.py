@@ -23,7 +23,7 @@ from tablevault.freshness.status import (
     State,
     lock_nothing,
     open_freshness,
-    read_settled,
+    read_with_retries,
 )
 from tablevault.names import fold, temporary_instance_id
 from tablevault.operations.execute import check_rows_are_known
@@ -102,13 +102,13 @@ def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = 
         to date nor named.
     """
 
-    def plan(is_settled: bool) -> RefreshPlan:
+    def plan(missing_is_damage: bool) -> RefreshPlan:
         with open_freshness(
-            context, selection.version, selection.named, selection.downstream, run_index, is_settled
+            context, selection.version, selection.named, selection.downstream, run_index, missing_is_damage
         ) as freshness:
             return _Steps(freshness, selection).plan
 
-    return read_settled(context, plan)
+    return read_with_retries(context, plan)
 
 
 def plan_steps(context: VaultContext, selection: Selection) -> tuple[tuple[PlannedStep, ...], frozenset[TableVersion]]:
@@ -117,14 +117,20 @@ def plan_steps(context: VaultContext, selection: Selection) -> tuple[tuple[Plann
     It is less thorough than `plan_refresh`, since each step is planned again when it begins; raises the same.
     """
 
-    def plan(is_settled: bool) -> tuple[tuple[PlannedStep, ...], frozenset[TableVersion]]:
+    def plan(missing_is_damage: bool) -> tuple[tuple[PlannedStep, ...], frozenset[TableVersion]]:
         with open_freshness(
-            context, selection.version, selection.named, selection.downstream, False, is_settled, looks_closely=False
+            context,
+            selection.version,
+            selection.named,
+            selection.downstream,
+            False,
+            missing_is_damage,
+            looks_closely=False,
         ) as freshness:
             steps = _Steps(freshness, selection)
             return steps.recorded, steps.others_read
 
-    return read_settled(context, plan)
+    return read_with_retries(context, plan)
 
 
 class _Steps:

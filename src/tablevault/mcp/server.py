@@ -243,7 +243,7 @@ def _waiting_tool(writing: WritingTools) -> Tool:
                 kept = {name: getattr(detail, name) for name in ("error", "usage", "remedies")}
                 facts = {"is_over": is_over, "process": detail.line, **kept}
                 return _result(answer(detail.builders, facts=facts))
-            done = sum(builder.settled for builder in detail.builders)
+            done = sum(builder.processed for builder in detail.builders)
             await ctx.report_progress(done, sum(builder.total or 0 for builder in detail.builders) or None)
             await anyio.sleep(min(_SECONDS_BETWEEN_LOOKS, left))
 

@@ -308,7 +308,7 @@ def seal_execution(
     operation
         The operation that made the instance, for provenance.
     artifacts
-        The files named by its cells, as checked by `settle_artifacts`.
+        The files named by its cells, as checked by `reconcile_artifacts`.
     success
         Whether every builder ran to completion.
     """

@@ -37,7 +37,7 @@ from tablevault.operations.building import (
     snapshot_code,
     with_policies,
 )
-from tablevault.operations.materialize import new_instance_id, settle_artifacts
+from tablevault.operations.materialize import new_instance_id, reconcile_artifacts
 from tablevault.operations.provider_jobs import cancel_open_jobs
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.unchanged import newly_confirmed, unchanged_origin
@@ -170,7 +170,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
             return execution
 
         execution = run_functions(session, prepared, snapshot, run)
-        artifacts = settle_artifacts(execution.frame, strict=True)
+        artifacts = reconcile_artifacts(execution.frame, strict=True)
         if self.skip_unchanged:
             origin = unchanged_origin(plan, session, execution, artifacts)
             if origin is not None:
@@ -270,7 +270,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         table = session.lookup.table_by_id(plan.table_id)
         execution = self._open(plan, session, prepared, table)
         restore_builders(execution, prepared.builders)
-        artifacts = settle_artifacts(execution.frame, strict=False)
+        artifacts = reconcile_artifacts(execution.frame, strict=False)
         return self._changes(plan, session, execution, prepared.inputs, table, artifacts, success=False)
 
 

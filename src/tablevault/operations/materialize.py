@@ -177,7 +177,7 @@ def artifact_link(lookup: Lookup, table: TableRecord, folder: str, has_artifacts
     return Tidying(TidyingAction.LINK, f"{parent}/{folder}/{ARTIFACTS}", f"{parent}/{ARTIFACTS}")
 
 
-def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
+def reconcile_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
     """Link the artifacts of reused cells, and check that files and cells agree.
 
     Parameters

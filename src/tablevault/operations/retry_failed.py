@@ -33,7 +33,7 @@ from tablevault.operations.building import (
     snapshot_code,
     with_policies,
 )
-from tablevault.operations.materialize import new_instance_id, settle_artifacts
+from tablevault.operations.materialize import new_instance_id, reconcile_artifacts
 from tablevault.operations.provider_jobs import cancel_open_jobs
 from tablevault.operations.session import Draft, Session
 from tablevault.state.lookup import Lookup
@@ -160,7 +160,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
             return execution
 
         execution = run_functions(session, prepared, snapshot, run)
-        artifacts = settle_artifacts(execution.frame, strict=True)
+        artifacts = reconcile_artifacts(execution.frame, strict=True)
         sealed = seal_execution(plan, session, execution, prepared.inputs, table, self.name, artifacts, success=True)
         change = WrittenInstance(
             table.name,

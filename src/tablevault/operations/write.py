@@ -141,7 +141,7 @@ class FrameOperation(Operation[PlanType]):
             files.make_folder(folder.root)
             stored = write_frame(folder.frame, self._given.data)
             if session.user_given:
-                files.settle_file(folder.frame)
+                files.sync_new_file(folder.frame)
         folder.artifacts.mkdir()
         return stored, read_frame(folder.frame) if self._payload is None else self._given.data
 

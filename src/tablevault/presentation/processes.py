@@ -43,7 +43,7 @@ class BuilderLine:
     """The two most frequent errors of failed rows, by exception class."""
 
     @property
-    def settled(self) -> int:
+    def processed(self) -> int:
         """Number of rows that need no further work."""
         return self.computed + self.reused + self.failed + self.skipped
 

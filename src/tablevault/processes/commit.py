@@ -122,7 +122,7 @@ class Decisions:
         told: list[str] = []
         edited: list[str] = []
         for serial in self._tidying.processes_with_failed():
-            self._tidying.settle(serial, self._tidy_all(serial, self._tidying.of(serial), told, edited))
+            self._tidying.keep_failed(serial, self._tidy_all(serial, self._tidying.of(serial), told, edited))
         for message in (*edited, *(told if tell else ())):
             warn(message)
 

@@ -204,7 +204,7 @@ class Engine:
         finally:
             # Breaks a reference cycle, which would keep the catalog's connections open until the next collection.
             del process.children
-        process.settle_checkpoints()
+        process.close_checkpoints_cheaply()
         return changes
 
     def _hand_over(self, process: Process) -> Outcome:

@@ -194,10 +194,10 @@ class Process:
         if self._checkpoints is not None:
             self._checkpoints.close()
 
-    def settle_checkpoints(self) -> None:
+    def close_checkpoints_cheaply(self) -> None:
         """Close checkpoints cheaply before their removal; they stay readable in case of a later error."""
         if self._checkpoints is not None:
-            self._checkpoints.settle()
+            self._checkpoints.close_unoptimized()
 
     def save_checkpoints(self) -> None:
         """Make as many computed rows durable as possible; `unsaved_rows` counts the others."""

@@ -19,7 +19,7 @@ from tablevault.ports import CallGroup, Ended, FunctionError, OpenedFunction, Op
 from tablevault.rows.call_measure import CallMeasure
 from tablevault.rows.usage import CallMeter, meter_context
 from tablevault.rows.wakeup import Wakeup
-from tablevault.storage.vectors import settled
+from tablevault.storage.vectors import with_copied_arrays
 from tablevault.system import clock
 from tablevault.system.warnings import warn
 
@@ -276,7 +276,7 @@ class _Loop:
         meter_context(meter)
         try:
             coroutine: Any = self._function().call(**arguments)
-            value = settled(await coroutine)
+            value = with_copied_arrays(await coroutine)
         except BaseException as error:  # noqa: BLE001 - any exception is the outcome
             failure = error
         if number not in self._abandoned and not (self._over is not None and self._over.is_set()):

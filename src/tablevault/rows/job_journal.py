@@ -101,7 +101,7 @@ class JobJournal:
         """Record that a job was polled and is not done."""
         self._looked_at[self._tokens[number]] = clock.monotonic()
 
-    def is_settled(self, number: int) -> bool:
+    def is_awaited(self, number: int) -> bool:
         """Return whether this attempt only has to wait for a job.
 
         It was submitted or polled in this attempt.

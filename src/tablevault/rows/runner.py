@@ -229,7 +229,7 @@ class RowRunner:
 
     def _is_pending(self, executor: RowExecutor, jobs: JobJournal, now: float) -> bool:
         """Return whether all possible jobs are submitted and only waiting is left."""
-        if not self._in_flight or executor.ended or not all(map(jobs.is_settled, self._in_flight)):
+        if not self._in_flight or executor.ended or not all(map(jobs.is_awaited, self._in_flight)):
             return False
         is_full = len(self._in_flight) >= executor.workers or (self._gate is not None and self._gate.opens_at > now)
         return is_full or not (self._schedule.is_ready(now) or self._schedule.waiting)

@@ -88,7 +88,7 @@ class ArtifactCommits:
         failed = self._sync(paths)
         for name, path in paths.items():
             try:
-                content = self._settled(path, hashed[name], failed.get(name))
+                content = self._made_durable(path, hashed[name], failed.get(name))
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -177,7 +177,7 @@ class ArtifactCommits:
             self._choice.note_each((time.monotonic() - began) / len(paths))
         return failed
 
-    def _settled(self, path: Path, content: _Hashed, failed: OSError | None) -> _Hashed:
+    def _made_durable(self, path: Path, content: _Hashed, failed: OSError | None) -> _Hashed:
         """Return the durable content of a file; raises `OSError` if it cannot be made durable."""
         if failed is not None:
             return _write_anew(path, content)

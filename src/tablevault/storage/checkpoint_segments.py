@@ -26,7 +26,7 @@ from tablevault.names import is_file_name
 from tablevault.storage import files
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES
 from tablevault.storage.packing import bytes_header, list_header, pack_columns, size_of, unpack
-from tablevault.system.sqlite_files import create_empty, distrust, may_open_live, read_snapshot
+from tablevault.system.sqlite_files import create_empty, harden_connection, may_open_live, read_snapshot
 from tablevault.values.processes import WHOLE_BUILDER, JobRecord, Usage
 
 SEGMENT_FORMAT = 7
@@ -351,7 +351,7 @@ def _trouble_of_disk(path: Path, error: Exception) -> int | None:
 def _read_segment(path: Path) -> list[tuple[str, bytes]]:
     try:
         with files.plain_file_expected(path), contextlib.closing(_connect_for_reading(path)) as connection:
-            distrust(connection)
+            harden_connection(connection)
             connection.execute("BEGIN")  # One snapshot for the whole read.
             _check_format(path, connection)
             rows = connection.execute("SELECT number, builder, content, digest FROM part ORDER BY number").fetchall()

@@ -177,7 +177,7 @@ class CheckpointStore:
 
         path = self._free_frame_path(builder)
         write_frame(path, data, plain=data.types)
-        files.settle_file(path)
+        files.sync_new_file(path)
         records = _without_errors(self._backlog.record(artifacts)) if artifacts else []
         finished = {
             "total": len(data),
@@ -222,7 +222,7 @@ class CheckpointStore:
         self._flusher.stop_after(self._write_and_close)
         self._raise_noted()
 
-    def settle(self) -> None:
+    def close_unoptimized(self) -> None:
         """Flush and close without optimizing the files for reading; raises the errors of `flush`."""
         self._flusher.stop_after(self._write_and_abandon)
         self._raise_noted()

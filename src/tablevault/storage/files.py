@@ -84,7 +84,7 @@ def write_bytes(path: Path, data: bytes, temporary_folder: Path | None = None) -
     fsync_folder(path.parent)
 
 
-def settle_file(path: Path) -> None:
+def sync_new_file(path: Path) -> None:
     """Sync a newly written file and its folder entry; removes the file if that fails."""
     try:
         fsync_file(path)

@@ -116,7 +116,7 @@ class ServiceCounters:
         self._look_at_limits()
         wanted = {**amounts, CALLS: 1.0}
         with self._file.change() as counters:
-            now = self._settle_into(counters)
+            now = self._apply_waiting(counters)
             refused = [item for name in services if (item := self._refused(counters, name, wanted, now)) is not None]
             permit = Permit(tuple(services), [], now)
             for name in () if refused else services:
@@ -183,7 +183,7 @@ class ServiceCounters:
         """Write pending changes; after an error they stay pending."""
         if self._waiting:
             with self._file.change() as counters:
-                self._settle_into(counters)
+                self._apply_waiting(counters)
             self._waiting.clear()
 
     def close(self) -> None:
@@ -194,7 +194,7 @@ class ServiceCounters:
 
     # --- inside a change ------------------------------------------------------------------------------------------
 
-    def _settle_into(self, counters: Counters) -> float:
+    def _apply_waiting(self, counters: Counters) -> float:
         """Advance the counters to the current time, apply pending changes, and return that time."""
         # Read under the lock, so that no other process has written a later time.
         now, wall = self._monotonic(), self._wall()

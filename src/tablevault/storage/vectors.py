@@ -183,7 +183,7 @@ def owned(value: Array, dtype: np.dtype[Any]) -> Array:
     return copy
 
 
-def settled(value: Any) -> Any:
+def with_copied_arrays(value: Any) -> Any:
     """Return the result of a function with its arrays copied.
 
     The function may reuse them in its next call.
@@ -191,11 +191,13 @@ def settled(value: Any) -> Any:
     kind = type(value)
     if kind is list or kind is tuple:
         if any(map(_is_changeable, value)):
-            return kind(settled(item) for item in value)
+            return kind(with_copied_arrays(item) for item in value)
         return value
     if kind is dict:
         return (
-            {key: settled(item) for key, item in value.items()} if any(map(_is_changeable, value.values())) else value
+            {key: with_copied_arrays(item) for key, item in value.items()}
+            if any(map(_is_changeable, value.values()))
+            else value
         )
     return _copied(value) if _is_changeable(value) else value
 

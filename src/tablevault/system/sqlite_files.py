@@ -27,7 +27,7 @@ class StrangeSchemaError(sqlite3.DatabaseError):
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
-def distrust(connection: sqlite3.Connection) -> None:
+def harden_connection(connection: sqlite3.Connection) -> None:
     """Prepare a new connection to a file that may be damaged or tampered with.
 
     The schema must not call any functions, and a table name must not refer to a malicious view, whose query may never

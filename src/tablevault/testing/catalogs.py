@@ -491,7 +491,7 @@ def creations_are_known_until_they_are_visible(make: MakeCatalog) -> None:
 
 
 def failed_steps_stay_recorded(make: MakeCatalog) -> None:
-    """Failed steps outlive their process until settled, or until a new creation takes their path."""
+    """Failed steps outlive their process until done, or until a new creation takes their path."""
     catalog = _made(make)
     steps = (Tidying(TidyingAction.REMOVE, "a"), Tidying(TidyingAction.REMOVE, "b"))
     serial = _begin(catalog)
@@ -502,7 +502,7 @@ def failed_steps_stay_recorded(make: MakeCatalog) -> None:
     assert catalog.tidying.processes_with_failed() == [serial]
     done: list[int] = []
     catalog.tidying.while_undone(serial, first, lambda: done.append(first))
-    catalog.tidying.settle(serial, [(second, "busy still")])
+    catalog.tidying.keep_failed(serial, [(second, "busy still")])
     catalog.tidying.while_undone(serial, first, lambda: done.append(first))
     assert done == [first]
     assert catalog.tidying.failed() == [(steps[1], "busy still")]
@@ -511,19 +511,19 @@ def failed_steps_stay_recorded(make: MakeCatalog) -> None:
 
 
 def late_answers_about_steps_that_are_done_touch_no_others(make: MakeCatalog) -> None:
-    """A stale retry of a failed step must not settle a newer process's step."""
+    """A stale retry of a failed step must not change a newer process's step."""
     catalog = _made(make)
     over, newer = _begin(catalog), _begin(catalog)
     old, new = Tidying(TidyingAction.REMOVE, "old"), Tidying(TidyingAction.REMOVE, "new")
     catalog.transitions.decide([Decision(over, 1, Status.SUCCEEDED, Changes(tidying=(old,)))])
     ((step, _),) = catalog.tidying.of(over)
     catalog.transitions.finish(over, [(step, "busy")])
-    catalog.tidying.settle(over, [])
+    catalog.tidying.keep_failed(over, [])
     # From here on, the step's id may be reused.
     catalog.transitions.decide([Decision(newer, 1, Status.SUCCEEDED, Changes(tidying=(new,)))])
     done: list[int] = []
     catalog.tidying.while_undone(over, step, lambda: done.append(step))
-    catalog.tidying.settle(over, [(step, "not permitted")])
+    catalog.tidying.keep_failed(over, [(step, "not permitted")])
     assert done == []
     assert catalog.tidying.processes_with_failed() == []
     assert [kept for _, kept in catalog.tidying.of(newer)] == [new]

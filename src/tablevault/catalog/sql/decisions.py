@@ -168,7 +168,7 @@ def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, st
     row = connection.execute(_FINISH, {"of_serial": serial, **ended}).mapping()
     if row is None:
         return None
-    settle_tidying(connection, serial, problems)
+    keep_failed_steps(connection, serial, problems)
     locks.release(connection, serial)
     return ended_process(row)
 
@@ -185,7 +185,7 @@ def refuse(connection: Connection, serial: int, error: str) -> None:
     connection.execute(UPDATE_BY_SERIAL, {"of_serial": serial, **values})
 
 
-def settle_tidying(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:
+def keep_failed_steps(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:
     """Keep the failed steps of a process with their reasons; delete the others."""
     failed = dict(problems)
     if not failed:

@@ -42,7 +42,7 @@ _INSERT_STEP = insert(tidying)
 
 
 class TidyingSteps:
-    """Reads and settles the pending steps of decided processes.
+    """Reads the pending steps of decided processes, and deletes those that are done.
 
     Parameters
     ----------
@@ -58,10 +58,10 @@ class TidyingSteps:
         with self._store.read() as connection:
             return _steps_of(connection, serial)
 
-    def settle(self, serial: int, problems: Iterable[tuple[int, str]]) -> None:
+    def keep_failed(self, serial: int, problems: Iterable[tuple[int, str]]) -> None:
         """Record the steps of a finished process that still fail; delete the others."""
         with self._store.write() as connection:
-            decisions.settle_tidying(connection, serial, problems)
+            decisions.keep_failed_steps(connection, serial, problems)
 
     def while_undone(self, serial: int, tidying_id: int, do: Callable[[], None]) -> None:
         """Retry a failed step, if it is still recorded.
