@@ -523,11 +523,11 @@ class TableVault:
             If a paused process blocks a step.
         """
         from tablevault.freshness.status import named_tables
-        from tablevault.freshness.steps import Selection, plan_refresh
+        from tablevault.freshness.steps import RefreshSelection, plan_refresh
 
         checked = names.check_version(version)
         named = named_tables(self._context, table_names, checked)
-        return plan_refresh(self._context, Selection(checked, named, upstream, downstream), run_index)
+        return plan_refresh(self._context, RefreshSelection(checked, named, upstream, downstream), run_index)
 
     def delete_instance(self, instance_id: str, table_name: str, process_id: str = "") -> str:
         """Delete an instance with its frame and artifacts; its metadata stays archived."""

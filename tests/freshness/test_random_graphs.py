@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lab import Lab, builder, column, copied, shouted, words
 
 from tablevault import tv_errors
-from tablevault.freshness.graph import Graph, Node, TableVersion
+from tablevault.freshness.graph import DependencyGraph, Node, TableVersion
 
 NAMES = "abcdef"
 RANDOM_GRAPHS = int(os.environ.get("RANDOM_GRAPHS", "6"))
@@ -30,7 +30,7 @@ def graphs(draw) -> dict[str, set[str]]:
     return {name: draw(st.sets(st.sampled_from(names), max_size=3)) - {name} for name in names}
 
 
-def graph_of(reads: dict[str, set[str]]) -> Graph:
+def graph_of(reads: dict[str, set[str]]) -> DependencyGraph:
     keys = {name: TableVersion(name, "base") for name in reads}
 
     class Document:
@@ -40,7 +40,7 @@ def graph_of(reads: dict[str, set[str]]) -> Graph:
     def node(name: str) -> Node:
         return Node(keys[name], None, None, inputs={keys[other]: (Document(), ()) for other in reads[name]})
 
-    return Graph("base", {keys[name]: node(name) for name in reads})
+    return DependencyGraph("base", {keys[name]: node(name) for name in reads})
 
 
 def ordered(reads: dict[str, set[str]]) -> list[str] | None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
-from tablevault.builders.fields import FIELD_NAMES, UNRESOLVED_FIELDS, FieldPath, Problem, field_problems
+from tablevault.builders.fields import FIELD_NAMES, UNRESOLVED_FIELDS, FieldPath, FieldProblem, field_problems
 from tablevault.builders.yaml_text import place_text, read_yaml
 from tablevault.errors import TableReferenceError, TableVaultError, TVBuilderError
 from tablevault.references import (
@@ -206,7 +206,7 @@ def _is_pending(name: object, value: object) -> bool:
     return name in FIELD_NAMES and name not in UNRESOLVED_FIELDS and bool(find_references(value))
 
 
-def problems_error(document: BuilderDocument, problems: Sequence[Problem]) -> TVBuilderError:
+def problems_error(document: BuilderDocument, problems: Sequence[FieldProblem]) -> TVBuilderError:
     """Return a single error that lists the problems in file order."""
     ordered = sorted(problems, key=lambda problem: document.line(*problem.path))
     lines = [str(document.error(problem.path, problem.sentence)) for problem in ordered[:MAXIMUM_PROBLEMS]]

@@ -142,7 +142,7 @@ FieldPath = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class FieldProblem:
     """A validation error in a builder file."""
 
     path: FieldPath
@@ -151,7 +151,7 @@ class Problem:
     """The problem and its remedy."""
 
 
-def validate_fields(values: Mapping[str, object]) -> BuilderFields | list[Problem]:
+def validate_fields(values: Mapping[str, object]) -> BuilderFields | list[FieldProblem]:
     """Return the validated fields, or all problems if any is invalid."""
     values = _spelled(values)
     try:
@@ -160,7 +160,7 @@ def validate_fields(values: Mapping[str, object]) -> BuilderFields | list[Proble
         return _problems(error, values, FIELD_NAMES)
 
 
-def validate_policies(values: Mapping[str, object]) -> PolicyFields | list[Problem]:
+def validate_policies(values: Mapping[str, object]) -> PolicyFields | list[FieldProblem]:
     """Return the validated policy fields, or all problems if any is invalid."""
     values = _spelled(values)
     try:
@@ -169,7 +169,7 @@ def validate_policies(values: Mapping[str, object]) -> PolicyFields | list[Probl
         return _problems(error, values, POLICY_NAMES)
 
 
-def field_problems(values: Mapping[str, object]) -> list[Problem]:
+def field_problems(values: Mapping[str, object]) -> list[FieldProblem]:
     """Return all problems of the fields."""
     outcome = validate_fields(values)
     return outcome if isinstance(outcome, list) else []
@@ -203,7 +203,7 @@ def _spelled(values: Mapping[str, object]) -> dict[str, object]:
     return {**values, "retry": {"on" if key is True or key == "true" else key: value for key, value in retry.items()}}
 
 
-def _problems(error: ValidationError, values: Mapping[str, object], known: Collection[str]) -> list[Problem]:
+def _problems(error: ValidationError, values: Mapping[str, object], known: Collection[str]) -> list[FieldProblem]:
     # Pydantic reports a mapping once per alternative of the union; only the errors for the mapping are useful.
     details = [
         detail
@@ -215,31 +215,31 @@ def _problems(error: ValidationError, values: Mapping[str, object], known: Colle
     return list(dict.fromkeys(_problem(detail, values, known) for detail in details))
 
 
-def _problem(detail: ErrorDetails, values: Mapping[str, object], known: Collection[str]) -> Problem:
+def _problem(detail: ErrorDetails, values: Mapping[str, object], known: Collection[str]) -> FieldProblem:
     location = detail["loc"]
     name = location[0]
     if detail["type"] == "missing":
-        return Problem((name,), f"this required field is missing; it must be {_SHAPES[str(name)]}.")
+        return FieldProblem((name,), f"this required field is missing; it must be {_SHAPES[str(name)]}.")
     if name not in _SHAPES or (detail["type"] == "extra_forbidden" and len(location) == 1):
-        return Problem((name,), f"there is no field {describe(name)}{nearest(str(name), known)}")
+        return FieldProblem((name,), f"there is no field {describe(name)}{nearest(str(name), known)}")
     if detail["type"] in ("extra_forbidden", "invalid_key"):
         key = str(location[-1])
-        return Problem((name, key), f"{name} has no field {key!r}{nearest(key, RetryFields.model_fields)}")
+        return FieldProblem((name, key), f"{name} has no field {key!r}{nearest(key, RetryFields.model_fields)}")
     if detail["type"] == "literal_error" and name in _CHOICES and isinstance(values[str(name)], str):
         value = values[str(name)]
-        return Problem((name,), f"it cannot be {describe(value)}{nearest(str(value), _CHOICES[str(name)])}")
+        return FieldProblem((name,), f"it cannot be {describe(value)}{nearest(str(value), _CHOICES[str(name)])}")
     return _wrong_type(detail, values)
 
 
-def _wrong_type(detail: ErrorDetails, values: Mapping[str, object]) -> Problem:
+def _wrong_type(detail: ErrorDetails, values: Mapping[str, object]) -> FieldProblem:
     location = detail["loc"]
     name = str(location[0])
     found = describe(detail["input"])
     if location[-1] == "[key]":
-        return Problem((name, detail["input"]), f"it must be {_SHAPES[name]}; found {found} as a name.")
+        return FieldProblem((name, detail["input"]), f"it must be {_SHAPES[name]}; found {found} as a name.")
     path = _path(location, values)[:2]
     shape = _SHAPES.get(".".join(map(str, path)), _SHAPES[name])
-    return Problem(path, f"it must be {shape}; found {found}.")
+    return FieldProblem(path, f"it must be {shape}; found {found}.")
 
 
 def _path(location: tuple[int | str, ...], values: Mapping[str, object]) -> FieldPath:

@@ -39,7 +39,7 @@ _RUN_WHOLE: Mapping[str, _ComputedWhole] = {"dataframe": run_dataframe, "generat
 
 
 @dataclass
-class Retry:
+class FailedRowRetry:
     """The instance to complete, and the cells changed so far."""
 
     execution: Execution

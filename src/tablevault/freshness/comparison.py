@@ -16,7 +16,7 @@ from tablevault.values.contents import InstanceRecord
 from tablevault.values.plans import PinnedInput
 
 
-class Comparison:
+class InputComparison:
     """Compares instances that were read with those that would be read now, each column once.
 
     Parameters

@@ -42,7 +42,7 @@ class TableVersion:
         return self.table_name if self.version == version else f"{self.table_name}({self.version})"
 
 
-class Draft(Enum):
+class TemporaryState(Enum):
     """The state of a table version's temporary instance."""
 
     MISSING = "missing"
@@ -64,7 +64,7 @@ class Node:
     newest: InstanceRecord | None
     """Its newest active materialized instance."""
     temporary: InstanceRecord | None = None
-    draft: Draft = Draft.MISSING
+    draft: TemporaryState = TemporaryState.MISSING
     edited: tuple[str, ...] = ()
     """The builders in which an edited temporary instance differs from its origin; empty without an origin."""
     documents: Mapping[str, BuilderDocument] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class Node:
     @property
     def is_edited(self) -> bool:
         """Whether its temporary instance is to be executed unchanged."""
-        return self.draft is Draft.EDITED
+        return self.draft is TemporaryState.EDITED
 
     @property
     def is_written(self) -> bool:
@@ -87,7 +87,7 @@ class Node:
         return self.newest is not None and self.newest.external_edit
 
 
-class Graph:
+class DependencyGraph:
     """All tables of one version, and those that they read in other versions.
 
     Parameters
@@ -168,7 +168,7 @@ class Graph:
 
 def read_graph(
     lookup: Lookup, version: str, keys: Collection[TableVersion] | None, with_readers: bool, missing_is_damage: bool
-) -> Graph:
+) -> DependencyGraph:
     """Read the graph of tables and all their inputs.
 
     Parameters
@@ -191,10 +191,10 @@ def read_graph(
     """
     reader = _Reader(lookup, version, missing_is_damage)
     of_version = reader.of_version() if with_readers or keys is None else ()
-    return Graph(version, reader.read([*of_version, *(keys or ())]))
+    return DependencyGraph(version, reader.read([*of_version, *(keys or ())]))
 
 
-def read_node(lookup: Lookup, version: str, key: TableVersion, missing_is_damage: bool) -> Graph:
+def read_node(lookup: Lookup, version: str, key: TableVersion, missing_is_damage: bool) -> DependencyGraph:
     """Read the graph of one table without its inputs; see `read_graph`.
 
     Raises
@@ -202,7 +202,7 @@ def read_node(lookup: Lookup, version: str, key: TableVersion, missing_is_damage
     TVArgumentError
         If the table does not exist.
     """
-    return Graph(version, {key: _Reader(lookup, version, missing_is_damage).alone(key)})
+    return DependencyGraph(version, {key: _Reader(lookup, version, missing_is_damage).alone(key)})
 
 
 def missing_file(error: FileNotFoundError) -> TVFileError:
@@ -337,12 +337,12 @@ class _Reader:
             return node, {}
         found = self._files(node, node.temporary)
         if node.temporary.external_edit or not found:
-            return replace(node, draft=Draft.NOT_EXECUTABLE), found
+            return replace(node, draft=TemporaryState.NOT_EXECUTABLE), found
         origin = self._origin(node, node.temporary)
         if origin is None:
-            return replace(node, draft=Draft.EDITED), found
+            return replace(node, draft=TemporaryState.EDITED), found
         edited = self._edited(node, found, self._files(node, origin))
-        return replace(node, draft=Draft.EDITED if edited else Draft.UNEDITED, edited=edited), found
+        return replace(node, draft=TemporaryState.EDITED if edited else TemporaryState.UNEDITED, edited=edited), found
 
     def _origin(self, node: Node, temporary: InstanceRecord) -> InstanceRecord | None:
         """Return the origin of a temporary instance within its table version.

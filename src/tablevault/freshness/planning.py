@@ -118,7 +118,7 @@ class IndexRun(Enum):
 
 
 @dataclass(frozen=True)
-class Decision:
+class ReuseDecision:
     """The plan of an execution, from the instance that it starts from."""
 
     plan: InstancePlan
@@ -158,7 +158,7 @@ class Planner:
 
     def decide(
         self, prepared: Prepared, origin: int | None, index_run: IndexRun, reuses_cells: bool = True
-    ) -> Decision:
+    ) -> ReuseDecision:
         """Decide which cells an execution would compute and reuse.
 
         Parameters
@@ -281,7 +281,7 @@ class _Planning:
 
     def decide(
         self, index_plan: BuilderPlan, others: Sequence[PreparedBuilder], committed: MaterializedOrigin | None
-    ) -> Decision:
+    ) -> ReuseDecision:
         """Plan the ColumnBuilders, and return the decision.
 
         Parameters
@@ -302,7 +302,7 @@ class _Planning:
         plan = InstancePlan(planned)
         if committed is not None:
             plan = _with_usage(plan, committed.mean_usage())
-        return Decision(plan, changes, is_known=self._rows is not _Rows.UNKNOWN)
+        return ReuseDecision(plan, changes, is_known=self._rows is not _Rows.UNKNOWN)
 
     def _has_rows_of(self, committed: MaterializedOrigin | None, index: BuilderSpec) -> bool:
         """Return whether the IndexBuilder's columns are those of an instance, row for row.

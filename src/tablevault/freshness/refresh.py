@@ -13,10 +13,9 @@ from tablevault.builders.policies import EVERY_BUILDER
 from tablevault.errors import TableVaultError, TVArgumentError
 from tablevault.execution.failures import read_failures
 from tablevault.execution.provenance import read_provenance
-from tablevault.freshness.graph import Draft as TemporaryState
-from tablevault.freshness.graph import TableVersion
+from tablevault.freshness.graph import TableVersion, TemporaryState
 from tablevault.freshness.status import Freshness, SingleStates, named_tables, open_freshness
-from tablevault.freshness.steps import Action, NextStep, Selection, plan_step, plan_steps
+from tablevault.freshness.steps import NextStep, RefreshSelection, StepAction, plan_step, plan_steps
 from tablevault.notes import add_note, class_name_of, message_of, outcome_of
 from tablevault.operations.base import REPLACEABLE, Operation
 from tablevault.operations.building import failed_input_warnings, failure_warnings
@@ -82,8 +81,8 @@ class Refresh(Operation[StepsPlan]):
         named_ids = None if named is None else tuple(draft.lookup.table(key.table_name).table_id for key in named)
         return StepsPlan(table_name=table_name, named=named_ids, steps=steps)
 
-    def _selection(self, named: Sequence[TableVersion] | None) -> Selection:
-        return Selection(self.version, None if named is None else tuple(named), self.upstream, self.downstream)
+    def _selection(self, named: Sequence[TableVersion] | None) -> RefreshSelection:
+        return RefreshSelection(self.version, None if named is None else tuple(named), self.upstream, self.downstream)
 
     def work(self, plan: StepsPlan, session: Session) -> Changes:
         """Run the steps in their order, each as a child that is planned when it begins."""
@@ -129,7 +128,7 @@ class TableSteps:
         Its process.
     """
 
-    def __init__(self, refresh: Refresh, selection: Selection, session: Session) -> None:
+    def __init__(self, refresh: Refresh, selection: RefreshSelection, session: Session) -> None:
         self._refresh = refresh
         self._selection = selection
         self._session = session
@@ -152,7 +151,7 @@ class TableSteps:
         left_out: list[PlannedStep] = []
         for step in steps:
             self._session.children.raise_if_stopped()
-            if step.action == Action.SKIP:
+            if step.action == StepAction.SKIP:
                 continue
             unfinished = {self._text(other) for other in (*(one.step for one in failed), *left_out)}
             if unfinished & set(step.after):
@@ -207,7 +206,7 @@ class TableSteps:
         """
         key = TableVersion(self._lookup.table_by_id(step.table_id).name, step.version)
         following = plan_step(self._states, self._selection, key)
-        if following.action is not Action.EXECUTE:
+        if following.action is not StepAction.EXECUTE:
             self._confirm(following)
             return None
         self._make_temporary(step, following)

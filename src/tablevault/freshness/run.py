@@ -31,7 +31,7 @@ from tablevault.freshness.refresh import (
     failure_warnings_of,
 )
 from tablevault.freshness.status import TO_BE_COMPUTED, open_freshness
-from tablevault.freshness.steps import Selection, plan_steps
+from tablevault.freshness.steps import RefreshSelection, plan_steps
 from tablevault.operations.applied_files import VaultTables
 from tablevault.operations.apply import Apply
 from tablevault.operations.base import LONG, REPLACEABLE, Operation
@@ -148,7 +148,7 @@ class Run(Operation[RunPlan]):
         self._apply(plan, session)
         version = names.check_version(self.version)
         keys = [TableVersion(table.name, version) for table in self._began_with.tables]
-        selection = Selection(version, tuple(keys), upstream=False, downstream=False)
+        selection = RefreshSelection(version, tuple(keys), upstream=False, downstream=False)
         steps = TableSteps(self._refresh(keys), selection, session)
         steps.run(self._steps(selection, session))
         return Changes(tuple(steps.confirmed), warnings=tuple(failure_warnings_of(session)))
@@ -188,7 +188,7 @@ class Run(Operation[RunPlan]):
         session.progress.tell(f"Applied {name}: {told}.")
         session.stage_text(_APPLIED, self.reading)
 
-    def _steps(self, selection: Selection, session: Session) -> tuple[PlannedStep, ...]:
+    def _steps(self, selection: RefreshSelection, session: Session) -> tuple[PlannedStep, ...]:
         """Return the steps, which are planned once, and checked before the first function runs."""
         context = session.lookup.context
         if session.is_staged(_STEPS):
@@ -233,7 +233,9 @@ def _texts(plain: Any) -> SourceTexts:
     return msgspec.convert(plain, SourceTexts)
 
 
-def _read_as_they_are(context: VaultContext, selection: Selection, read: Collection[TableVersion]) -> Iterator[str]:
+def _read_as_they_are(
+    context: VaultContext, selection: RefreshSelection, read: Collection[TableVersion]
+) -> Iterator[str]:
     """Yield a warning for each stale table that the source reads but does not define."""
     with open_freshness(context, selection.version, selection.named) as freshness:
         for key, looked in freshness.look(read).items():

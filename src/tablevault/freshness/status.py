@@ -14,9 +14,9 @@ from tablevault.code.sources import Sources
 from tablevault.errors import TableVaultError
 from tablevault.execution.inputs import PinnedInputs, pin_inputs
 from tablevault.execution.preparation import Prepared
-from tablevault.freshness.comparison import Comparison
-from tablevault.freshness.graph import Graph, Node, TableVersion, missing_file, read_graph, read_node
-from tablevault.freshness.planning import Decision, IndexRun, Planner, open_planner
+from tablevault.freshness.comparison import InputComparison
+from tablevault.freshness.graph import DependencyGraph, Node, TableVersion, missing_file, read_graph, read_node
+from tablevault.freshness.planning import IndexRun, Planner, ReuseDecision, open_planner
 from tablevault.names import is_materialized, temporary_instance_id
 from tablevault.operations.execute import check_rows_are_known
 from tablevault.ports import FunctionError
@@ -98,7 +98,7 @@ class Decided:
     """The plan of executing a table version now."""
 
     checked: Checked
-    decision: Decision
+    decision: ReuseDecision
     doubt: str
     """Why it is unknown whether the execution would do anything; empty if it is known."""
 
@@ -291,7 +291,7 @@ class Freshness:
         self,
         lookup: Lookup,
         planner: Planner,
-        graph: Graph,
+        graph: DependencyGraph,
         keys: Sequence[TableVersion] | None,
         run_index: bool,
         missing_is_damage: bool,
@@ -304,7 +304,7 @@ class Freshness:
         self._run_index = run_index
         self._missing_is_damage = missing_is_damage
         self._looks_closely = looks_closely
-        self._comparison = Comparison(lookup)
+        self._comparison = InputComparison(lookup)
         self._looked: dict[TableVersion, Looked] = {}
         self._checked: dict[TableVersion, Checked] = {}
         self._decided: dict[TableVersion, Decided] = {}

@@ -13,7 +13,7 @@ from tablevault.builders.fields import UNRESOLVED_FIELDS
 from tablevault.errors import TableVaultError, TVArgumentError, TVLockError
 from tablevault.execution.inputs import PinnedInputs, PinnedKey, pin_inputs
 from tablevault.execution.preparation import Prepared
-from tablevault.freshness.graph import Draft, Node, TableVersion
+from tablevault.freshness.graph import Node, TableVersion, TemporaryState
 from tablevault.freshness.status import (
     TO_BE_COMPUTED,
     UNDECIDED,
@@ -38,7 +38,7 @@ from tablevault.values.processes import Lock, ProcessRecord, Status
 from tablevault.values.progress import summed
 
 
-class Action(StrEnum):
+class StepAction(StrEnum):
     """The step of a refresh for one table."""
 
     EXECUTE = "execute"
@@ -50,7 +50,7 @@ _SIDE_EFFECTS = "it has side effects and is not named"
 
 
 @dataclass(frozen=True)
-class Selection:
+class RefreshSelection:
     """The tables requested from a refresh."""
 
     version: str
@@ -70,7 +70,7 @@ class Selection:
 class NextStep:
     """The action of a step, decided when it begins."""
 
-    action: Action
+    action: StepAction
     """`LOOK` if there is nothing to execute: the newest instance is confirmed against `inputs`."""
     reasons: tuple[str, ...]
     node: Node
@@ -79,7 +79,7 @@ class NextStep:
     """Row ids of the instances that it would read now but was not yet confirmed against."""
 
 
-def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = False) -> RefreshPlan:
+def plan_refresh(context: VaultContext, selection: RefreshSelection, run_index: bool = False) -> RefreshPlan:
     """Return the steps of a refresh in order of execution, and check that it can begin.
 
     Parameters
@@ -111,7 +111,9 @@ def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = 
     return read_with_retries(context, plan)
 
 
-def plan_steps(context: VaultContext, selection: Selection) -> tuple[tuple[PlannedStep, ...], frozenset[TableVersion]]:
+def plan_steps(
+    context: VaultContext, selection: RefreshSelection
+) -> tuple[tuple[PlannedStep, ...], frozenset[TableVersion]]:
     """Return the steps of a refresh, and the tables read without their own step.
 
     It is less thorough than `plan_refresh`, since each step is planned again when it begins; raises the same.
@@ -144,7 +146,7 @@ class _Steps:
         The requested tables.
     """
 
-    def __init__(self, freshness: Freshness, selection: Selection) -> None:
+    def __init__(self, freshness: Freshness, selection: RefreshSelection) -> None:
         self._freshness = freshness
         self._graph = freshness.graph
         self._selection = selection
@@ -176,11 +178,11 @@ class _Steps:
         """The upstream tables without a step."""
         return frozenset(self._graph.upstream(self._freshness.keys)).difference(self._looked)
 
-    def _action(self, looked: Looked) -> Action:
+    def _action(self, looked: Looked) -> StepAction:
         if looked.state in (State.FRESH, State.EXTERNAL) or self._is_left_out(looked.node):
-            return Action.SKIP
+            return StepAction.SKIP
         is_own = looked.state in (State.PENDING, State.NEVER) or looked.is_stale_by_itself
-        return Action.EXECUTE if is_own else Action.LOOK
+        return StepAction.EXECUTE if is_own else StepAction.LOOK
 
     def _is_left_out(self, node: Node) -> bool:
         """Return whether a table is not executed because of its side effects."""
@@ -207,7 +209,7 @@ class _Steps:
 
     def _counted(self, key: TableVersion) -> list[BuilderPlan] | None:
         """Return the plans of builders, except an IndexBuilder that always runs; `None` if they are unknown."""
-        if self._actions[key] is Action.SKIP:
+        if self._actions[key] is StepAction.SKIP:
             return []
         if any(self._freshness.state(read) in TO_BE_COMPUTED | UNDECIDED for read in self._graph.inputs(key)):
             return None
@@ -222,7 +224,7 @@ class _Steps:
 
     @property
     def _executed(self) -> list[TableVersion]:
-        return [key for key, action in self._actions.items() if action is not Action.SKIP]
+        return [key for key, action in self._actions.items() if action is not StepAction.SKIP]
 
     def _check(self) -> None:
         """Raise if a step would certainly fail, or is not allowed."""
@@ -272,7 +274,7 @@ class _Steps:
         It may if it makes the first instance, or if the builders were edited.
         """
         node = self._graph.nodes[read]
-        is_executed = self._actions.get(read, Action.SKIP) is not Action.SKIP
+        is_executed = self._actions.get(read, StepAction.SKIP) is not StepAction.SKIP
         return is_executed and (node.is_edited or node.newest is None)
 
     def _columns(self, read: TableVersion, reader: Node, name: PinnedKey) -> list[str]:
@@ -315,7 +317,7 @@ def _check_draft(looked: Looked) -> None:
             f"Table '{name}' has no instance of version '{version}', and no builders that could make one; "
             f"create_instance('{name}', version='{version}') makes a place for them."
         )
-    if node.draft is Draft.NOT_EXECUTABLE:
+    if node.draft is TemporaryState.NOT_EXECUTABLE:
         temporary = temporary_instance_id(version)
         raise TVArgumentError(
             f"The temporary instance '{temporary}' of table '{name}' has no builders to execute, and blocks a "
@@ -361,7 +363,7 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 # --- one step -----------------------------------------------------------------------------------------------------
 
 
-def plan_step(states: SingleStates, selection: Selection, key: TableVersion) -> NextStep:
+def plan_step(states: SingleStates, selection: RefreshSelection, key: TableVersion) -> NextStep:
     """Return the action of a refresh's step at its beginning.
 
     Other processes may have changed its table.
@@ -383,10 +385,12 @@ def plan_step(states: SingleStates, selection: Selection, key: TableVersion) -> 
     looked, unread = states.look(key)
     node = looked.node
     if looked.state is State.EXTERNAL:
-        return NextStep(Action.SKIP, looked.reasons, node, ())
+        return NextStep(StepAction.SKIP, looked.reasons, node, ())
     if node.table.has_side_effects and not selection.names(key):
-        return NextStep(Action.SKIP, (*looked.reasons, _SIDE_EFFECTS), node, ())
+        return NextStep(StepAction.SKIP, (*looked.reasons, _SIDE_EFFECTS), node, ())
     if looked.error is not None:
         raise looked.error
     _check_draft(looked)
-    return NextStep(Action.LOOK if looked.state is State.FRESH else Action.EXECUTE, looked.reasons, node, unread)
+    return NextStep(
+        StepAction.LOOK if looked.state is State.FRESH else StepAction.EXECUTE, looked.reasons, node, unread
+    )

@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from tablevault.presentation.cells import Cell, ShownFrame
+from tablevault.presentation.cells import ShownCell, ShownFrame
 from tablevault.presentation.json_text import plain
 from tablevault.system.warnings import hear_warnings
 
@@ -116,7 +116,7 @@ def rows_of(frame: ShownFrame) -> list[dict[str, Any]]:
     return [dict(zip(names, map(cell_value, row.cells), strict=True)) for row in frame.rows]
 
 
-def cell_value(cell: Cell) -> Any:
+def cell_value(cell: ShownCell) -> Any:
     """Return a cell as JSON has it."""
     match cell.state:
         case "null":

@@ -83,7 +83,7 @@ class AppliedBuilders:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SourceComparison:
     """All definitions of a source, compared with the vault."""
 
     modules: tuple[AppliedFile, ...]
@@ -245,7 +245,7 @@ class VaultTables:
 # --- comparing ------------------------------------------------------------------------------------------------------
 
 
-def compare(lookup: Lookup, texts: SourceTexts, version: str, overwrite: bool) -> Comparison:
+def compare(lookup: Lookup, texts: SourceTexts, version: str, overwrite: bool) -> SourceComparison:
     """Compare the definitions of a source with the vault.
 
     Parameters
@@ -265,7 +265,7 @@ def compare(lookup: Lookup, texts: SourceTexts, version: str, overwrite: bool) -
         If a table exists with other flags, its temporary instance is for `write_instance`, or a module was applied from
         another file.
     """
-    return Comparison(
+    return SourceComparison(
         tuple(_compared_modules(lookup, texts.modules, overwrite)),
         tuple(_compared_builders(lookup, texts, table, version, overwrite) for table in texts.tables),
     )

@@ -14,7 +14,7 @@ from tablevault.definitions.reading import read_source
 from tablevault.definitions.source_files import SourceFiles
 from tablevault.definitions.texts import SourceTexts, TableTexts, stamped_builder, stamped_module
 from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX, InstanceFolder
-from tablevault.operations.applied_files import AppliedBuilders, Comparison, FileState, VaultTables, compare
+from tablevault.operations.applied_files import AppliedBuilders, FileState, SourceComparison, VaultTables, compare
 from tablevault.operations.base import LONG, Operation, put_file, remove
 from tablevault.operations.instances import builders_of, make_temporary_folder
 from tablevault.operations.session import Draft, Session
@@ -135,11 +135,11 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
             if service.name in known and known[service.name] != service.limits
         )
 
-    def compared(self, lookup: Lookup) -> Comparison:
+    def compared(self, lookup: Lookup) -> SourceComparison:
         """Compare the texts with the vault."""
         return compare(lookup, self._texts, self._version, self.overwrite)
 
-    def _lock(self, draft: Draft, comparison: Comparison) -> None:
+    def _lock(self, draft: Draft, comparison: SourceComparison) -> None:
         """Request the locks on everything that changes, or would change without the edits."""
         if any(file.state is not FileState.SAME for file in comparison.modules):
             draft.lock_exclusive(lock_on_code())

@@ -17,7 +17,7 @@ from tablevault.execution.inputs import ARTIFACT_COLUMN, PinnedInputs
 from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.provenance import InputFacts, Provenance, read_provenance
-from tablevault.execution.retrying import Retry, failures_by_builder
+from tablevault.execution.retrying import FailedRowRetry, failures_by_builder
 from tablevault.operations.base import REPLACEABLE, Operation
 from tablevault.operations.building import (
     Workplace,
@@ -182,7 +182,9 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
         return Changes((change,), sealed.tidying, warnings=sealed.warnings)
 
 
-def _open(session: Session, prepared: Prepared, instance: InstanceRecord, place: Workplace) -> tuple[Execution, Retry]:
+def _open(
+    session: Session, prepared: Prepared, instance: InstanceRecord, place: Workplace
+) -> tuple[Execution, FailedRowRetry]:
     """Return the shared state of the builders, and the instance whose cells are reused."""
     origin = open_origin(session.lookup, instance.row_id)
     execution = Execution(
@@ -204,7 +206,7 @@ def _open(session: Session, prepared: Prepared, instance: InstanceRecord, place:
         input_keys_of=prepared.inputs.primary_key,
     )
     failures = failures_by_builder(read_failures(session.lookup.folder_of(instance).errors))
-    return execution, Retry(execution, origin, failures, instance.success)
+    return execution, FailedRowRetry(execution, origin, failures, instance.success)
 
 
 def _origin(lookup: Lookup, plan: RetryPlan) -> tuple[TableRecord, InstanceRecord]:

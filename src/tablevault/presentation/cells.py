@@ -42,7 +42,7 @@ class ArtifactLink:
 
 
 @dataclass(frozen=True)
-class Cell:
+class ShownCell:
     """One cell."""
 
     state: State
@@ -67,7 +67,7 @@ class ShownRow:
     """One row."""
 
     position: int
-    cells: tuple[Cell, ...]
+    cells: tuple[ShownCell, ...]
 
 
 @dataclass(frozen=True)
@@ -125,19 +125,19 @@ def _is_number(arrow: pa.DataType) -> bool:
     return bool(pa.types.is_integer(arrow) or pa.types.is_floating(arrow) or pa.types.is_decimal(arrow))
 
 
-def _marked(cell: Cell, position: int, column: str, unset: UnsetCells | None) -> Cell:
+def _marked(cell: ShownCell, position: int, column: str, unset: UnsetCells | None) -> ShownCell:
     """Return a cell unchanged, or marked as having no value."""
     if unset is None:
         return cell
     failure = unset.failed.get((position, column))
     if failure is not None:
-        return Cell("failed" if failure.state == "failed" else "skipped", failure=failure)
-    return Cell("not computed") if (position, column) in unset.missing else cell
+        return ShownCell("failed" if failure.state == "failed" else "skipped", failure=failure)
+    return ShownCell("not computed") if (position, column) in unset.missing else cell
 
 
 def _cells(
     values: pa.ChunkedArray, column: ShownColumn, artifacts: Mapping[str, ArtifactLink], most: int
-) -> list[Cell]:
+) -> list[ShownCell]:
     if isinstance(values.type, pa.BaseExtensionType):
         values = pa.chunked_array([chunk.storage for chunk in values.chunks], values.type.storage_type)
     if pa.types.is_dictionary(values.type):
@@ -149,7 +149,7 @@ def _cells(
         return _list_cells(values, most)
     if pa.types.is_binary(arrow) or pa.types.is_large_binary(arrow) or pa.types.is_fixed_size_binary(arrow):
         return [
-            Cell("null") if value is None else Cell("bytes", value[:_BYTES].hex(" "), len(value))
+            ShownCell("null") if value is None else ShownCell("bytes", value[:_BYTES].hex(" "), len(value))
             for value in values.to_pylist()
         ]
     if pa.types.is_timestamp(arrow) or pa.types.is_date(arrow) or pa.types.is_time(arrow):
@@ -157,7 +157,9 @@ def _cells(
         return [_scalar_cell(value, most) for value in values.cast(pa.string()).to_pylist()]
     if pa.types.is_duration(arrow):
         counts = values.cast(pa.int64()).to_pylist()
-        return [Cell("null") if count is None else Cell("text", _duration(count, arrow.unit)) for count in counts]
+        return [
+            ShownCell("null") if count is None else ShownCell("text", _duration(count, arrow.unit)) for count in counts
+        ]
     return [_scalar_cell(value, most) for value in _python_values(values)]
 
 
@@ -191,7 +193,7 @@ def _duration(count: int, unit: str) -> str:
 
 def _text_cells(
     values: pa.ChunkedArray, column: ShownColumn, artifacts: Mapping[str, ArtifactLink], most: int
-) -> list[Cell]:
+) -> list[ShownCell]:
     # Truncate before conversion to Python, which bounds the work of a page however long its texts are.
     texts = pc.utf8_slice_codeunits(values, 0, most).to_pylist()
     lengths = pc.utf8_length(values).to_pylist()
@@ -199,15 +201,15 @@ def _text_cells(
     cells = []
     for text, length in zip(texts, lengths, strict=True):
         if text is None:
-            cells.append(Cell("null"))
+            cells.append(ShownCell("null"))
         elif column.type_name == "artifact_string":
-            cells.append(Cell("artifact", text, artifact=artifacts.get(text)))
+            cells.append(ShownCell("artifact", text, artifact=artifacts.get(text)))
         else:
-            cells.append(Cell(state, text, length if length > most else None))
+            cells.append(ShownCell(state, text, length if length > most else None))
     return cells
 
 
-def _list_cells(values: pa.ChunkedArray, most: int) -> list[Cell]:
+def _list_cells(values: pa.ChunkedArray, most: int) -> list[ShownCell]:
     wanted = max(most // _ITEM_CHARACTERS, 1)
     if pa.types.is_fixed_size_list(values.type):
         # A longer slice would be padded with nulls.
@@ -217,26 +219,26 @@ def _list_cells(values: pa.ChunkedArray, most: int) -> list[Cell]:
     cells = []
     for head, length in zip(heads, lengths, strict=True):
         if length is None:
-            cells.append(Cell("null"))
+            cells.append(ShownCell("null"))
             continue
         text = _json(head)
         if len(text) > most or length > len(head):
             text = f"{text[: min(most, len(text) - 1)]} …"
-        cells.append(Cell("list", text, length))
+        cells.append(ShownCell("list", text, length))
     return cells
 
 
-def _scalar_cell(value: object, most: int) -> Cell:
+def _scalar_cell(value: object, most: int) -> ShownCell:
     if value is None:
-        return Cell("null")
+        return ShownCell("null")
     if isinstance(value, bool):
-        return Cell("text", "true" if value else "false")
+        return ShownCell("text", "true" if value else "false")
     if isinstance(value, int | float | decimal.Decimal):
-        return Cell("number", _number(value))
+        return ShownCell("number", _number(value))
     if isinstance(value, dict | list | tuple):
         text = _json(value)
-        return Cell("json", text[:most], len(text) if len(text) > most else None)
-    return Cell("text", str(value)[:most])
+        return ShownCell("json", text[:most], len(text) if len(text) > most else None)
+    return ShownCell("text", str(value)[:most])
 
 
 def _number(value: int | float | decimal.Decimal) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from tablevault.presentation.cells import MAXIMUM_CHARACTERS, Cell
+from tablevault.presentation.cells import MAXIMUM_CHARACTERS, ShownCell
 from tablevault.records import ColumnDiff, RowCounts
 from tablevault.values.addresses import Address
 
@@ -52,8 +52,8 @@ class DifferingCell:
 
     key: str
     column: str
-    before: Cell
-    after: Cell
+    before: ShownCell
+    after: ShownCell
     cause: str
 
 
@@ -153,22 +153,22 @@ def _cell(row: Mapping[str, Any]) -> DifferingCell:
     key = ", ".join(f"{name}={value}" for name, value in row.items() if name not in _CELL_COLUMNS)
     cause = row["cause"]
     # The cause, never the value, tells which of them failed or was skipped.
-    before = Cell("failed") if cause == "failed: before" else _value(row["before"])
-    after = Cell("failed") if cause == "failed: after" else _value(row["after"])
+    before = ShownCell("failed") if cause == "failed: before" else _value(row["before"])
+    after = ShownCell("failed") if cause == "failed: after" else _value(row["after"])
     return DifferingCell(key, row["column"], before, after, cause)
 
 
-def _value(text: str | None) -> Cell:
+def _value(text: str | None) -> ShownCell:
     """Return the cell for a value in JSON."""
     if text is None:
-        return Cell("null")
+        return ShownCell("null")
     value = json.loads(text)
     if value is None:
-        return Cell("null")
+        return ShownCell("null")
     if isinstance(value, str):
-        return Cell("text", value[:MAXIMUM_CHARACTERS], len(value) if len(value) > MAXIMUM_CHARACTERS else None)
+        return ShownCell("text", value[:MAXIMUM_CHARACTERS], len(value) if len(value) > MAXIMUM_CHARACTERS else None)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return Cell("number", text)
+        return ShownCell("number", text)
     if isinstance(value, list):
-        return Cell("list", text[:MAXIMUM_CHARACTERS], len(value))
-    return Cell("json", text[:MAXIMUM_CHARACTERS], len(text) if len(text) > MAXIMUM_CHARACTERS else None)
+        return ShownCell("list", text[:MAXIMUM_CHARACTERS], len(value))
+    return ShownCell("json", text[:MAXIMUM_CHARACTERS], len(text) if len(text) > MAXIMUM_CHARACTERS else None)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tablevault.display.frames import frame_html, frame_text
-from tablevault.display.html import Cell as DisplayedCell
-from tablevault.display.html import Embedded, Muted, Number
+from tablevault.display.html import Cell, Embedded, Muted, Number
 from tablevault.errors import TVTableError
-from tablevault.presentation.cells import Cell, ShownFrame
+from tablevault.presentation.cells import ShownCell, ShownFrame
 from tablevault.presentation.content_types import content_type
 from tablevault.presentation.instances import read_page
 from tablevault.values.addresses import Address
@@ -61,10 +60,10 @@ class FrameView:
         return ["", *(column.name for column in self.frame.columns)]
 
     @property
-    def _rows(self) -> list[list[DisplayedCell]]:
+    def _rows(self) -> list[list[Cell]]:
         return [[Muted(f"{row.position:,}"), *map(self._displayed, row.cells)] for row in self.frame.rows]
 
-    def _displayed(self, cell: Cell) -> DisplayedCell:
+    def _displayed(self, cell: ShownCell) -> Cell:
         match cell.state:
             case "null":
                 return Muted("null")

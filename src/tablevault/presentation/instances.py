@@ -12,7 +12,7 @@ from tablevault.errors import TableVaultError, TVTableError
 from tablevault.presentation.cells import (
     MAXIMUM_IN_FULL,
     ArtifactLink,
-    Cell,
+    ShownCell,
     ShownColumn,
     ShownFrame,
     artifact_names,
@@ -136,7 +136,7 @@ class RowDetail:
     has_next: bool
     """Whether a row follows."""
     columns: tuple[ShownColumn, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[ShownCell, ...]
     tracebacks: Mapping[str, str] = field(default_factory=dict)
     """Tracebacks of failed cells, by builder name."""
     traces: Mapping[str, Trace] | None = None
@@ -244,7 +244,7 @@ def read_row(vault: TableVault, address: Address, position: int, traces: bool = 
     unset = details.unset_cells(exact, range(position, position + 1))
     frame = shown_frame(table, types, position, unset, _artifacts(vault, facts, table, types), most=MAXIMUM_IN_FULL)
     cells = tuple(
-        Cell(cell.state, indented(cell.text), cell.length, cell.artifact, cell.failure)
+        ShownCell(cell.state, indented(cell.text), cell.length, cell.artifact, cell.failure)
         if cell.state == "json"
         else cell
         for cell in frame.rows[0].cells

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Problem:
+class ErrorResponse:
     """The answer to a failed request."""
 
     status: int

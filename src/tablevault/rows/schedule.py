@@ -136,7 +136,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ErrorDecision:
     """The decision on the error of a call, with the time of the next call."""
 
     verdict: Verdict
@@ -192,7 +192,7 @@ class FailurePolicy:
     def _tried(self) -> int:
         return self.counter.computed + self.counter.failed
 
-    def decide(self, task: Task, error: RowError, text: str, now: float) -> Decision:
+    def decide(self, task: Task, error: RowError, text: str, now: float) -> ErrorDecision:
         """Return the decision on the error of a call.
 
         Parameters
@@ -207,13 +207,13 @@ class FailurePolicy:
             The monotonic clock.
         """
         if self.is_of_run(error):
-            return Decision(Verdict.RAISE)
+            return ErrorDecision(Verdict.RAISE)
         again = self._retry(task, error, text, now)
         if again is not None:
             return again
         if not self.policies.collects:
-            return Decision(Verdict.RAISE)
-        return Decision(Verdict.SPLIT if len(task.positions) > 1 else Verdict.COLLECT)
+            return ErrorDecision(Verdict.RAISE)
+        return ErrorDecision(Verdict.SPLIT if len(task.positions) > 1 else Verdict.COLLECT)
 
     def is_of_run(self, error: RowError) -> bool:
         """Return whether an error ends the run in every failure mode: it is neither collected nor retried."""
@@ -223,7 +223,7 @@ class FailurePolicy:
         """Return whether an error that ends the run reverts the process even if its id is the user's."""
         return self.policies.on_error == "revert" and not self.is_of_run(error)
 
-    def _retry(self, task: Task, error: RowError, text: str, now: float) -> Decision | None:
+    def _retry(self, task: Task, error: RowError, text: str, now: float) -> ErrorDecision | None:
         retry = self.policies.retry
         # `has_died`: two calls for these rows have already killed their workers.
         if not retry.max_retries or error.has_died or not self.retry_on.match(error):
@@ -239,9 +239,9 @@ class FailurePolicy:
             return None
         retries = task.retries + (not throttled)
         following = task._replace(attempt=task.attempt + 1, retries=retries, first_call=first_call, last_error=text)
-        return Decision(Verdict.RETRY, now + wait, following)
+        return ErrorDecision(Verdict.RETRY, now + wait, following)
 
-    def wait_of_service(self, task: Task, error: RowError, decision: Decision, now: float) -> float | None:
+    def wait_of_service(self, task: Task, error: RowError, decision: ErrorDecision, now: float) -> float | None:
         """Return how many seconds a service asked to pause all calls.
 
         Returns `None` if it did not.

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tablevault.errors import TableVaultError, TVArgumentError, TVFileError, TVLockError, TVProcessError, TVTableError
-from tablevault.presentation.problems import Problem
+from tablevault.presentation.problems import ErrorResponse
 from tablevault.presentation.process_ids import has_process
 from tablevault.presentation.statements import has_sql
 from tablevault.system.warnings import hear_warnings
@@ -200,7 +200,7 @@ class _Answering:
         # On a conflict about an instance, the page of its table shows the blocking process.
         beside = {"table_name": request.path_params.get("table", "") if status == 409 else ""}
         title = "Not done" if request.method == "POST" and status == 409 else _TITLES.get(status, "Problem")
-        page = Shown("problem.html", Problem(status, title, text), status, beside)
+        page = Shown("problem.html", ErrorResponse(status, title, text), status, beside)
         if request.url.path.endswith(_JSON):
             return json_response(page, None)
         return self._rendering.html(page, None, "")
