@@ -294,7 +294,7 @@ def test_garbage_is_looked_for_as_usual_once_a_vault_is_open(folder, monkeypatch
 
     def command(prog_name):
         seen.append(gc.get_threshold()[0])
-        application_module.Place(folder, "a", False).vault()
+        application_module.CommandContext(folder, "a", False).vault()
         seen.append(gc.get_threshold())
 
     monkeypatch.setattr(application_module, "application", command)

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import click
 
-from tablevault.cli.application import Place, in_place
+from tablevault.cli.application import CommandContext, in_context
 from tablevault.errors import TVArgumentError
 
 
@@ -23,9 +23,14 @@ from tablevault.errors import TVArgumentError
     type=click.Choice(["claude", "cursor", "vscode"]),
     help="Print the settings by which a client starts the server.",
 )
-@in_place
+@in_context
 def mcp(
-    place: Place, allow_writes: bool, allow_code: bool, parent_id: str, tables: tuple[str, ...], client: str | None
+    context: CommandContext,
+    allow_writes: bool,
+    allow_code: bool,
+    parent_id: str,
+    tables: tuple[str, ...],
+    client: str | None,
 ) -> None:
     """Answer an agent over the Model Context Protocol, on standard input and output.
 
@@ -34,7 +39,7 @@ def mcp(
     """
     if find_spec("mcp") is None:
         raise TVArgumentError("Agents need the package mcp; install it with: pip install 'tablevault[mcp]'")
-    vault = place.vault(parent_id=parent_id) if parent_id else place.vault()
+    vault = context.vault(parent_id=parent_id) if parent_id else context.vault()
     if client is not None:
         from tablevault.mcp.clients import client_settings
 

@@ -110,7 +110,7 @@ OPERATIONS = (*_COMMANDS["tablevault.cli.writing"], "import-instances", "stop-pr
 
 
 @dataclass
-class Place:
+class CommandContext:
     """The vault and author of a command."""
 
     db_dir: Path | None
@@ -177,7 +177,7 @@ def application(ctx: click.Context, db_dir: Path | None, author: str, as_json: b
     Exit status: 0 done, 1 refused by TableVault, 2 wrong usage, 3 an error from outside that was reverted, 4 paused,
     130 and 143 interrupted and reverted.
     """
-    ctx.obj = Place(db_dir, author, as_json, ray_address)
+    ctx.obj = CommandContext(db_dir, author, as_json, ray_address)
 
 
 def main() -> None:
@@ -208,7 +208,7 @@ json_option = click.option(
 """For commands that show lists or records; `tablevault --json COMMAND` does the same."""
 
 
-def in_place(command: Command) -> Command:
+def in_context(command: Command) -> Command:
     """Open the vault for a command, and print its result.
 
     Exits with the status of its outcome.
@@ -216,9 +216,9 @@ def in_place(command: Command) -> Command:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
-        place = click.get_current_context().obj
+        context = click.get_current_context().obj
         try:
-            result = command(place, *args, **kwargs)
+            result = command(context, *args, **kwargs)
             if result is not None:
                 click.echo(result)
         except BaseException as error:
@@ -226,24 +226,24 @@ def in_place(command: Command) -> Command:
             is_from_function = outcome is not None and outcome.cause is Cause.FUNCTION
             if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort) and not is_from_function:
                 raise
-            _end(place, error)
+            _end(context, error)
 
     return run  # type: ignore[return-value]
 
 
-def end_with_failures(place: Place, process_id: str) -> str:
+def end_with_failures(context: CommandContext, process_id: str) -> str:
     """Return the id of a process that succeeded.
 
     If rows of it failed, prints the id and exits with 5.
     """
-    progress = place.vault().get_process(process_id).progress
+    progress = context.vault().get_process(process_id).progress
     if any(item.failed or item.skipped for item in progress.values()):
         click.echo(process_id)
         raise click.exceptions.Exit(FAILED_ROWS)
     return process_id
 
 
-def _end(place: Place, error: BaseException) -> NoReturn:
+def _end(context: CommandContext, error: BaseException) -> NoReturn:
     """Print an error and its remedies, and exit with the status of its outcome."""
     outcome = outcome_of(error) or Outcome(OutcomeKind.NOT_BEGUN, "")
     cause = outcome.cause or _cause_of(error)
@@ -318,6 +318,10 @@ def _say(text: str) -> None:
 
 def _secrets(text: str) -> str:
     """Return the text of a function's error without secrets."""
-    context = click.get_current_context(silent=True)
-    place = context.find_root().obj if context is not None else None
-    return place.opened._hide_secrets(text) if isinstance(place, Place) and place.opened is not None else text
+    running = click.get_current_context(silent=True)
+    context = running.find_root().obj if running is not None else None
+    return (
+        context.opened._hide_secrets(text)
+        if isinstance(context, CommandContext) and context.opened is not None
+        else text
+    )

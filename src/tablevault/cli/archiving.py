@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tablevault.cli.application import Place, in_place, json_option
+from tablevault.cli.application import CommandContext, in_context, json_option
 from tablevault.cli.showing import show
 
 _EXISTING = click.Path(exists=True, path_type=Path)
@@ -16,11 +16,11 @@ _EXISTING = click.Path(exists=True, path_type=Path)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--description", default="", help="For people.")
 @click.option("--exist-ok", is_flag=True, help="Do nothing if the vault exists.")
-@in_place
-def init(place: Place, folder: Path, description: str, exist_ok: bool) -> None:
+@in_context
+def init(context: CommandContext, folder: Path, description: str, exist_ok: bool) -> None:
     """Make a vault in a folder that is missing or empty."""
-    place.db_dir = folder
-    place.vault(create=True, description=description, exist_ok=exist_ok)
+    context.db_dir = folder
+    context.vault(create=True, description=description, exist_ok=exist_ok)
     click.echo(str(folder))
 
 
@@ -28,20 +28,20 @@ def init(place: Place, folder: Path, description: str, exist_ok: bool) -> None:
 @click.argument("db_dir", type=_EXISTING)
 @click.option("--preset", default=6, show_default=True, type=click.IntRange(0, 9), help="Compression level.")
 @json_option
-@in_place
-def compress(place: Place, db_dir: Path, preset: int) -> None:
+@in_context
+def compress(context: CommandContext, db_dir: Path, preset: int) -> None:
     """Pack a vault into DB_DIR.tar.xz, whole or not at all."""
     from tablevault import compress_vault
 
     archive = compress_vault(db_dir, preset)
-    show(place, {"archive": archive} if place.as_json else f"Compressed → {Path(archive).name}")
+    show(context, {"archive": archive} if context.as_json else f"Compressed → {Path(archive).name}")
 
 
 @click.command()
 @click.argument("archive", type=_EXISTING)
 @json_option
-@in_place
-def decompress(place: Place, archive: Path) -> None:
+@in_context
+def decompress(context: CommandContext, archive: Path) -> None:
     """Unpack a vault from ARCHIVE, which is NAME.tar.xz, into the folder NAME.
 
     The folder appears only once it is complete.
@@ -49,18 +49,18 @@ def decompress(place: Place, archive: Path) -> None:
     from tablevault import decompress_vault
 
     folder = decompress_vault(archive)
-    show(place, {"db_dir": folder} if place.as_json else f"Decompressed → {Path(folder).name}/")
+    show(context, {"db_dir": folder} if context.as_json else f"Decompressed → {Path(folder).name}/")
 
 
 @click.command()
 @click.argument("db_dir", type=_EXISTING)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@in_place
-def delete_vault(place: Place, db_dir: Path, yes: bool) -> None:
+@in_context
+def delete_vault(context: CommandContext, db_dir: Path, yes: bool) -> None:
     """Delete a whole vault, irreversibly."""
     from tablevault import delete_vault as delete
 
-    del place
+    del context
     if not yes:
         click.confirm(f"Delete the vault {db_dir} with everything in it, permanently?", abort=True, err=True)
     delete(db_dir)
@@ -70,9 +70,9 @@ def delete_vault(place: Place, db_dir: Path, yes: bool) -> None:
 @click.command()
 @click.argument("source", type=_EXISTING)
 @click.argument("folder", type=click.Path(path_type=Path))
-@in_place
-def import_legacy(place: Place, source: Path, folder: Path) -> None:
+@in_context
+def import_legacy(context: CommandContext, source: Path, folder: Path) -> None:
     """Make a vault in FOLDER from one of TableVault 0.1.x, which is left unchanged."""
     from tablevault import import_legacy_vault
 
-    show(place, import_legacy_vault(source, folder))
+    show(context, import_legacy_vault(source, folder))

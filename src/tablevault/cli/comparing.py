@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tablevault.cli.application import DIFFERENT, Place, in_place, json_option
+from tablevault.cli.application import DIFFERENT, CommandContext, in_context, json_option
 from tablevault.cli.completion import tables
 from tablevault.cli.reading import instance, table, version
 from tablevault.cli.showing import echo_text, is_json, show
@@ -54,9 +54,9 @@ def _compared(words: Sequence[str]) -> dict[str, str]:
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 6 if the instances differ.")
 @json_option
-@in_place
+@in_context
 def diff(
-    place: Place,
+    context: CommandContext,
     words: tuple[str, ...],
     on: tuple[str, ...],
     columns: tuple[str, ...],
@@ -82,23 +82,23 @@ def diff(
     if output is not None:
         format_of(output)
     why = not stat or builders or cells is not None or output is not None
-    found = place.vault().diff_instances(**_compared(words), on=on or None, columns=columns or None, why=why)
+    found = context.vault().diff_instances(**_compared(words), on=on or None, columns=columns or None, why=why)
     listed = found.frame(rows=cells).replace({float("nan"): None}) if cells is not None else None
     if output is not None:
         export_frame(table_from_frame(found.frame(), {}), output)
-    if is_json(place):
+    if is_json(context):
         facts = found.to_dict()
         parts: dict[str, Any] = {"rows": facts["rows"], "columns": facts["columns"]} if stat else {}
         parts |= {"definition": facts["definition"]} if builders else {}
         parts |= {"cells": listed.to_dict("records")} if listed is not None else {}
-        show(place, parts or facts)
+        show(context, parts or facts)
     else:
         texts = [counts_text(found)] if stat else []
         texts += [definition_text(found)] if builders else []
         if texts or listed is None:
             echo_text("\n".join(texts) if texts else repr(found))
         if listed is not None:
-            show(place, listed.to_dict("records"), list(listed.columns))
+            show(context, listed.to_dict("records"), list(listed.columns))
     if exit_code and found.differs:
         raise click.exceptions.Exit(DIFFERENT)
 
@@ -110,10 +110,12 @@ def diff(
 @instance
 @version
 @json_option
-@in_place
-def blame(place: Place, table_name: str, column: str, row: tuple[str, ...], instance_id: str, version: str) -> None:
+@in_context
+def blame(
+    context: CommandContext, table_name: str, column: str, row: tuple[str, ...], instance_id: str, version: str
+) -> None:
     """Show where the value of one cell comes from.
 
     ROW is the value of the primary key, one for each of its columns; the position of the row if there is no key.
     """
-    show(place, place.vault().trace_cell(table_name, row, column, instance_id, version))
+    show(context, context.vault().trace_cell(table_name, row, column, instance_id, version))

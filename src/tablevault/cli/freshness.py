@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import Place, end_with_failures, in_place, json_option
+from tablevault.cli.application import CommandContext, end_with_failures, in_context, json_option
 from tablevault.cli.completion import tables
 from tablevault.cli.policies import budget, given_rules, policies
 from tablevault.cli.showing import is_json, show
@@ -32,17 +32,17 @@ run_index = click.option(
 @version
 @run_index
 @json_option
-@in_place
-def status(place: Place, table_names: tuple[str, ...], version: str, run_index: bool) -> None:
+@in_context
+def status(context: CommandContext, table_names: tuple[str, ...], version: str, run_index: bool) -> None:
     """Show whether tables are up to date, and why not.
 
     Without names, all tables of the version are shown.
     """
-    found = place.vault().get_status(list(table_names) or None, version=version, run_index=run_index)
-    if is_json(place):
-        show(place, found)
+    found = context.vault().get_status(list(table_names) or None, version=version, run_index=run_index)
+    if is_json(context):
+        show(context, found)
     else:
-        show(place, [_status(name, item) for name, item in found.items()], _STATUS_COLUMNS)
+        show(context, [_status(name, item) for name, item in found.items()], _STATUS_COLUMNS)
 
 
 def _status(name: str, item: TableStatus) -> dict[str, object]:
@@ -63,9 +63,9 @@ def _status(name: str, item: TableStatus) -> dict[str, object]:
 @click.option("--dry-run", is_flag=True, help="Only show the steps.")
 @run_index
 @json_option
-@in_place
+@in_context
 def refresh(
-    place: Place,
+    context: CommandContext,
     table_names: tuple[str, ...],
     all_tables: bool,
     dry_run: bool,
@@ -83,9 +83,9 @@ def refresh(
     """
     if bool(table_names) == all_tables:
         raise click.UsageError("Name tables, or give --all.")
-    named, vault = list(table_names) or None, place.vault()
+    named, vault = list(table_names) or None, context.vault()
     if dry_run:
-        _show_plan(place, vault.plan_refresh(named, run_index=run_index, **options))
+        _show_plan(context, vault.plan_refresh(named, run_index=run_index, **options))
         return None
     if run_index:
         raise click.UsageError("--run-index goes with --dry-run: a refresh runs these IndexBuilders anyway.")
@@ -97,14 +97,14 @@ def refresh(
         **given_rules(policy, budget),
         **options,
     )
-    return process if background else end_with_failures(place, process)
+    return process if background else end_with_failures(context, process)
 
 
-def _show_plan(place: Place, plan: RefreshPlan) -> None:
-    if is_json(place):
-        show(place, plan)
+def _show_plan(context: CommandContext, plan: RefreshPlan) -> None:
+    if is_json(context):
+        show(context, plan)
     else:
-        show(place, list(map(_planned, plan.steps)), _PLAN_COLUMNS)
+        show(context, list(map(_planned, plan.steps)), _PLAN_COLUMNS)
 
 
 def _planned(step: RefreshStep) -> dict[str, object]:

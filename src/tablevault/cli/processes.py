@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import OPERATIONS, Place, end_with_failures, in_place, json_option
+from tablevault.cli.application import OPERATIONS, CommandContext, end_with_failures, in_context, json_option
 from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import is_json, plain, show
 from tablevault.cli.writing import process_id as own_process_id
@@ -65,11 +65,11 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@in_place
-def generate_process_id(place: Place) -> str:
+@in_context
+def generate_process_id(context: CommandContext) -> str:
     """Print an unused process id."""
-    if place.db_dir is not None:
-        return place.vault().generate_process_id()
+    if context.db_dir is not None:
+        return context.vault().generate_process_id()
     from tablevault.names import new_process_id
 
     return new_process_id()
@@ -77,45 +77,45 @@ def generate_process_id(place: Place) -> str:
 
 @click.command()
 @json_option
-@in_place
-def get_active_processes(place: Place) -> None:
+@in_context
+def get_active_processes(context: CommandContext) -> None:
     """Show the running and paused processes in full."""
-    active = place.vault().get_active_processes()
-    if is_json(place):
-        show(place, active)
+    active = context.vault().get_active_processes()
+    if is_json(context):
+        show(context, active)
     else:
         click.echo("\n\n".join(map(repr, active.values())) or "Nothing is running or paused.")
 
 
 @click.command()
 @json_option
-@in_place
-def ps(place: Place) -> None:
+@in_context
+def ps(context: CommandContext) -> None:
     """Show the running and paused processes in short."""
-    show(place, [_active(info) for info in place.vault().get_active_processes().values()], _ACTIVE_COLUMNS)
+    show(context, [_active(info) for info in context.vault().get_active_processes().values()], _ACTIVE_COLUMNS)
 
 
 @click.command()
 @filters
 @json_option
-@in_place
-def log(place: Place, **chosen: Any) -> None:
+@in_context
+def log(context: CommandContext, **chosen: Any) -> None:
     """Show the history of this vault, newest first."""
-    rows = [_logged(info) for info in _history(place, chosen)]
-    if not is_json(place):
+    rows = [_logged(info) for info in _history(context, chosen)]
+    if not is_json(context):
         rows = [{**row, "started": str(row["started"]).replace("T", " ").removesuffix("+00:00")} for row in rows]
-    show(place, rows, _LOG_COLUMNS)
+    show(context, rows, _LOG_COLUMNS)
 
 
 @click.command()
 @filters
 @json_option
-@in_place
-def get_history(place: Place, **chosen: Any) -> None:
+@in_context
+def get_history(context: CommandContext, **chosen: Any) -> None:
     """Show the history of this vault in full, newest first."""
-    history = _history(place, chosen)
-    if is_json(place):
-        show(place, history)
+    history = _history(context, chosen)
+    if is_json(context):
+        show(context, history)
     else:
         click.echo("\n\n".join(map(repr, history)) or "Nothing.")
 
@@ -123,18 +123,18 @@ def get_history(place: Place, **chosen: Any) -> None:
 @click.command()
 @process
 @json_option
-@in_place
-def get_process(place: Place, process_id: str) -> None:
+@in_context
+def get_process(context: CommandContext, process_id: str) -> None:
     """Show a process in full."""
-    show(place, place.vault().get_process(process_id))
+    show(context, context.vault().get_process(process_id))
 
 
 @click.command()
 @process
-@in_place
-def get_process_completion(place: Place, process_id: str) -> str:
+@in_context
+def get_process_completion(context: CommandContext, process_id: str) -> str:
     """Print True if a process has ended, else False."""
-    return str(place.vault().get_process_completion(process_id))
+    return str(context.vault().get_process_completion(process_id))
 
 
 @click.command()
@@ -143,55 +143,55 @@ def get_process_completion(place: Place, process_id: str) -> str:
 @click.option("--materialize", is_flag=True, help="Materialize the cells computed so far.")
 @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for a running process to stop.")
 @own_process_id
-@in_place
-def stop_process(place: Place, stopped_id: str, process_id: str, **options: Any) -> str:
+@in_context
+def stop_process(context: CommandContext, stopped_id: str, process_id: str, **options: Any) -> str:
     """Revert a paused process, or a running one with --force."""
-    return place.vault().stop_process(stopped_id, own_process_id=process_id, **options)
+    return context.vault().stop_process(stopped_id, own_process_id=process_id, **options)
 
 
 @click.command()
 @json_option
-@in_place
-def restart(place: Place) -> None:
+@in_context
+def restart(context: CommandContext) -> None:
     """Resume every paused process that can be resumed; show the outcome of each."""
-    show(place, place.vault(restart=True).restart_report)
+    show(context, context.vault(restart=True).restart_report)
 
 
 @click.command()
 @process
 @click.option("--timeout", type=float, default=None, help="Maximum seconds to wait.")
-@in_place
-def wait_process(place: Place, process_id: str, timeout: float | None) -> str:
+@in_context
+def wait_process(context: CommandContext, process_id: str, timeout: float | None) -> str:
     """Wait until a process has ended, and exit as it would have."""
     from tablevault.cli.watching import left_alone
 
-    vault = place.vault()
+    vault = context.vault()
     with left_alone(vault, process_id):
         found = vault.wait_process(process_id, timeout).process_id
-    return end_with_failures(place, found)
+    return end_with_failures(context, found)
 
 
 @click.command()
 @process
 @json_option
-@in_place
-def watch(place: Place, process_id: str) -> None:
+@in_context
+def watch(context: CommandContext, process_id: str) -> None:
     """Follow a process until it has ended or paused. Ctrl-C leaves it alone."""
     from tablevault.cli.watching import left_alone
 
-    vault = place.vault()
+    vault = context.vault()
     with left_alone(vault, process_id):
         info = vault.watch(process_id)
-    if is_json(place):
-        show(place, info)
+    if is_json(context):
+        show(context, info)
     elif info.error is not None:
         click.echo(info.error_line, err=True)
     if info.hint:
         click.echo(info.hint, err=True)
 
 
-def _history(place: Place, chosen: Mapping[str, Any]) -> list[ProcessInfo]:
-    return place.vault().get_history(**{name: value for name, value in chosen.items() if value is not None})
+def _history(context: CommandContext, chosen: Mapping[str, Any]) -> list[ProcessInfo]:
+    return context.vault().get_history(**{name: value for name, value in chosen.items() if value is not None})
 
 
 def _active(info: ProcessInfo) -> dict[str, object]:

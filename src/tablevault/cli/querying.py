@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tablevault.cli.application import Place, in_place, json_option
+from tablevault.cli.application import CommandContext, in_context, json_option
 from tablevault.cli.reading import as_of
 from tablevault.cli.showing import echo_text, is_json, show
 from tablevault.texts.plain import shown_json
@@ -52,9 +52,9 @@ def _named(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.option("--timeout", type=float, default=None, help="Seconds.")
 @click.option("--explain", is_flag=True, help="Print the plan of the statement instead.")
 @json_option
-@in_place
+@in_context
 def sql(
-    place: Place,
+    context: CommandContext,
     statement: str,
     parameters: dict[str, Any],
     as_of: datetime | str | None,
@@ -76,17 +76,17 @@ def sql(
     limit = _MAXIMUM_ROWS if rows is None and output is None and not explain else rows
     # One more row tells whether any are left out.
     asked = None if limit is None else limit + 1
-    data = place.vault()._query_rows(text, parameters, as_of, asked, timeout, explain)
+    data = context.vault()._query_rows(text, parameters, as_of, asked, timeout, explain)
     kept = data if limit is None else FrameData(data.table.slice(0, limit), data.types)
     if output is not None:
         export_frame(kept, output)
-        show(place, {"rows": len(kept), output.suffix.lower().removeprefix(".") or "csv": str(output)})
+        show(context, {"rows": len(kept), output.suffix.lower().removeprefix(".") or "csv": str(output)})
     elif explain:
         echo_text("\n".join(data.table.column("explain_value").to_pylist()))
-    elif is_json(place):
+    elif is_json(context):
         for row in json_records(kept):
             click.echo(shown_json(json.dumps(row)))
     else:
-        show(place, list(json_records(kept)), list(kept.types))
+        show(context, list(json_records(kept)), list(kept.types))
     if len(kept) < len(data):
         click.echo(f"There are more than {limit:,} rows; --rows shows more.", err=True)

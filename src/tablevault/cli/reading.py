@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import REFUSED, Place, in_place, json_option
+from tablevault.cli.application import REFUSED, CommandContext, in_context, json_option
 from tablevault.cli.completion import builders, instances, modules, tables
 from tablevault.cli.showing import is_json, show, show_tree
 from tablevault.errors import TVArgumentError
@@ -73,19 +73,19 @@ def table_if_given(help_text: str) -> Callable[[Callable[..., Any]], Callable[..
 
 @click.command()
 @json_option
-@in_place
-def get_tables(place: Place) -> None:
+@in_context
+def get_tables(context: CommandContext) -> None:
     """List the tables."""
-    show(place, place.vault().get_tables())
+    show(context, context.vault().get_tables())
 
 
 @click.command()
 @table_if_given("Only of this table.")
 @json_option
-@in_place
-def get_tags(place: Place, table_name: str) -> None:
+@in_context
+def get_tags(context: CommandContext, table_name: str) -> None:
     """List tags with the instances that they name."""
-    show(place, place.vault().get_tags(table_name), _TAG_COLUMNS)
+    show(context, context.vault().get_tags(table_name), _TAG_COLUMNS)
 
 
 @click.command()
@@ -94,20 +94,22 @@ def get_tags(place: Place, table_name: str) -> None:
 @click.option("--temp/--no-temp", default=False, show_default=True, help="Temporary instances too.")
 @as_of
 @json_option
-@in_place
-def get_table_instances(place: Place, table_name: str, version: str, temp: bool, as_of: datetime | str | None) -> None:
+@in_context
+def get_table_instances(
+    context: CommandContext, table_name: str, version: str, temp: bool, as_of: datetime | str | None
+) -> None:
     """List the instances of a table, oldest first; of all versions with --version ''."""
-    show(place, place.vault().get_table_instances(table_name, version, include_temp=temp, as_of=as_of))
+    show(context, context.vault().get_table_instances(table_name, version, include_temp=temp, as_of=as_of))
 
 
 @click.command()
 @table_if_given("Of a table; else of the vault.")
 @click.option("--instance-id", default="", shell_complete=instances, help="Of an instance of that table.")
 @json_option
-@in_place
-def get_descriptions(place: Place, table_name: str, instance_id: str) -> None:
+@in_context
+def get_descriptions(context: CommandContext, table_name: str, instance_id: str) -> None:
     """Show the description of the vault, a table or an instance."""
-    show(place, place.vault().get_descriptions(instance_id, table_name))
+    show(context, context.vault().get_descriptions(instance_id, table_name))
 
 
 @click.command()
@@ -118,18 +120,18 @@ def get_descriptions(place: Place, table_name: str, instance_id: str) -> None:
 @click.option("--metadata-files/--no-metadata-files", default=False, help="With metadata.")
 @click.option("--artifact-files/--no-artifact-files", default=False, help="With artifacts.")
 @json_option
-@in_place
-def get_file_tree(place: Place, instance_id: str, table_name: str, **files: bool) -> None:
+@in_context
+def get_file_tree(context: CommandContext, instance_id: str, table_name: str, **files: bool) -> None:
     """Show the files of the vault as a tree."""
-    show_tree(place, place.vault().get_file_tree(instance_id, table_name, **files))
+    show_tree(context, context.vault().get_file_tree(instance_id, table_name, **files))
 
 
 @click.command()
 @json_option
-@in_place
-def get_code_modules_list(place: Place) -> None:
+@in_context
+def get_code_modules_list(context: CommandContext) -> None:
     """List the Python modules."""
-    show(place, place.vault().get_code_modules_list())
+    show(context, context.vault().get_code_modules_list())
 
 
 get_modules_list = get_code_modules_list
@@ -138,10 +140,10 @@ get_modules_list = get_code_modules_list
 
 @click.command()
 @click.argument("module_name", shell_complete=modules)
-@in_place
-def get_code_module_str(place: Place, module_name: str) -> None:
+@in_context
+def get_code_module_str(context: CommandContext, module_name: str) -> None:
     """Show the text of a Python module."""
-    show(place, place.vault().get_code_module_str(module_name))
+    show(context, context.vault().get_code_module_str(module_name))
 
 
 @click.command()
@@ -150,10 +152,10 @@ def get_code_module_str(place: Place, module_name: str) -> None:
 @version
 @temporary
 @json_option
-@in_place
-def get_builders_list(place: Place, table_name: str, instance_id: str, version: str, temp: bool) -> None:
+@in_context
+def get_builders_list(context: CommandContext, table_name: str, instance_id: str, version: str, temp: bool) -> None:
     """List the builders of an instance."""
-    show(place, place.vault().get_builders_list(table_name, instance_id, version, temp))
+    show(context, context.vault().get_builders_list(table_name, instance_id, version, temp))
 
 
 @click.command()
@@ -162,12 +164,12 @@ def get_builders_list(place: Place, table_name: str, instance_id: str, version: 
 @instance
 @version
 @temporary
-@in_place
+@in_context
 def get_builder_str(
-    place: Place, table_name: str, builder_name: str, instance_id: str, version: str, temp: bool
+    context: CommandContext, table_name: str, builder_name: str, instance_id: str, version: str, temp: bool
 ) -> None:
     """Show the text of a builder."""
-    show(place, place.vault().get_builder_str(table_name, builder_name, instance_id, version, temp))
+    show(context, context.vault().get_builder_str(table_name, builder_name, instance_id, version, temp))
 
 
 @click.command()
@@ -175,10 +177,10 @@ def get_builder_str(
 @instance
 @version
 @temporary
-@in_place
-def get_artifact_folder(place: Place, table_name: str, instance_id: str, version: str, temp: bool) -> None:
+@in_context
+def get_artifact_folder(context: CommandContext, table_name: str, instance_id: str, version: str, temp: bool) -> None:
     """Print the artifact folder of an instance."""
-    show(place, str(place.vault().get_artifact_folder(table_name, instance_id, version, temp)))
+    show(context, str(context.vault().get_artifact_folder(table_name, instance_id, version, temp)))
 
 
 @click.command()
@@ -204,9 +206,9 @@ def get_artifact_folder(place: Place, table_name: str, instance_id: str, version
     help="Rows that failed or were skipped: show null, leave them out, or refuse to write.",
 )
 @json_option
-@in_place
+@in_context
 def get_dataframe(
-    place: Place,
+    context: CommandContext,
     table_name: str,
     output: Path,
     instance_id: str,
@@ -221,7 +223,7 @@ def get_dataframe(
     """Write the frame of an instance to a file; its suffix selects the format."""
     if not output.parent.is_dir():
         raise click.UsageError(f"There is no folder '{output.parent}' to write '{output.name}' into.")
-    found, count = place.vault()._export_dataframe(
+    found, count = context.vault()._export_dataframe(
         output,
         table_name,
         instance_id,
@@ -233,29 +235,29 @@ def get_dataframe(
         offset,
         as_of,
     )
-    show(place, {"instance_id": found, "rows": count, output.suffix.lower().removeprefix(".") or "csv": str(output)})
+    show(context, {"instance_id": found, "rows": count, output.suffix.lower().removeprefix(".") or "csv": str(output)})
 
 
 @click.command()
 @table
 @instance
 @version
-@in_place
-def get_frame_path(place: Place, table_name: str, instance_id: str, version: str) -> None:
+@in_context
+def get_frame_path(context: CommandContext, table_name: str, instance_id: str, version: str) -> None:
     """Print the path of the Parquet file of an instance, once its content is checked."""
-    show(place, place.vault().get_frame_path(table_name, instance_id, version))
+    show(context, context.vault().get_frame_path(table_name, instance_id, version))
 
 
 @click.command()
 @json_option
-@in_place
-def get_services(place: Place) -> None:
+@in_context
+def get_services(context: CommandContext) -> None:
     """List the services of the vault with their limits."""
-    services = place.vault().get_services()
-    if is_json(place):
-        show(place, services)
+    services = context.vault().get_services()
+    if is_json(context):
+        show(context, services)
     else:
-        show(place, [{"service": name, **limits} for name, limits in services.items()], _service_columns(services))
+        show(context, [{"service": name, **limits} for name, limits in services.items()], _service_columns(services))
 
 
 def _service_columns(services: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -271,17 +273,17 @@ def _service_columns(services: Mapping[str, Mapping[str, float]]) -> list[str]:
     "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write; its suffix selects the format."
 )
 @json_option
-@in_place
+@in_context
 def get_errors(
-    place: Place, table_name: str, instance_id: str, version: str, process_id: str, output: Path | None
+    context: CommandContext, table_name: str, instance_id: str, version: str, process_id: str, output: Path | None
 ) -> None:
     """List the rows of an instance that failed or were skipped, with their errors."""
     if output is not None:
-        count = place.vault()._export_errors(output, table_name, instance_id, version, process_id)
-        show(place, {"rows": count, output.suffix.lower().removeprefix(".") or "csv": str(output)})
+        count = context.vault()._export_errors(output, table_name, instance_id, version, process_id)
+        show(context, {"rows": count, output.suffix.lower().removeprefix(".") or "csv": str(output)})
         return
-    rows = place.vault().get_errors(table_name, instance_id, version, process_id, format="arrow").to_pylist()
-    show(place, rows, () if is_json(place) else _ERROR_COLUMNS)
+    rows = context.vault().get_errors(table_name, instance_id, version, process_id, format="arrow").to_pylist()
+    show(context, rows, () if is_json(context) else _ERROR_COLUMNS)
 
 
 @click.command()
@@ -290,14 +292,14 @@ def get_errors(
 @version
 @click.option("--process-id", default="", help="Rows of a running, paused or ended execution instead.")
 @json_option
-@in_place
-def get_usage(place: Place, table_name: str, instance_id: str, version: str, process_id: str) -> None:
+@in_context
+def get_usage(context: CommandContext, table_name: str, instance_id: str, version: str, process_id: str) -> None:
     """List the usage of calls by row.
 
     Usage is calls, seconds, and the amounts that functions reported.
     """
-    frame = place.vault().get_usage(table_name, instance_id, version, process_id, format="arrow")
-    show(place, frame.to_pylist(), () if is_json(place) else frame.column_names)
+    frame = context.vault().get_usage(table_name, instance_id, version, process_id, format="arrow")
+    show(context, frame.to_pylist(), () if is_json(context) else frame.column_names)
 
 
 @click.command()
@@ -306,14 +308,16 @@ def get_usage(place: Place, table_name: str, instance_id: str, version: str, pro
 @click.option("--rows", type=int, default=None, help="The first rows only.")
 @as_of
 @json_option
-@in_place
-def read(place: Place, address: str, columns: tuple[str, ...], rows: int | None, as_of: datetime | str | None) -> None:
+@in_context
+def read(
+    context: CommandContext, address: str, columns: tuple[str, ...], rows: int | None, as_of: datetime | str | None
+) -> None:
     """Print the frame that ADDRESS names.
 
     An address is TABLE, 'TABLE(VERSION)', 'TABLE(INSTANCE_ID)' or TABLE@TAG.
     """
-    names, listed = place.vault()._read_rows(address, list(columns) or None, rows, as_of)
-    show(place, listed, names)
+    names, listed = context.vault()._read_rows(address, list(columns) or None, rows, as_of)
+    show(context, listed, names)
 
 
 @click.command()
@@ -321,14 +325,14 @@ def read(place: Place, address: str, columns: tuple[str, ...], rows: int | None,
 @instance
 @click.option("--column", default="", help="Of one column; else of all.")
 @json_option
-@in_place
-def get_lineage(place: Place, table_name: str, instance_id: str, column: str) -> None:
+@in_context
+def get_lineage(context: CommandContext, table_name: str, instance_id: str, column: str) -> None:
     """Show the inputs of an instance, and the instances computed from it."""
-    lineage = place.vault().get_lineage(table_name, instance_id, column)
-    if is_json(place):
-        show(place, lineage)
+    lineage = context.vault().get_lineage(table_name, instance_id, column)
+    if is_json(context):
+        show(context, lineage)
     else:
-        show_tree(place, lineage.tree())
+        show_tree(context, lineage.tree())
 
 
 @click.command()
@@ -337,16 +341,16 @@ def get_lineage(place: Place, table_name: str, instance_id: str, column: str) ->
 @click.option("--force", is_flag=True, help="Plan to compute everything anew.")
 @click.option("--run-index", is_flag=True, help="Run the IndexBuilder to know the rows.")
 @json_option
-@in_place
-def plan_instance(place: Place, table_name: str, version: str, force: bool, run_index: bool) -> None:
+@in_context
+def plan_instance(context: CommandContext, table_name: str, version: str, force: bool, run_index: bool) -> None:
     """Show which cells an execution would compute, and which it would reuse."""
-    plan = place.vault().plan_instance(table_name, version, force, run_index=run_index)
-    if is_json(place):
-        show(place, plan)
+    plan = context.vault().plan_instance(table_name, version, force, run_index=run_index)
+    if is_json(context):
+        show(context, plan)
     else:
         has_usage = any(item.usage for item in plan.builders.values())
         columns = (*_PLAN_COLUMNS[:-1], *(["expected usage"] if has_usage else []), _PLAN_COLUMNS[-1])
-        show(place, [_planned(name, item) for name, item in plan.builders.items()], columns)
+        show(context, [_planned(name, item) for name, item in plan.builders.items()], columns)
 
 
 def _planned(name: str, item: BuilderPlan) -> dict[str, object]:
@@ -361,10 +365,10 @@ def _planned(name: str, item: BuilderPlan) -> dict[str, object]:
 @click.command()
 @click.option("--repair", is_flag=True, help="Finish or remove leftovers of crashes.")
 @json_option
-@in_place
-def verify(place: Place, repair: bool) -> None:
+@in_context
+def verify(context: CommandContext, repair: bool) -> None:
     """Check every file of the vault; exit with 1 if something is wrong."""
-    report = place.vault().verify(repair=repair)
-    show(place, report)
+    report = context.vault().verify(repair=repair)
+    show(context, report)
     if not report.ok:
         raise click.exceptions.Exit(REFUSED)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import Place, end_with_failures, in_place
+from tablevault.cli.application import CommandContext, end_with_failures, in_context
 from tablevault.cli.freshness import process_id, version
 from tablevault.cli.policies import budget, given_rules, policies
 from tablevault.errors import TVArgumentError
@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 @budget
 @click.option("--background", is_flag=True, help="Run in a background process; `watch` and `wait-process` follow it.")
 @process_id
-@in_place
+@in_context
 def run(
-    place: Place, source: str, policy: tuple[str, ...], budget: tuple[str, ...], background: bool, **options: Any
+    context: CommandContext,
+    source: str,
+    policy: tuple[str, ...],
+    budget: tuple[str, ...],
+    background: bool,
+    **options: Any,
 ) -> str:
     """Apply a definitions file, or a folder of them, and compute its tables.
 
@@ -41,11 +46,11 @@ def run(
         raise TVArgumentError(f"There is no file or folder '{source}' to run.")
     resolved = Path(source).resolve()
     folder = resolved if resolved.is_dir() else resolved.parent
-    if place.db_dir is None:
-        place.db_dir = folder / "vault"
+    if context.db_dir is None:
+        context.db_dir = folder / "vault"
     # As for a script: packages beside the file can be imported.
     sys.path.append(str(folder))
-    vault = _opened(place, source)
+    vault = _opened(context, source)
     process = vault.run(source, background=background, **given_rules(policy, budget), **options)
     if background:
         return process
@@ -53,19 +58,19 @@ def run(
         click.echo(_line(outcome), err=True)
         if outcome.is_new:
             click.echo(f"Read it: {_reading(vault, outcome, options['version'])}", err=True)
-    return end_with_failures(place, process)
+    return end_with_failures(context, process)
 
 
-def _opened(place: Place, source: str) -> TableVault:
+def _opened(context: CommandContext, source: str) -> TableVault:
     """Open the vault, which is created if it is missing and the source can be read."""
     from tablevault.definitions.source_files import find_source
     from tablevault.layout import VaultLayout
 
-    assert place.db_dir is not None
-    is_new = not VaultLayout(place.db_dir.expanduser().absolute()).marker.exists()
+    assert context.db_dir is not None
+    is_new = not VaultLayout(context.db_dir.expanduser().absolute()).marker.exists()
     if is_new:
         find_source(source)
-    vault = place.vault(create=True, exist_ok=True)
+    vault = context.vault(create=True, exist_ok=True)
     if is_new:
         click.echo(f"Vault created in {vault.db_dir} (--db-dir names another folder).", err=True)
     return vault

@@ -7,7 +7,7 @@ from itertools import count
 
 import click
 
-from tablevault.cli.application import Place, in_place
+from tablevault.cli.application import CommandContext, in_context
 
 _LAST_PORT = 65_535
 
@@ -24,15 +24,15 @@ _LAST_PORT = 65_535
 @click.option("--allow-writes", is_flag=True, help="Offer to resume, stop, execute, retry and tag.")
 @click.option("--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="Additional host name to accept.")
 @click.option("--no-open", "open_browser", flag_value=False, default=True, help="Do not open a browser.")
-@in_place
+@in_context
 def serve(
-    place: Place, host: str, port: int, allow_writes: bool, allow_hosts: tuple[str, ...], open_browser: bool
+    context: CommandContext, host: str, port: int, allow_writes: bool, allow_hosts: tuple[str, ...], open_browser: bool
 ) -> None:
     """Show the vault as a web page, until Ctrl-C.
 
     Prints the address, with the token that it needs.
     """
-    vault = place.vault()
+    vault = context.vault()
     for tried in count(port):
         try:
             vault.serve(tried, host=host, allow_writes=allow_writes, allow_hosts=allow_hosts, open_browser=open_browser)

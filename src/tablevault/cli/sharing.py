@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tablevault.cli.application import Place, in_place, json_option
+from tablevault.cli.application import CommandContext, in_context, json_option
 from tablevault.cli.completion import tables
 from tablevault.cli.reading import instance, table, version
 from tablevault.cli.showing import show
@@ -27,14 +27,16 @@ _TARGET = click.Path(path_type=Path)
 @click.option("--license", default="", help="License for the card of a dataset folder.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @json_option
-@in_place
-def export_table(place: Place, table_name: str, target: Path, columns: tuple[str, ...], **options: Any) -> None:
+@in_context
+def export_table(
+    context: CommandContext, table_name: str, target: Path, columns: tuple[str, ...], **options: Any
+) -> None:
     """Write an instance to TARGET.
 
     TARGET is a .parquet, .csv, .jsonl, .json or .arrow file, or a dataset folder.
     """
-    path = place.vault().export_table(table_name, target, columns=columns or None, **options)
-    show(place, {"exported": path} if place.as_json else path)
+    path = context.vault().export_table(table_name, target, columns=columns or None, **options)
+    show(context, {"exported": path} if context.as_json else path)
 
 
 @click.command()
@@ -49,11 +51,11 @@ def export_table(place: Place, table_name: str, target: Path, columns: tuple[str
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @json_option
-@in_place
-def export_vault(place: Place, target: Path, addresses: tuple[str, ...], **options: Any) -> None:
+@in_context
+def export_vault(context: CommandContext, target: Path, addresses: tuple[str, ...], **options: Any) -> None:
     """Write a vault that holds some instances to TARGET, a folder or NAME.tar.xz."""
-    path = place.vault().export_vault(target, addresses, **options)
-    show(place, {"exported": path} if place.as_json else path)
+    path = context.vault().export_vault(target, addresses, **options)
+    show(context, {"exported": path} if context.as_json else path)
 
 
 def _renamed(words: tuple[str, ...]) -> list[str] | dict[str, str] | None:
@@ -68,10 +70,10 @@ def _renamed(words: tuple[str, ...]) -> list[str] | dict[str, str] | None:
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.argument("words", metavar="[TABLE|THERE=HERE]...", nargs=-1)
 @process_id
-@in_place
-def import_instances(place: Place, source: Path, words: tuple[str, ...], process_id: str) -> str:
+@in_context
+def import_instances(context: CommandContext, source: Path, words: tuple[str, ...], process_id: str) -> str:
     """Import the instances of tables from another vault.
 
     The vault is a folder or NAME.tar.xz. None of its code is executed.
     """
-    return place.vault().import_instances(source, _renamed(words), process_id=process_id)
+    return context.vault().import_instances(source, _renamed(words), process_id=process_id)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import Place
+from tablevault.cli.application import CommandContext
 from tablevault.texts.plain import in_line, shown, shown_json
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ _LEAST_OF_LAST = 20
 """Minimum width of the last column, which may wrap."""
 
 
-def show(place: Place, value: object, columns: Sequence[str] = ()) -> None:
+def show(context: CommandContext, value: object, columns: Sequence[str] = ()) -> None:
     """Print a text unchanged, or lists and records as tables or JSON.
 
     Tables are for terminals.
 
     Parameters
     ----------
-    place
+    context
         Has the option for JSON.
     value
         Text, a list, a mapping or a record.
@@ -41,7 +41,7 @@ def show(place: Place, value: object, columns: Sequence[str] = ()) -> None:
     """
     if isinstance(value, str):
         echo_text(value)
-    elif is_json(place):
+    elif is_json(context):
         click.echo(_json(plain(value)))
     elif dataclasses.is_dataclass(value):
         # Records have a readable `__repr__`.
@@ -56,9 +56,9 @@ def show(place: Place, value: object, columns: Sequence[str] = ()) -> None:
             click.echo(in_line(str(item)))
 
 
-def show_tree(place: Place, tree: Tree) -> None:
+def show_tree(context: CommandContext, tree: Tree) -> None:
     """Print a tree; as JSON only if that is asked for."""
-    if place.as_json:
+    if context.as_json:
         click.echo(_json({str(tree.label): _branches(tree)}))
         return
     from rich.console import Console
@@ -93,9 +93,9 @@ def _branches(tree: Tree) -> dict[str, Any]:
     return {str(branch.label): _branches(branch) for branch in tree.children}
 
 
-def is_json(place: Place) -> bool:
+def is_json(context: CommandContext) -> bool:
     """Return whether lists and records are to be printed as JSON."""
-    return place.as_json or not sys.stdout.isatty()
+    return context.as_json or not sys.stdout.isatty()
 
 
 def plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import Place, end_with_failures, in_place, json_option
+from tablevault.cli.application import CommandContext, end_with_failures, in_context, json_option
 from tablevault.cli.completion import builders, instances, modules, tables, tags
 from tablevault.cli.policies import budget, given_amounts, given_rules, policies
 from tablevault.cli.showing import show
@@ -31,29 +31,31 @@ process_id = click.option("--process-id", default="", help="Pause instead of rev
 @click.option("--description", default="", help="Free text.")
 @click.option("--exist-ok", is_flag=True, help="Do nothing if the table exists.")
 @process_id
-@in_place
-def create_table(place: Place, table_name: str, multiple_artifacts: bool, side_effects: bool, **options: Any) -> str:
+@in_context
+def create_table(
+    context: CommandContext, table_name: str, multiple_artifacts: bool, side_effects: bool, **options: Any
+) -> str:
     """Make a table."""
-    return place.vault().create_table(table_name, multiple_artifacts, side_effects, **options)
+    return context.vault().create_table(table_name, multiple_artifacts, side_effects, **options)
 
 
 @click.command()
 @click.argument("old_name", shell_complete=tables)
 @click.argument("new_name")
 @process_id
-@in_place
-def rename_table(place: Place, old_name: str, new_name: str, process_id: str) -> str:
+@in_context
+def rename_table(context: CommandContext, old_name: str, new_name: str, process_id: str) -> str:
     """Rename a table."""
-    return place.vault().rename_table(new_name, old_name, process_id)
+    return context.vault().rename_table(new_name, old_name, process_id)
 
 
 @click.command()
 @click.argument("table_name", shell_complete=tables)
 @process_id
-@in_place
-def delete_table(place: Place, table_name: str, process_id: str) -> str:
+@in_context
+def delete_table(context: CommandContext, table_name: str, process_id: str) -> str:
     """Delete a table with its instances; its descriptions and lineage stay."""
-    return place.vault().delete_table(table_name, process_id)
+    return context.vault().delete_table(table_name, process_id)
 
 
 @click.command()
@@ -63,12 +65,12 @@ def delete_table(place: Place, table_name: str, process_id: str) -> str:
 @click.option("--dry-run", is_flag=True, help="Print the changes of each file without making them.")
 @json_option
 @process_id
-@in_place
-def apply(place: Place, source: Path, dry_run: bool, process_id: str, **options: Any) -> str | None:
+@in_context
+def apply(context: CommandContext, source: Path, dry_run: bool, process_id: str, **options: Any) -> str | None:
     """Write the builders and modules of a definitions file, and make its tables."""
     if not dry_run:
-        return place.vault().apply(source, process_id=process_id, **options)
-    show(place, place.vault().plan_apply(source, **options))
+        return context.vault().apply(source, process_id=process_id, **options)
+    show(context, context.vault().plan_apply(source, **options))
     return None
 
 
@@ -81,22 +83,22 @@ def apply(place: Place, source: Path, dry_run: bool, process_id: str, **options:
     help="As in calls_per_minute=500, tokens_per_day=1000000 or max_concurrency=50; repeatable.",
 )
 @click.option("--remove", is_flag=True, help="Remove the service.")
-@in_place
-def set_service(place: Place, name: str, limit: tuple[str, ...], remove: bool) -> str:
+@in_context
+def set_service(context: CommandContext, name: str, limit: tuple[str, ...], remove: bool) -> str:
     """Set the limits of a service, which all builders and processes obey together."""
     if remove == bool(limit):
         raise click.UsageError("Give --limit, once for each limit, or --remove.")
-    return place.vault().set_service(name, None if remove else given_amounts("limit", limit))
+    return context.vault().set_service(name, None if remove else given_amounts("limit", limit))
 
 
 @click.command()
 @click.argument("table_name", shell_complete=tables)
 @click.argument("instance_id", shell_complete=instances)
 @process_id
-@in_place
-def delete_instance(place: Place, table_name: str, instance_id: str, process_id: str) -> str:
+@in_context
+def delete_instance(context: CommandContext, table_name: str, instance_id: str, process_id: str) -> str:
     """Delete an instance; its description and lineage stay."""
-    return place.vault().delete_instance(instance_id, table_name, process_id)
+    return context.vault().delete_instance(instance_id, table_name, process_id)
 
 
 @click.command()
@@ -109,20 +111,20 @@ def delete_instance(place: Place, table_name: str, instance_id: str, process_id:
 @click.option("--builder", "builders", multiple=True, help="Write a template for a builder of this name; repeatable.")
 @click.option("--description", default="", help="Free text.")
 @process_id
-@in_place
-def create_instance(place: Place, table_name: str, builders: tuple[str, ...], **options: Any) -> str:
+@in_context
+def create_instance(context: CommandContext, table_name: str, builders: tuple[str, ...], **options: Any) -> str:
     """Make a temporary instance, to be filled by its builders or by write-instance."""
-    return place.vault().create_instance(table_name, builders=list(builders) or None, **options)
+    return context.vault().create_instance(table_name, builders=list(builders) or None, **options)
 
 
 @click.command()
 @click.option("--module-name", default="", help="Name of the module; without a file a template is written.")
 @click.option("--copy-dir", default="", help="File or folder to copy.")
 @process_id
-@in_place
-def create_code_module(place: Place, module_name: str, copy_dir: str, process_id: str) -> str:
+@in_context
+def create_code_module(context: CommandContext, module_name: str, copy_dir: str, process_id: str) -> str:
     """Make or replace a Python module."""
-    return place.vault().create_code_module(module_name, copy_dir, process_id=process_id)
+    return context.vault().create_code_module(module_name, copy_dir, process_id=process_id)
 
 
 @click.command()
@@ -133,25 +135,25 @@ def create_code_module(place: Place, module_name: str, copy_dir: str, process_id
 @click.option("--move", is_flag=True, help="Let the tag leave other instances that it names.")
 @click.option("--description", default="", help="Free text.")
 @process_id
-@in_place
-def tag(place: Place, name: str, addresses: tuple[str, ...], everything: bool, **options: Any) -> str:
+@in_context
+def tag(context: CommandContext, name: str, addresses: tuple[str, ...], everything: bool, **options: Any) -> str:
     """Name instances by a tag, which protects them.
 
     An address is TABLE, 'TABLE(VERSION)' or 'TABLE(INSTANCE_ID)'.
     """
     if everything == bool(addresses):
         raise click.UsageError("Which instances? Name their addresses, or give --all.")
-    return place.vault().create_tag(name, list(addresses) or None, **options)
+    return context.vault().create_tag(name, list(addresses) or None, **options)
 
 
 @click.command()
 @click.argument("name", shell_complete=tags)
 @click.argument("table_names", metavar="[TABLE]...", nargs=-1, shell_complete=tables)
 @process_id
-@in_place
-def delete_tag(place: Place, name: str, table_names: tuple[str, ...], process_id: str) -> str:
+@in_context
+def delete_tag(context: CommandContext, name: str, table_names: tuple[str, ...], process_id: str) -> str:
     """Delete a tag of some tables, else of every table; the instances stay."""
-    return place.vault().delete_tag(name, list(table_names) or None, process_id=process_id)
+    return context.vault().delete_tag(name, list(table_names) or None, process_id=process_id)
 
 
 @click.command()
@@ -168,20 +170,20 @@ def delete_tag(place: Place, name: str, table_names: tuple[str, ...], process_id
 @click.option("--apply", "is_applied", is_flag=True, help="Remove everything in the plan; this cannot be undone.")
 @process_id
 @json_option
-@in_place
+@in_context
 def gc(
-    place: Place, is_applied: bool, process_id: str, no_keep_inputs: bool, no_leftovers: bool, **rules: Any
+    context: CommandContext, is_applied: bool, process_id: str, no_keep_inputs: bool, no_leftovers: bool, **rules: Any
 ) -> str | None:
     """Show the instances that no rule keeps; with --apply, remove them.
 
     With the --process-id of a paused gc, apply its recorded plan.
     """
-    vault = place.vault()
+    vault = context.vault()
     if process_id and not any(rules.values()):
         return vault.gc(None, process_id=process_id)
     plan = vault.plan_gc(**rules, keep_inputs=not no_keep_inputs, leftovers=not no_leftovers)
     if not is_applied:
-        show(place, plan)
+        show(context, plan)
         return None
     click.echo(repr(plan), err=True)
     return vault.gc(plan, process_id=process_id)
@@ -190,10 +192,10 @@ def gc(
 @click.command()
 @click.argument("module_name", shell_complete=modules)
 @process_id
-@in_place
-def delete_code_module(place: Place, module_name: str, process_id: str) -> str:
+@in_context
+def delete_code_module(context: CommandContext, module_name: str, process_id: str) -> str:
     """Delete a Python module."""
-    return place.vault().delete_code_module(module_name, process_id)
+    return context.vault().delete_code_module(module_name, process_id)
 
 
 @click.command()
@@ -202,10 +204,10 @@ def delete_code_module(place: Place, module_name: str, process_id: str) -> str:
 @version
 @click.option("--copy-dir", default="", help="Builder file, or folder of builder files, to copy.")
 @process_id
-@in_place
-def create_builder_file(place: Place, table_name: str, **options: str) -> str:
+@in_context
+def create_builder_file(context: CommandContext, table_name: str, **options: str) -> str:
     """Make or replace builder files of a temporary instance."""
-    return place.vault().create_builder_file(table_name, **options)
+    return context.vault().create_builder_file(table_name, **options)
 
 
 @click.command()
@@ -213,10 +215,10 @@ def create_builder_file(place: Place, table_name: str, **options: str) -> str:
 @click.argument("builder_name", shell_complete=builders)
 @version
 @process_id
-@in_place
-def delete_builder_file(place: Place, table_name: str, builder_name: str, **options: str) -> str:
+@in_context
+def delete_builder_file(context: CommandContext, table_name: str, builder_name: str, **options: str) -> str:
     """Delete a builder file of a temporary instance."""
-    return place.vault().delete_builder_file(builder_name, table_name, **options)
+    return context.vault().delete_builder_file(builder_name, table_name, **options)
 
 
 @click.command()
@@ -229,16 +231,16 @@ def delete_builder_file(place: Place, table_name: str, builder_name: str, **opti
 @policies
 @budget
 @process_id
-@in_place
+@in_context
 def execute_instance(
-    place: Place, table_name: str, policy: tuple[str, ...], budget: tuple[str, ...], **options: Any
+    context: CommandContext, table_name: str, policy: tuple[str, ...], budget: tuple[str, ...], **options: Any
 ) -> str:
     """Fill a temporary instance by its builders.
 
     The exit status is 5 if the execution succeeded but rows failed; get-errors lists them.
     """
-    process = place.vault().execute_instance(table_name, **given_rules(policy, budget), **options)
-    return process if options["background"] else end_with_failures(place, process)
+    process = context.vault().execute_instance(table_name, **given_rules(policy, budget), **options)
+    return process if options["background"] else end_with_failures(context, process)
 
 
 @click.command()
@@ -249,16 +251,16 @@ def execute_instance(
 @policies
 @budget
 @process_id
-@in_place
+@in_context
 def retry_failed(
-    place: Place, table_name: str, policy: tuple[str, ...], budget: tuple[str, ...], **options: Any
+    context: CommandContext, table_name: str, policy: tuple[str, ...], budget: tuple[str, ...], **options: Any
 ) -> str:
     """Compute the failed, skipped and missing rows of an instance, into a new one.
 
     The exit status is 5 if rows failed again; get-errors lists them.
     """
-    process = place.vault().retry_failed(table_name, **given_rules(policy, budget), **options)
-    return process if options["background"] else end_with_failures(place, process)
+    process = context.vault().retry_failed(table_name, **given_rules(policy, budget), **options)
+    return process if options["background"] else end_with_failures(context, process)
 
 
 @click.command()
@@ -273,9 +275,9 @@ def retry_failed(
 )
 @version
 @process_id
-@in_place
+@in_context
 def write_instance(
-    place: Place,
+    context: CommandContext,
     table_name: str,
     csv: Path | None,
     parquet: Path | None,
@@ -289,7 +291,7 @@ def write_instance(
     if len(given) != 1:
         raise click.UsageError("Name one: --csv FILE, --parquet FILE, --jsonl FILE or --dataset FOLDER.")
     ((path, read),) = given
-    return place.vault().write_instance(read(path), table_name, **options)
+    return context.vault().write_instance(read(path), table_name, **options)
 
 
 @click.command()
@@ -302,15 +304,15 @@ def write_instance(
     "--skip-unchanged/--no-skip-unchanged", default=True, help="Do not make an instance equal to the newest one."
 )
 @process_id
-@in_place
-def write(place: Place, table_name: str, file: Path, primary_key: tuple[str, ...], **options: Any) -> str:
+@in_context
+def write(context: CommandContext, table_name: str, file: Path, primary_key: tuple[str, ...], **options: Any) -> str:
     """Write the frame in a file as the newest instance of a table.
 
     A missing table is created.
 
     FILE ends in .csv, .tsv, .parquet, .jsonl, .arrow or .feather.
     """
-    return place.vault().write(table_name, _frame_of(file), primary_key=list(primary_key) or None, **options)
+    return context.vault().write(table_name, _frame_of(file), primary_key=list(primary_key) or None, **options)
 
 
 def _frame_of(file: Path) -> Any:
