@@ -14,8 +14,6 @@ from tablevault.errors import TVArgumentError
 from tablevault.execution.provenance import read_provenance
 from tablevault.layout import ARTIFACTS, CODE, MODULE_SUFFIX, InstanceFolder, VaultLayout
 from tablevault.names import nearest
-from tablevault.operations.base import write_description
-from tablevault.operations.tables import describe_table
 from tablevault.processes.commit import Decisions
 from tablevault.reading.metadata_folders import MetadataFolders
 from tablevault.reading.queries import Queries
@@ -24,6 +22,7 @@ from tablevault.state.context import VaultContext
 from tablevault.state.lookup import Lookup
 from tablevault.state.opening import Settings, create_vault, open_context
 from tablevault.storage import files
+from tablevault.storage.folders import describe_table, write_description
 from tablevault.values.addresses import parse_address
 from tablevault.values.changes import Imported
 from tablevault.values.contents import ArtifactState, InstanceRecord, TableRecord, TagRecord

@@ -23,14 +23,12 @@ from tablevault.layout import ARTIFACTS, InstanceFolder
 from tablevault.legacy.history import import_history
 from tablevault.legacy.source import LegacyInstance, LegacyTable, LegacyVault
 from tablevault.names import index_builder_name
-from tablevault.operations.base import write_description
-from tablevault.operations.materialize import seal
-from tablevault.operations.tables import describe_table
 from tablevault.processes.commit import Decisions
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.state.opening import Settings, create_vault, is_legacy_vault, open_context
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.folders import describe_table, seal, write_description
 from tablevault.storage.frames import FrameData, write_frame
 from tablevault.storage.legacy_frames import read_legacy_frame
 from tablevault.storage.staging import staged_beside

@@ -14,8 +14,6 @@ from tablevault.errors import TVArgumentError, TVImplementationError
 from tablevault.layout import InstanceFolder
 from tablevault.operations.session import Draft, Session
 from tablevault.state.lookup import Lookup
-from tablevault.storage import files
-from tablevault.texts.descriptions import description_text
 from tablevault.values.changes import Changes, Tidying, TidyingAction
 from tablevault.values.contents import JsonObject, TableRecord
 from tablevault.values.processes import Creation, Plan
@@ -271,11 +269,6 @@ def put_file(session: Session, staged: str, target: str) -> Tidying:
 def instance_folder(lookup: Lookup, table: TableRecord, folder: str) -> InstanceFolder:
     """Return the folder of an instance not yet in the catalog."""
     return InstanceFolder(lookup.table_folder(table) / folder)
-
-
-def write_description(folder: InstanceFolder, **facts: object) -> None:
-    """Write the human-readable description of an instance or table; the caller makes it durable."""
-    files.write_unsynced(folder.description, description_text(facts))
 
 
 def _is_payload(argument: Field[Any]) -> bool:

@@ -14,11 +14,12 @@ from tablevault.builders.templates import builder_template
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX, InstanceFolder
 from tablevault.names import index_builder_name
-from tablevault.operations.base import LONG, Operation, instance_folder, write_description
+from tablevault.operations.base import LONG, Operation, instance_folder
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.tags import check_untagged
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
+from tablevault.storage.folders import write_description
 from tablevault.values.changes import (
     Changes,
     DeletedInstance,

@@ -12,12 +12,11 @@ from tablevault.errors import TVArtifactError
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.provenance import Provenance, write_artifact_records, write_provenance
 from tablevault.layout import ARTIFACTS, InstanceFolder
-from tablevault.operations.base import write_description
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.folders import seal, write_description
 from tablevault.storage.frames import FrameData, FrameRecord
-from tablevault.storage.manifest import FileRecord, write_manifest
 from tablevault.system.permissions import may_write
 from tablevault.system.warnings import warn
 from tablevault.values.changes import Tidying, TidyingAction
@@ -88,19 +87,6 @@ def seal_instance(
 def new_instance_id(version: str) -> str:
     """Return a new id for an instance about to be materialized."""
     return f"{version}_{int(time.time())}_{uuid.uuid4().hex}"
-
-
-def seal(folder: InstanceFolder, frame: FrameRecord) -> str:
-    """Make an instance's folder read-only and durable, with its entry in the table's folder.
-
-    Returns the SHA-256 of its manifest, which lists every file except artifacts.
-    """
-    known = FileRecord(folder.frame.name, frame.size, frame.sha256)
-    manifest = write_manifest(folder.manifest, folder.artifacts, {known.path: known})
-    files.make_read_only(folder.root)
-    files.fsync_tree(folder.root, durable=folder.artifacts)
-    files.fsync_folder(folder.root.parent)
-    return manifest
 
 
 def column_records(data: FrameData) -> tuple[ColumnRecord, ...]:

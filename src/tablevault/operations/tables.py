@@ -10,11 +10,12 @@ from tablevault import names
 from tablevault.errors import TVArgumentError
 from tablevault.layout import ARTIFACTS, DESCRIPTION, InstanceFolder
 from tablevault.names import index_builder_name
-from tablevault.operations.base import Operation, put_file, write_description
+from tablevault.operations.base import Operation, put_file
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.tags import check_untagged
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
+from tablevault.storage.folders import describe_table, write_description
 from tablevault.values.changes import (
     Changes,
     DeletedTable,
@@ -188,16 +189,6 @@ def _taken(table: TableRecord) -> TVArgumentError:
     return TVArgumentError(
         f"Table '{table.name}' already exists; choose another name, or remove it with delete_table('{table.name}')"
     )
-
-
-def describe_table(table_name: str, description: str, settings: NewTable | TableRecord) -> dict[str, object]:
-    """Return the content of a table's description file."""
-    return {
-        "table": table_name,
-        "description": description,
-        "allow_multiple_artifacts": settings.allow_multiple_artifacts,
-        "has_side_effects": settings.has_side_effects,
-    }
 
 
 def _index_builders(draft: Draft, table: TableRecord) -> tuple[str, ...]:
