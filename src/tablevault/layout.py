@@ -37,6 +37,8 @@ CREATING = ".tablevault-creating"
 """Marker that exists throughout the creation of a vault."""
 DELETING = ".tablevault-deleting"
 """Name of the vault's marker throughout its deletion."""
+BUILDER_SUFFIX = ".yaml"
+MODULE_SUFFIX = ".py"
 
 
 class VaultLayout:
@@ -100,7 +102,7 @@ class VaultLayout:
 
     def code_module(self, module_name: str) -> Path:
         """Return the file of a code module."""
-        return self.code_functions / f"{module_name}.py"
+        return module_file(self.code_functions, module_name)
 
     def worker_log(self, process_id: str) -> Path:
         """Return the file that takes a background worker's output."""
@@ -200,8 +202,18 @@ class InstanceFolder:
 
     def builder(self, builder_name: str) -> Path:
         """Return the file of a builder."""
-        return self.builders / f"{builder_name}.yaml"
+        return builder_file(self.builders, builder_name)
+
+    def earlier_code(self, attempt: str) -> Path:
+        """Return the folder of the code that an earlier attempt ran, if it differs from the last one's."""
+        return self.code / f"attempt-{attempt}"
 
 
-BUILDER_SUFFIX = ".yaml"
-MODULE_SUFFIX = ".py"
+def builder_file(folder: Path, builder_name: str) -> Path:
+    """Return the file of a builder in a folder of builders."""
+    return folder / f"{builder_name}{BUILDER_SUFFIX}"
+
+
+def module_file(folder: Path, module_name: str) -> Path:
+    """Return the file of a code module in a folder of code modules."""
+    return folder / f"{module_name}{MODULE_SUFFIX}"

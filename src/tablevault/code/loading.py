@@ -28,6 +28,7 @@ from tablevault.code.local_modules import ImportlibOfCode, LocalModules, registe
 from tablevault.code.parsing import syntax_problem
 from tablevault.code.signatures import argument_problem
 from tablevault.errors import TVArgumentError, TVBuilderError
+from tablevault.layout import MODULE_SUFFIX, module_file
 from tablevault.names import check_module_name, nearest
 from tablevault.storage import files
 
@@ -42,12 +43,14 @@ _names_of_packages = threading.Lock()
 
 def describe_modules(folder: Path) -> tuple[str, ...]:
     """Return the sorted names, without `.py`, of the code modules in a folder."""
-    return tuple(sorted(path.stem for path in folder.glob("*.py") if path.is_file() and _is_module_name(path.stem)))
+    return tuple(
+        sorted(path.stem for path in folder.glob(f"*{MODULE_SUFFIX}") if path.is_file() and _is_module_name(path.stem))
+    )
 
 
 def read_sources(folder: Path) -> dict[str, str]:
     """Read the source of each code module in a folder with `files.read_source`, by name."""
-    return {name: files.read_source(folder / f"{name}.py") for name in describe_modules(folder)}
+    return {name: files.read_source(module_file(folder, name)) for name in describe_modules(folder)}
 
 
 @functools.cache
@@ -272,7 +275,9 @@ class _Loader(importlib.abc.Loader):
 
 
 def _files_of(folder: Path, shown_as: Path) -> dict[str, ModuleFile]:
-    return {name: ModuleFile(folder / f"{name}.py", shown_as / f"{name}.py") for name in describe_modules(folder)}
+    return {
+        name: ModuleFile(module_file(folder, name), module_file(shown_as, name)) for name in describe_modules(folder)
+    }
 
 
 def _show_lines(file: ModuleFile, text: str) -> None:
@@ -302,7 +307,7 @@ def _free_package(folder: Path, local: LocalCode) -> str:
 
     The name is random if another snapshot of the same code is open.
     """
-    contents = [(name, files.read_bytes(folder / f"{name}.py")) for name in describe_modules(folder)]
+    contents = [(name, files.read_bytes(module_file(folder, name))) for name in describe_modules(folder)]
     digest = hashlib.sha256(repr((contents, digest_of(list(local.modules.values())))).encode()).hexdigest()
     package = f"{_NAMESPACE}.{digest[:32]}"
     with _names_of_packages:

@@ -30,6 +30,7 @@ from tablevault.execution.row_wise import RowDecision, decide_rows, decide_rows_
 from tablevault.execution.running import decide_whole, run_builder
 from tablevault.execution.usage import mean_usage, read_usage
 from tablevault.execution.whole import SingleCall
+from tablevault.layout import ARTIFACTS, CHECKPOINTS, module_file
 from tablevault.notes import set_outcome
 from tablevault.operations.building import Workplace, open_origin
 from tablevault.operations.execute import ExecuteInstance, open_execution
@@ -204,16 +205,16 @@ class Planner:
         if self._modules is None or self._modules[0] is not sources:
             folder = Path(tempfile.mkdtemp(dir=self._folder))
             for name, text in sources.modules.items():
-                (folder / f"{name}.py").write_text(text, encoding="utf-8", errors="surrogateescape")
+                module_file(folder, name).write_text(text, encoding="utf-8", errors="surrogateescape")
             self._modules = sources, folder
         return self._modules[1]
 
 
 @contextmanager
 def _workplace(folder: Path, process_id: str, context: VaultContext) -> Iterator[Workplace]:
-    artifacts = InstanceArtifacts(folder / "artifacts")
+    artifacts = InstanceArtifacts(folder / ARTIFACTS)
     artifacts.folder.mkdir()
-    checkpoints = CheckpointStore.open(folder / "checkpoints", artifacts.commits, None)
+    checkpoints = CheckpointStore.open(folder / CHECKPOINTS, artifacts.commits, None)
     with ExitStack() as held:
         held.callback(checkpoints.abandon)
 

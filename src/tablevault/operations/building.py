@@ -31,7 +31,7 @@ from tablevault.execution.provenance import (
     write_fingerprints,
 )
 from tablevault.execution.usage import RowUsage, write_usage
-from tablevault.layout import BUILDER_SUFFIX, InstanceFolder, ProcessFolder
+from tablevault.layout import BUILDER_SUFFIX, InstanceFolder, ProcessFolder, builder_file, module_file
 from tablevault.names import DEFAULT_VERSION, index_builder_name
 from tablevault.operations.base import instance_folder, remove_set_aside
 from tablevault.operations.materialize import (
@@ -119,7 +119,7 @@ def pin_builders(session: Session, builder_files: Mapping[str, Path]) -> None:
     files.make_folder(session.workspace.root)
     builders.mkdir()
     for name, path in builder_files.items():
-        files.copy_unsynced(path, builders / f"{name}{BUILDER_SUFFIX}")
+        files.copy_unsynced(path, builder_file(builders, name))
     # The code is copied last, so that its snapshot implies that of the builders.
     if session.user_given:
         files.fsync_tree(builders)
@@ -192,7 +192,7 @@ def snapshot_code(session: Session, attempt: int) -> None:
         unfinished.mkdir()
         for name, path in modules.items():
             with files.plain_file_expected(path):
-                files.copy_unsynced(path, unfinished / f"{name}.py")
+                files.copy_unsynced(path, module_file(unfinished, name))
 
     session.lookup.with_files(session.lookup.code_modules, copy)
     find_local_code(read_sources(unfinished)).write(unfinished / FOLDER)
@@ -437,7 +437,7 @@ def _archive_texts(workspace: ProcessFolder, folder: InstanceFolder) -> None:
     newest = _contents(last)
     for attempt in earlier:
         if _contents(attempt) != newest:
-            files.copy_tree_unsynced(attempt, folder.code / f"attempt-{attempt.name}")
+            files.copy_tree_unsynced(attempt, folder.earlier_code(attempt.name))
 
 
 def _contents(folder: Path) -> dict[Path, bytes]:

@@ -264,8 +264,8 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
         check_artifacts(sorted(folder.missing(named)), sorted(folder.unnamed(named)), named, wrong)
 
     def _copy_artifacts(self, plan: WriteInstancePlan, session: Session, data: FrameData) -> list[ArtifactRecord]:
-        source = session.lookup.layout.absolute(plan.temporary_folder) / "artifacts"
-        target = session.lookup.layout.absolute(plan.creates[0].location) / "artifacts"
+        source = InstanceFolder(session.lookup.layout.absolute(plan.temporary_folder)).artifacts
+        target = InstanceFolder(session.lookup.layout.absolute(plan.creates[0].location)).artifacts
         artifacts = InstanceArtifacts(target)
         frame = DraftFrame(artifacts)
         for name, column_type in data.types.items():

@@ -21,7 +21,7 @@ from tablevault.execution.input_rows import read_input_counts, read_input_key
 from tablevault.execution.inputs import PinnedFrames, PinnedInputs, PinnedKey, WithSelf
 from tablevault.execution.preparation import Prepared
 from tablevault.execution.provenance import BuilderFacts, InputFacts, in_catalog, read_provenance
-from tablevault.layout import MODULE_SUFFIX
+from tablevault.layout import module_file
 from tablevault.ports import Frame
 from tablevault.reading.compared_instances import ComparedInstance, ComparedInstances
 from tablevault.reading.failures import FailureReader
@@ -238,7 +238,7 @@ class CellTracer:
             if not names.is_file_name(facts.module) or side.code is None:
                 return ""
             folder = self._code(side, facts, version)
-            return definition_text(files.read_source(folder / f"{facts.module}{MODULE_SUFFIX}"), facts.function)
+            return definition_text(files.read_source(module_file(folder, facts.module)), facts.function)
         except (KeyError, OSError, TableVaultError) as error:
             notes.append(f"the source cannot be shown: {error}")
             return ""

@@ -21,6 +21,7 @@ from tablevault.execution.provenance import (
     read_provenance,
     read_row_records,
 )
+from tablevault.layout import builder_file
 from tablevault.names import index_builder_name
 from tablevault.reading.failures import FailureReader, declared_primary_key
 from tablevault.reading.queries import Queries, UnfinishedFiles
@@ -198,7 +199,7 @@ class ComparedInstances:
             instance,
             count,
             data.types,
-            declared_primary_key(place.folder / f"{index}.yaml"),
+            declared_primary_key(builder_file(place.folder, index)),
             builders,
             None,
             {self._named(row_id): instance_id for row_id, instance_id in self._pinned(place)},

@@ -20,7 +20,7 @@ from tablevault.execution.reasons import (
     changes_of_packages,
     changes_of_types,
 )
-from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX
+from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX, module_file
 from tablevault.names import is_inner_path
 from tablevault.reading.compared_instances import ComparedInstance
 from tablevault.records import BuilderDiff, DefinitionDiff
@@ -107,7 +107,7 @@ def _definition(code: Path | None, name: str) -> str:
     folder = files.unlinked(code)
     try:
         if part != WHOLE_FILE:
-            return definition_text(files.read_source(folder / f"{module}{MODULE_SUFFIX}"), part)
+            return definition_text(files.read_source(module_file(folder, module)), part)
         local = folder / LOCAL_CODE / module
         candidates = (local.with_name(f"{local.name}{MODULE_SUFFIX}"), local / "__init__.py")
         path = next((item for item in candidates if item.is_file()), None)

@@ -15,7 +15,7 @@ from tablevault.code.local_code import FOLDER as LOCAL_MODULES
 from tablevault.errors import TableVaultError, TVTableError
 from tablevault.execution.failures import COLUMNS, FailedRow, read_failures
 from tablevault.execution.provenance import read_provenance
-from tablevault.layout import CODE_FUNCTIONS, MODULE_SUFFIX
+from tablevault.layout import CODE_FUNCTIONS, MODULE_SUFFIX, builder_file
 from tablevault.names import index_builder_name
 from tablevault.reading.queries import Queries, page_of
 from tablevault.reading.records_of_rows import RowRecords, Unfinished
@@ -235,7 +235,7 @@ def _unfinished(place: Unfinished) -> Failures:
     stored = read_checkpoints(place.checkpoints)
     states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
     index = states.get(index_builder_name(place.table.name))
-    key_columns = declared_primary_key(place.builders / f"{index_builder_name(place.table.name)}.yaml")
+    key_columns = declared_primary_key(builder_file(place.builders, index_builder_name(place.table.name)))
     failed = {position for state in states.values() for position in state.failures}
     keys = _keys(index, key_columns, failed) if index is not None and key_columns and failed else {}
     rows = [

@@ -10,6 +10,7 @@ from typing import Any
 
 from tablevault.code.loading import CodeSnapshot, Function, ModuleFile, built_in, read_sources
 from tablevault.code.local_code import FOLDER, LocalCode
+from tablevault.layout import module_file
 from tablevault.notes import add_note, message_of
 from tablevault.ports import FunctionError, OpenedFunction
 from tablevault.rows.worker_texts import WorkerTexts
@@ -113,7 +114,7 @@ class SnapshotTexts:
     def open(self) -> CodeSnapshot:
         """Open the snapshot under the same module and file names."""
         files = {
-            name: ModuleFile(self.folder / f"{name}.py", self.shown_as / f"{name}.py", text)
+            name: ModuleFile(module_file(self.folder, name), module_file(self.shown_as, name), text)
             for name, text in self.modules.items()
         }
         return CodeSnapshot(self.folder, self.shown_as, self.local, self.package, files)
