@@ -237,7 +237,7 @@ class Operation(ABC, Generic[PlanType]):
         """Return whether the payload is completely staged or given again."""
         return True
 
-    def digest(self, value: Any) -> JsonObject:
+    def digest(self, value: object) -> JsonObject:
         """Return the digest recorded in place of a payload."""
         raise TVImplementationError(f"A call of {self.name} has no payload.")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tablevault import names
 from tablevault.builders.document import read_document
@@ -47,7 +47,7 @@ class CreateInstance(Operation[CreateInstancePlan]):
     origin_table: str = ""
     external_edit: bool = False
     copy: bool = False
-    builders: Any = field(default=None, metadata=LONG)
+    builders: Sequence[str] | Mapping[str, str | None] | None = field(default=None, metadata=LONG)
     description: str = ""
 
     def plan(self, draft: Draft) -> CreateInstancePlan:
@@ -151,10 +151,9 @@ class CreateInstance(Operation[CreateInstancePlan]):
 
     def record(self, digest_payload: bool = True) -> JsonObject:
         """Return the arguments in recorded form, with builders under their checked names."""
-        given: Any = None if self.builders is None else self._given_builders()
-        if given and not any(given.values()):
-            given = list(given)
-        return super(CreateInstance, replace(self, builders=given)).record(digest_payload)
+        given = None if self.builders is None else self._given_builders()
+        builders = list(given) if given and not any(given.values()) else given
+        return super(CreateInstance, replace(self, builders=builders)).record(digest_payload)
 
     def _given_builders(self) -> dict[str, str | None]:
         """Return the texts of the call's builders by name; `None` for a template."""

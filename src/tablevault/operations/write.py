@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import xxhash
 
@@ -58,8 +58,8 @@ PlanType = TypeVar("PlanType", bound=Plan)
 class GivenFrame:
     """A frame given by the caller, with the dtypes of its columns."""
 
-    frame: Any
-    dtypes: Any
+    frame: object
+    dtypes: Mapping[str, str] | None
 
     @cached_property
     def data(self) -> FrameData:
@@ -99,12 +99,12 @@ class FrameOperation(Operation[PlanType]):
 
     @property
     @abstractmethod
-    def _payload(self) -> Any:
+    def _payload(self) -> object:
         """The frame of this call; `None` in a resumed process."""
 
     @property
     @abstractmethod
-    def _dtypes(self) -> Any:
+    def _dtypes(self) -> Mapping[str, str] | None:
         """The dtypes of this call."""
 
     @abstractmethod
@@ -118,7 +118,7 @@ class FrameOperation(Operation[PlanType]):
             raise TVArgumentError(f"{self.name} needs a frame: {payload} is None.")
         return GivenFrame(self._payload, self._dtypes)
 
-    def digest(self, value: Any) -> JsonObject:
+    def digest(self, value: object) -> JsonObject:
         """Return the recorded form of the frame."""
         return self._given.digest()
 
@@ -165,11 +165,11 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
     name: ClassVar[str] = "write_instance"
     has_partial_result: ClassVar[bool] = True
 
-    table_df: Any = field(metadata=PAYLOAD)
+    table_df: object = field(metadata=PAYLOAD)
     table_name: str
     version: str = names.DEFAULT_VERSION
-    dependencies: Any = None
-    dtypes: Any = None
+    dependencies: Sequence[tuple[str, str]] | None = None
+    dtypes: Mapping[str, str] | None = None
 
     def plan(self, draft: Draft) -> WriteInstancePlan:
         """Check the frame and choose its destination."""
@@ -240,11 +240,11 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
         return self._make_instance(plan, session, success=False)
 
     @property
-    def _payload(self) -> Any:
+    def _payload(self) -> object:
         return self.table_df
 
     @property
-    def _dtypes(self) -> Any:
+    def _dtypes(self) -> Mapping[str, str] | None:
         return self.dtypes
 
     def _folder(self, plan: WriteInstancePlan, session: Session) -> InstanceFolder:
@@ -290,11 +290,11 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
     name: ClassVar[str] = "write"
 
     table_name: str
-    frame: Any = field(metadata=PAYLOAD)
+    frame: object = field(metadata=PAYLOAD)
     version: str = names.DEFAULT_VERSION
-    primary_key: Any = None
-    dtypes: Any = None
-    dependencies: Any = None
+    primary_key: Sequence[str] | None = None
+    dtypes: Mapping[str, str] | None = None
+    dependencies: Sequence[tuple[str, str]] | None = None
     description: str = ""
     skip_unchanged: bool = True
 
@@ -382,11 +382,11 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
         return isinstance(plan, UnchangedPlan) or super().is_resumable(plan, session)
 
     @property
-    def _payload(self) -> Any:
+    def _payload(self) -> object:
         return self.frame
 
     @property
-    def _dtypes(self) -> Any:
+    def _dtypes(self) -> Mapping[str, str] | None:
         return self.dtypes
 
     def _folder(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, session: Session) -> InstanceFolder:
