@@ -218,7 +218,7 @@ class Unpacking:
 
     def _write(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
         content = archive.extractfile(member)
-        assert content is not None
+        assert content is not None  # a regular file has content
         with path.open("xb") as file:
             shutil.copyfileobj(content, file, _PIECE_BYTES)
         if path.stat().st_size != member.size:

@@ -66,7 +66,7 @@ def _opened(context: CommandContext, source: str) -> TableVault:
     from tablevault.definitions.source_files import find_source
     from tablevault.layout import VaultLayout
 
-    assert context.db_dir is not None
+    assert context.db_dir is not None  # `run` has chosen a folder
     is_new = not VaultLayout(context.db_dir.expanduser().absolute()).marker.exists()
     if is_new:
         find_source(source)

@@ -151,7 +151,7 @@ class LocalModules:
             if module is not None and getattr(module, parts[length - 1], None) is not child:
                 setattr(module, parts[length - 1], child)
             module = child
-        assert module is not None
+        assert module is not None  # a name has at least one part
         self._imported[name] = module
         return module
 
@@ -231,7 +231,7 @@ def _specification(source: LocalModule, name: str) -> ModuleSpec:
         found = importlib.util.spec_from_file_location(
             name, source.path, loader=_SnapshotLoader(name, source), submodule_search_locations=folders
         )
-    assert found is not None
+    assert found is not None  # the file is Python code or an extension module
     return found
 
 

@@ -272,8 +272,7 @@ class PinnedInputs:
         """Return the facts about each input for provenance."""
         found = {}
         for key, instance in self._instances.items():
-            table = self._lookup.contents.table_by_id(instance.table_id)
-            assert table is not None
+            table = self._lookup.table_by_id(instance.table_id)
             found[key] = InputFacts(table.name, instance.instance_id, instance.row_id)
         return found
 

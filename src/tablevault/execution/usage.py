@@ -10,19 +10,12 @@ import msgspec
 
 from tablevault.errors import TVFileError
 from tablevault.storage.columns import build_column, plain_values
-from tablevault.storage.dtypes import ColumnType, parse_dtype
+from tablevault.storage.dtypes import named_type
 from tablevault.storage.frames import frame_of_columns, read_frame, write_frame
 from tablevault.values.processes import WHOLE_BUILDER, Usage
 from tablevault.values.services import CALLS
 
-
-def _type(name: str) -> ColumnType:
-    found = parse_dtype(name)
-    assert found is not None  # the name is one of TableVault's
-    return found
-
-
-TEXT, INTEGER, FLOAT = _type("string"), _type("Int64"), _type("Float64")
+TEXT, INTEGER, FLOAT = named_type("string"), named_type("Int64"), named_type("Float64")
 _COLUMNS = {"builder": TEXT, "row_index": INTEGER, "calls": FLOAT, "seconds": FLOAT, "amounts": TEXT}
 """Columns of `usage.parquet`, with their types."""
 

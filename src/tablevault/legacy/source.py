@@ -175,7 +175,7 @@ class LegacyVault:
 
     def _first_commit(self, table: str) -> datetime | None:
         with _damaged(self._path("tables_history.json")):
-            moments = [_moment(history[1]) for history in self._json("tables_history.json")[table].values()]
+            moments = [_moment_if_valid(history[1]) for history in self._json("tables_history.json")[table].values()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _instance(self, table: str, instance_id: str, history: tuple[Any, bool, bool] | None) -> LegacyInstance:
@@ -192,7 +192,7 @@ class LegacyVault:
             active=active,
             success=bool(facts.get("success", success)),
             external_edit=bool(facts.get("external_edit")),
-            committed_at=_moment(committed),
+            committed_at=_moment_if_valid(committed),
             description=_text(facts.get("summary")),
             author=_person(_text(facts.get("author")), self._authors),
             origin=_text(origin[0]) if isinstance(origin, list) else "",
@@ -223,7 +223,8 @@ class LegacyVault:
         for number, line in enumerate(self._read["logs.txt"].decode("utf-8", "replace").splitlines(), start=1):
             try:
                 entry = json.loads(line)
-                if _moment(entry["start_time"]) and _moment(entry["log_time"]) and isinstance(entry["process_id"], str):
+                moments = map(_moment_if_valid, (entry["start_time"], entry["log_time"]))
+                if all(moments) and isinstance(entry["process_id"], str):
                     yield {"author": "", "operation": "", **entry}
                     continue
             except (ValueError, KeyError, TypeError):
@@ -286,9 +287,6 @@ class LegacyVault:
 
 
 def _process(entry: dict[str, Any], parent_id: str | None, author: str) -> LegacyProcess:
-    started, ended = _moment(entry["start_time"]), _moment(entry["log_time"])
-    assert started is not None
-    assert ended is not None
     data, error = entry.get("data"), entry.get("error")
     described = (_text(error[0]), _text(error[1])) if isinstance(error, list) and len(error) == 2 else ("", "")
     return LegacyProcess(
@@ -296,8 +294,8 @@ def _process(entry: dict[str, Any], parent_id: str | None, author: str) -> Legac
         parent_id=parent_id,
         author=author,
         operation=_text(entry["operation"]),
-        started_at=started,
-        ended_at=ended,
+        started_at=_moment(entry["start_time"]),
+        ended_at=_moment(entry["log_time"]),
         data=data if isinstance(data, dict) else {},
         succeeded=entry.get("execution_success") is True,
         error=described if any(described) else None,
@@ -321,9 +319,13 @@ def _parent(process_id: str, known: Any) -> str | None:
     return next((prefix for prefix in prefixes if prefix in known), None)
 
 
-def _moment(seconds: Any) -> datetime | None:
+def _moment(seconds: Any) -> datetime:
+    return datetime.fromtimestamp(float(seconds), UTC)
+
+
+def _moment_if_valid(seconds: Any) -> datetime | None:
     try:
-        return datetime.fromtimestamp(float(seconds), UTC)
+        return _moment(seconds)
     except (TypeError, ValueError, OverflowError, OSError):
         return None
 

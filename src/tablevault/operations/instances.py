@@ -87,8 +87,7 @@ class CreateInstance(Operation[CreateInstancePlan]):
     def work(self, plan: CreateInstancePlan, session: Session) -> Changes:
         """Create the instance's folder with its builder files."""
         given = self._pinned_builders(plan, session)
-        table = session.lookup.contents.table_by_id(plan.table_id)
-        assert table is not None
+        table = session.lookup.table_by_id(plan.table_id)
         folder = instance_folder(session.lookup, table, plan.folder)
         origin = session.lookup.contents.instance_by_row(plan.origin) if plan.origin is not None else None
         make_temporary_folder(
@@ -246,8 +245,7 @@ def make_temporary_folder(folder: InstanceFolder, builders: Mapping[str, str], *
 
 def builders_of(lookup: Lookup, origin: InstanceRecord, table_name: str) -> dict[str, str]:
     """Return the texts of an origin's builders for a copy."""
-    table = lookup.contents.table_by_id(origin.table_id)
-    assert table is not None
+    table = lookup.table_by_id(origin.table_id)
     return copied_texts(lookup.builder_files(table, origin), table_name)
 
 

@@ -105,8 +105,7 @@ class RenameTable(Operation[RenameTablePlan]):
 
     def work(self, plan: RenameTablePlan, session: Session) -> Changes:
         """Stage the description under the new name; the folder is moved after the commit."""
-        table = session.lookup.contents.table_by_id(plan.table_id)
-        assert table is not None
+        table = session.lookup.table_by_id(plan.table_id)
         files.make_folder(session.workspace.staged)
         write_description(
             InstanceFolder(session.workspace.staged),

@@ -145,7 +145,7 @@ class CellTracer:
         cells = [cell, *self._earlier(cell, notes)]
         last = cells[-1]
         facts = last.builder
-        assert facts is not None
+        assert facts is not None  # cells are reused only from computed ones
         version = last.computation()[0]
         source = self._source(last.side, facts, version, notes)
         return replace(
@@ -237,16 +237,15 @@ class CellTracer:
                 return definition_text(built_in_sources()[facts.module], facts.function)
             if not names.is_file_name(facts.module) or side.code is None:
                 return ""
-            folder = self._code(side, facts, version)
+            folder = self._code(side, side.code, facts, version)
             return definition_text(files.read_source(module_file(folder, facts.module)), facts.function)
         except (KeyError, OSError, TableVaultError) as error:
             notes.append(f"the source cannot be shown: {error}")
             return ""
 
-    def _code(self, side: ComparedInstance, facts: BuilderFacts, version: str) -> Path:
+    def _code(self, side: ComparedInstance, code: Path, facts: BuilderFacts, version: str) -> Path:
         """Return the code folder of the attempt, last or earlier, that ran a version."""
-        assert side.code is not None
-        newest = files.unlinked(side.code)
+        newest = files.unlinked(code)
         earlier = sorted(newest.glob("attempt-*"))
         if len(facts.versions) < 2 or not earlier:
             return newest

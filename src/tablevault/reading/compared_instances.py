@@ -31,14 +31,14 @@ from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.cell_comparison import Mask
 from tablevault.storage.checkpoints import BuilderState, read_checkpoints
-from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype
+from tablevault.storage.dtypes import ColumnType, Kind, named_type
 from tablevault.storage.fingerprints import RowFingerprints
 from tablevault.storage.frames import StoredColumn, read_frame, read_schema, stored_columns
 from tablevault.storage.manifest import check_listed
 from tablevault.values.contents import ArtifactRecord, InstanceRecord, TableRecord
 
 _ALL_COLUMNS = "*"
-_TEXT = parse_dtype("string")
+_TEXT = named_type("string")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,6 @@ class ComparedInstance:
         cells, column_type = self.read(column), self.types[column]
         if column_type.kind is not Kind.ARTIFACT:
             return cells, column_type
-        assert _TEXT is not None
         contents = [self._content(name) for name in cells.to_pylist()]
         return pa.chunked_array([pa.array(contents, _TEXT.arrow)]), _TEXT
 

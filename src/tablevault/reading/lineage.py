@@ -160,7 +160,7 @@ class _Instance:
     def code_versions(self, place: int) -> tuple[CodeVersion, ...]:
         """Return the code versions of a builder, with the rows computed under each."""
         facts, count = self.builders[place], self.record.row_count or 0
-        assert self._folder is not None
+        assert self._folder is not None  # its provenance, which names the builder, is there
         by_row = facts.return_type == "row-wise" or len(facts.versions) > 1
         codes = read_row_versions(self._folder.fingerprints, facts.name, facts.versions) if by_row else None
         if codes is not None:
@@ -181,7 +181,7 @@ class _Instances:
         self._found: dict[int, _Instance] = {}
         self._readers: dict[int, list[tuple[int, Read]]] = {}
         self._reads: dict[int, list[Read]] = {}
-        self._tables: dict[int, TableRecord | None] = {}
+        self._tables: dict[int, TableRecord] = {}
         self._imports: dict[str, str] = {}
 
     def __getitem__(self, row_id: int) -> _Instance:
@@ -213,12 +213,10 @@ class _Instances:
         return found
 
     def _open(self, row_id: int) -> _Instance:
-        record = self._contents.instance_by_row(row_id)
-        assert record is not None
+        record = self._lookup.instance_by_row(row_id)
         if record.table_id not in self._tables:
-            self._tables[record.table_id] = self._contents.table_by_id(record.table_id)
+            self._tables[record.table_id] = self._lookup.table_by_id(record.table_id)
         table = self._tables[record.table_id]
-        assert table is not None
         deleted = self._metadata.was_deleted(table, record)
         return _Instance(
             record,

@@ -22,7 +22,7 @@ from tablevault.state.lookup import Lookup
 from tablevault.system.waiting import growing, poll
 from tablevault.texts.plain import MAXIMUM_RECORDED, shown
 from tablevault.values.outcomes import Remedy
-from tablevault.values.processes import Lock, OwnerInfo, ProcessRecord, Status
+from tablevault.values.processes import ErrorInfo, Lock, OwnerInfo, ProcessRecord, Status
 from tablevault.values.progress import summed
 
 _MINIMUM_WAIT, _MAXIMUM_WAIT = 0.01, 0.2
@@ -182,7 +182,7 @@ class ProcessReader:
             return self.info(record)
         outcome = recorded_outcome(self._root, record, status)
         if record.error is not None and status is not Status.STOPPED:
-            error = _recorded_error(record)
+            error = _recreated(record.error, record)
         else:
             hint = f"; {messages.hint_in_line(outcome.remedies)}" if outcome.remedies else ""
             error = TVProcessError(f"Process '{record.process_id}' ({record.operation}) is {status}{hint}.")
@@ -200,23 +200,22 @@ def _argument_of(kind: type[BaseException], message: str) -> object:
     return message
 
 
-def _recorded_error(record: ProcessRecord) -> BaseException:
+def _recreated(recorded: ErrorInfo, record: ProcessRecord) -> BaseException:
     """Recreate the error of a process from another interpreter, in its own class if known."""
-    assert record.error is not None
-    name = record.error.type
+    name = recorded.type
     known = getattr(errors, name.rpartition(".")[2], None) if name.startswith("tablevault.") else None
     kind = known or getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, BaseException):
         raised: BaseException
         try:
-            raised = kind(_argument_of(kind, shown(record.error.message, MAXIMUM_RECORDED)))
+            raised = kind(_argument_of(kind, shown(recorded.message, MAXIMUM_RECORDED)))
         except TypeError:
             # Some built-in exceptions cannot be created from a message alone.
-            raised = TVProcessError(f"{name}: {shown(record.error.message)}")
+            raised = TVProcessError(f"{name}: {shown(recorded.message)}")
     else:
         raised = TVProcessError(
-            f"Process '{record.process_id}' ({record.operation}) failed with {name}: {shown(record.error.message)}\n"
-            f"{shown(record.error.traceback)}"
+            f"Process '{record.process_id}' ({record.operation}) failed with {name}: {shown(recorded.message)}\n"
+            f"{shown(recorded.traceback)}"
         )
-    raised.add_note(f"raised in process '{record.process_id}':\n{shown(record.error.traceback)}")
+    raised.add_note(f"raised in process '{record.process_id}':\n{shown(recorded.traceback)}")
     return raised

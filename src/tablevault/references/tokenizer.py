@@ -185,7 +185,7 @@ class Tokenizer:
 
     def _skip_white_space(self) -> None:
         match = _WHITE_SPACE.match(self.source, self.position)
-        assert match is not None
+        assert match is not None  # the pattern matches an empty text, too
         self.position = match.end()
 
 

@@ -95,7 +95,7 @@ def error_of(ended: Ended, doing: str) -> RowError:
         The activity of the worker that died, such as `computing row 3`.
     """
     error = ended.error
-    assert error is not None
+    assert error is not None  # the call failed
     if ended.has_died:
         return RowError(ChildProcessError(f"the worker {doing} {error}"), has_died=True)
     if type(error) is FunctionError:

@@ -146,6 +146,14 @@ def parse_dtype(text: str) -> ColumnType | None:
         raise ValueError(f"unknown dtype {text!r} ({error}){nearest(stripped, _KNOWN)}") from error
 
 
+def named_type(name: str) -> ColumnType:
+    """Return the column type of a dtype other than `object`; raises `ValueError` for that one and unknown ones."""
+    found = parse_dtype(name)
+    if found is None:
+        raise ValueError(f"the dtype {name!r} has no column type")
+    return found
+
+
 def type_of_arrow(arrow: pa.DataType) -> ColumnType:
     """Return the column type of a plain Arrow column, which is nullable in pandas."""
     if arrow in _BY_ARROW:

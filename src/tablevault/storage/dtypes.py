@@ -10,6 +10,7 @@ from tablevault.storage.column_types import (
     artifact_type,
     holds_arrays,
     json_type,
+    named_type,
     parse_dtype,
     type_of_arrow,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "column_checker",
     "holds_arrays",
     "json_type",
+    "named_type",
     "natural_type",
     "parse_dtype",
     "plain_values",

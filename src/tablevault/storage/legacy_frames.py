@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from tablevault.errors import TVFileError
 from tablevault.storage.artifacts import normalise_name
-from tablevault.storage.column_types import ColumnType, Kind, category_of, parse_dtype
+from tablevault.storage.column_types import ColumnType, Kind, category_of, named_type, parse_dtype
 from tablevault.storage.frame_data import ROW_NUMBER, FrameData, table_from_frame
 
 _TEXTS = frozenset({"string", "str", "object"})
@@ -55,7 +55,7 @@ def read_legacy_frame(path: Path, dtypes: Mapping[str, str]) -> tuple[FrameData,
         try:
             columns[name], types[name] = _inferred(texts) if dtype is None else _converted(texts, dtype)
         except (pa.ArrowException, ValueError, OverflowError) as error:
-            columns[name], types[name] = _text(texts), _known("string")
+            columns[name], types[name] = _text(texts), named_type("string")
             problems.append(
                 f"column '{name}' was imported as text, because a value does not fit its dtype {dtype} ({error})"
             )
@@ -81,11 +81,11 @@ def _converted(texts: pa.ChunkedArray, dtype: str) -> tuple[pa.ChunkedArray, Col
     Raises `ValueError` or `ArrowException` if a value does not fit.
     """
     if dtype in _TEXTS:
-        return _text(texts), _known("string")
+        return _text(texts), named_type("string")
     if dtype == "category":
         column = _text(texts)
-        return pc.dictionary_encode(column), category_of(_known("string"))
-    column_type = parse_dtype(dtype) or _known("string")
+        return pc.dictionary_encode(column), category_of(named_type("string"))
+    column_type = parse_dtype(dtype) or named_type("string")
     if column_type.kind is Kind.ARTIFACT:
         return _artifacts(texts), column_type
     if dtype.startswith("datetime64"):
@@ -104,10 +104,10 @@ def _inferred(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, ColumnType]:
     if values.null_count < len(values):
         for name in ("Int64", "Float64", "boolean"):
             try:
-                return values.cast(_known(name).arrow), _known(name)
+                return values.cast(named_type(name).arrow), named_type(name)
             except pa.ArrowException:
                 continue
-    return _text(texts), _known("string")
+    return _text(texts), named_type("string")
 
 
 def _text(texts: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -144,9 +144,3 @@ def _artifacts(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     for name in names.unique().drop_null().to_pylist():
         normalise_name(name)
     return names
-
-
-def _known(name: str) -> ColumnType:
-    column_type = parse_dtype(name)
-    assert column_type is not None
-    return column_type

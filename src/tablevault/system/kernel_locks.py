@@ -75,7 +75,7 @@ class KernelLock:
     @property
     def descriptor(self) -> int:
         """Descriptor of the open file; a process that inherits it also holds the lock."""
-        assert self._descriptor is not None
+        assert self._descriptor is not None  # the lock has not been released
         return self._descriptor
 
     def release(self) -> None:
