@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tablevault.rows.ray_files import InputFile
 from tablevault.rows.received_files import PIECE_BYTES
-from tablevault.rows.worker_files import InputFile
 from tablevault.rows.worker_texts import WITHOUT_TEXTS, mapped_texts, mark_of_file
 from tablevault.storage import files
 

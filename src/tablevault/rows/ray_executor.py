@@ -27,6 +27,7 @@ from tablevault.rows.call_measure import CallMeasure
 from tablevault.rows.input_files import InputFiles
 from tablevault.rows.ray_actors import RayActor, SubmittedTask, Transfer, fate_of, owner_is_lost, was_lost_externally
 from tablevault.rows.ray_cluster import RayCluster
+from tablevault.rows.ray_files import SentFile
 from tablevault.rows.ray_worker import (
     BROKEN,
     CONTROL,
@@ -43,7 +44,6 @@ from tablevault.rows.received_files import PIECE_BYTES, ReceivedFiles
 from tablevault.rows.remote_calls import RemoteCalls, packed_opening
 from tablevault.rows.sent_errors import receive_error
 from tablevault.rows.worker_core import PROTOCOL, Answer
-from tablevault.rows.worker_files import SentFile
 from tablevault.rows.worker_texts import digits
 from tablevault.system import clock
 from tablevault.system.warnings import warn

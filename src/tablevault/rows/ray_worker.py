@@ -25,6 +25,7 @@ from tablevault.code.packages import installed_versions
 from tablevault.ports import FunctionError, OpenedFunction
 from tablevault.rows.opened import SnapshotFunction
 from tablevault.rows.pulled_rows import GeneratorOpener, PulledRows
+from tablevault.rows.ray_files import InputFile, SentFile, WorkerFiles
 from tablevault.rows.usage import CallMeter, Metered, meter_context
 from tablevault.rows.worker_core import (
     PLAIN,
@@ -37,7 +38,6 @@ from tablevault.rows.worker_core import (
     described,
     received_calls,
 )
-from tablevault.rows.worker_files import InputFile, SentFile, WorkerFiles
 from tablevault.rows.worker_texts import WorkerTexts
 from tablevault.values import clusters
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from tablevault.rows.worker_files import SentFile
+from tablevault.rows.ray_files import SentFile
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 
