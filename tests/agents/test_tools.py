@@ -419,7 +419,7 @@ def test_columns_of_a_wide_table_are_told_whole_as_far_as_they_fit(vault, agent)
 @pytest.mark.slow
 def test_calls_of_the_reading_level_change_nothing(halves, vault, agent):
     def content():
-        root = TableVault(vault.db_dir)._context.layout.root
+        root = Path(vault.db_dir)
         return {
             path.relative_to(root): path.read_bytes()
             for path in root.rglob("*")

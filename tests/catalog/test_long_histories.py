@@ -17,6 +17,7 @@ import pytest
 
 from tablevault import TableVault
 from tablevault.catalog.sql.connection import Connection
+from tablevault.presentation.processes import ProcessFilters, read_history
 
 HISTORY = int(os.environ.get("HISTORY", "100000"))
 """Processes, and instances ten times fewer."""
@@ -86,7 +87,7 @@ def calls(vault):
         "history of a table": lambda: vault.get_history(table_name="stories"),
         "active processes": vault.get_active_processes,
         "process": lambda: vault.get_process(newest),
-        "page of processes": lambda: vault._listings().history({}, "", 100),
+        "page of processes": lambda: read_history(vault, ProcessFilters(), None, 100),
         "page of instances": lambda: vault._listings().instances("stories", False, "", 100),
         "frame": lambda: vault.get_dataframe("stories", as_of=newest),
         "create_table": lambda: vault.create_table("further"),

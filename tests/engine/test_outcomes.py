@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -90,12 +93,12 @@ def test_cause_of_an_interrupt_is_not_the_function(job, no_collections):
 
 def test_cause_is_none_in_records_without_one(job):
     failed(job, "nightly")
-    catalog = job.vault._context.catalog
-    with catalog._store.write() as connection:
-        (text,) = connection.send("SELECT error FROM processes WHERE process_id = 'nightly'").one()
+    catalog = Path(job.vault.db_dir, "metadata", "catalog.db")
+    with closing(sqlite3.connect(catalog)) as connection, connection:
+        (text,) = connection.execute("SELECT error FROM processes WHERE process_id = 'nightly'").fetchone()
         error = json.loads(text)
         del error["cause"]
-        connection.send("UPDATE processes SET error = ? WHERE process_id = 'nightly'", (json.dumps(error),))
+        connection.execute("UPDATE processes SET error = ? WHERE process_id = 'nightly'", [json.dumps(error)])
     assert job.vault.get_process("nightly").error.cause is None
 
 

@@ -202,3 +202,6 @@ def test_tables_without_locks_of_a_paused_process_are_free(paused):
     paused.create_table("images")
     paused.create_code_module("words", text="")
     paused.delete_code_module("words")
+    assert paused.get_table_instances("stories", "new", include_temp=True) == ["TEMP_new"]
+    assert paused.get_tables() == ["stories", "images"]
+    assert "words" not in paused.get_code_modules_list()

@@ -6,6 +6,7 @@ This holds for any operation and failure.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -73,15 +74,25 @@ def ready(stories):
     return stories
 
 
+class WithProcessId:
+    """A vault whose operations are all called with one process id."""
+
+    def __init__(self, vault, process_id):
+        self._vault = vault
+        self._process_id = process_id
+
+    def __getattr__(self, name):
+        found = getattr(self._vault, name)
+        argument = "own_process_id" if name == "stop_process" else "process_id"
+        return partial(found, **{argument: self._process_id}) if callable(found) else found
+
+
 @pytest.mark.parametrize("process_id", ["", "mine"])
 @pytest.mark.parametrize("failing", INTERNAL)
-def test_an_internal_error_leaves_nothing_behind(ready, path, failing, process_id, monkeypatch):
-    if process_id:
-        run = ready._run  # Every method hands its operation over here, with the process's id.
-        monkeypatch.setattr(ready, "_run", lambda operation, _="", *rest: run(operation, process_id, *rest))
+def test_an_internal_error_leaves_nothing_behind(ready, path, failing, process_id):
     before = picture(path)
     with pytest.raises(tv_errors.TableVaultError):
-        INTERNAL[failing](ready)
+        INTERNAL[failing](WithProcessId(ready, process_id))
     assert picture(path) == before
     assert ready.get_active_processes() == {}
     newest = ready.get_history()[0]
