@@ -248,11 +248,11 @@ def test_failed_cells_make_stale(lab):
     picked = column("picked", "lab.picky", {"word": "<<self.word[index]>>"}, on_error="collect")
     with pytest.warns(tv_errors.TableVaultWarning):
         lab.table("terms", {**words("terms", "good", "bad"), **picked})
-    assert lab.reasons("terms") == ("1 row failed in the origin",)
+    assert lab.reasons("terms") == ("1 row failed in the origin (1 ValueError)",)
     with pytest.warns(tv_errors.TableVaultWarning):
         lab.table("files", {**from_file("files", lab.folder / "words.json", "good", "bad"), **picked})
     assert lab.states("files") == {"files": "stale"}
-    assert lab.reasons("files") == ("1 row failed in the origin",)
+    assert lab.reasons("files") == ("1 row failed in the origin (1 ValueError)",)
 
 
 def test_a_stopped_execution_leaves_its_table_stale(lab):
