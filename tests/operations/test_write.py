@@ -78,6 +78,18 @@ ALIKE = {
         pa.array([None], pa.struct([("x", pa.int64())])),
         pa.array([{"x": None}], pa.struct([("x", pa.int64())])),
     ),
+    "pairs in another order": (
+        pa.array([[("a", [1]), ("b", [2])]], pa.map_(pa.string(), pa.list_(pa.int8()))),
+        pa.array([[("b", [2]), ("a", [1])]], pa.map_(pa.string(), pa.list_(pa.int8()))),
+    ),
+    "times in lists that Python has no values for": (
+        pa.array([[2**62]], pa.list_(pa.timestamp("us"))),
+        pa.array([[2**62 + 1]], pa.list_(pa.timestamp("us"))),
+    ),
+    "days of a category that Python has no values for": (
+        pa.array([2**31 - 1], pa.int32()).view(pa.date32()).dictionary_encode(),
+        pa.array([2**31 - 2], pa.int32()).view(pa.date32()).dictionary_encode(),
+    ),
     "bytes and text": ([b"a"], ["a"]),
     "lists and lists of another item": ([[0.5], [], None], [[0.5], [None], None]),
     "lists and an empty list": ([None], [[]]),

@@ -194,7 +194,7 @@ def _nested_values(column: pa.ChunkedArray) -> list[Any]:
 def column_digest(column: pa.ChunkedArray) -> bytes:
     """Return a digest of a column's values, independent of chunking and of data under nulls."""
     if pa.types.is_dictionary(column.type):
-        categories = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
+        categories = _nested_values(pa.chunked_array([column.chunk(0).dictionary])) if column.num_chunks else []
         return canonical([canonical(categories), column_digest(column.cast(column.type.value_type))])
     if column.type.num_fields:
         return xxhash.xxh3_128_digest(canonical(_nested_values(column)))
