@@ -128,6 +128,73 @@ def test_delimited_text_holds_every_value(frame, tmp_path, suffix, delimiter):
     assert rows[0]["blob"] == base64.b64encode(b"\xff\x00").decode()
 
 
+MEAN_TIME = pa.array([-315573330000000, None, 10**15], pa.timestamp("us", "Africa/Monrovia"))
+"""Until 1972, this zone's offset has seconds."""
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl", "xlsx"])
+def test_offsets_with_seconds_are_written_whole(tmp_path, suffix):
+    path = tmp_path / f"out.{suffix}"
+    export_frame(table_from_frame(pa.table({"a": MEAN_TIME}), {}), path)
+    if suffix == "xlsx":
+        _, *rows = openpyxl.load_workbook(path).active.iter_rows(values_only=True)
+        texts = [row[0] for row in rows]
+    elif suffix in ("csv", "tsv"):
+        texts = [field.strip('"') or None for field in path.read_text().splitlines()[1:]]
+    else:
+        texts = [row["a"] for row in map(json.loads, path.read_text().strip("[]\n").replace(",\n", "\n").splitlines())]
+    assert texts[0].replace("T", " ") == "1960-01-01 12:00:00.000000-00:44:30"
+    assert [text and datetime.datetime.fromisoformat(text) for text in texts] == MEAN_TIME.to_pylist()
+
+
+def counted(arrow, *counts):
+    """Return times by their counts, which Python's types need not hold."""
+    return pa.array([0, None, *counts], pa.int32() if arrow == pa.date32() else pa.int64()).view(arrow)
+
+
+FAR = {
+    "day": counted(pa.date32(), 2**31 - 1),
+    "day in milliseconds": counted(pa.date64(), 10**10 * 86_400_000),
+    "moment": counted(pa.timestamp("us"), 2**62),
+    "moment of a zone": counted(pa.timestamp("us", "Asia/Tokyo"), -(2**62)),
+    "moment in UTC": counted(pa.timestamp("s", "UTC"), 2**62),
+    "moment that no local clock tells": counted(pa.timestamp("ns", "Europe/Berlin"), 2**63 - 1),
+    "category": counted(pa.date32(), 2**31 - 1).dictionary_encode(),
+    "list": pa.array([[0], None, [2**62]], pa.list_(pa.timestamp("us"))),
+    "struct": pa.array([{"a": 0}, None, {"a": 2**62}], pa.struct([("a", pa.timestamp("us"))])),
+    "list of durations": pa.array([[0], None, [2**62]], pa.list_(pa.duration("s"))),
+}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl", "xlsx"])
+@pytest.mark.parametrize("name", FAR)
+def test_a_time_without_a_text_is_refused_at_its_row(tmp_path, name, suffix):
+    data = table_from_frame(pa.table({"far": FAR[name]}), {})
+    with pytest.raises(TVTableError, match=r"Column 'far', row 2, cannot be written as .*Write the frame as \.parquet"):
+        export_frame(data, tmp_path / f"out.{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_years_up_to_32767_are_written_in_text(tmp_path):
+    days = counted(pa.date32(), 11_248_737, -12_687_428)
+    moments = counted(pa.timestamp("ms"), 11_248_738 * 86_400_000 - 1, -12_687_428 * 86_400_000)
+    nanos = counted(pa.timestamp("ns", "UTC"), 2**63 - 1, -(2**63) + 1)
+    frame = pa.table({"day": days, "moment": moments, "nanos": nanos})
+    export_frame(table_from_frame(frame, {}), tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text().splitlines()[3:] == [
+        '32767-12-31,32767-12-31 23:59:59.999,"2262-04-11 23:47:16.854775807Z"',
+        '-32767-01-01,-32767-01-01 00:00:00.000,"1677-09-21 00:12:43.145224193Z"',
+    ]
+
+
+@pytest.mark.parametrize(
+    "arrow", [pa.list_(pa.time64("ns")), pa.list_(pa.time64("ns"), 1), pa.large_list(pa.time64("ns"))], ids=str
+)
+def test_times_in_lists_keep_their_nanoseconds(tmp_path, arrow):
+    export_frame(table_from_frame(pa.table({"a": pa.array([[1]], arrow)}), {}), tmp_path / "out.jsonl")
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == {"a": ["00:00:00.000000001"]}
+
+
 def test_delimited_text_tells_an_empty_text_from_null(tmp_path):
     data = table_from_frame(pa.table({"a": ["", None, "NA"], "b": [1, 2, 3]}), {})
     export_frame(data, tmp_path / "out.csv")

@@ -33,7 +33,7 @@ from tablevault.references import Evaluator, Placement, dependencies
 from tablevault.state.context import VaultContext
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
-from tablevault.storage.cell_texts import json_values
+from tablevault.storage.cell_texts import shown_values
 from tablevault.storage.columns import plain_values
 from tablevault.storage.frames import StoredFrame
 from tablevault.values.contents import InstanceRecord
@@ -474,7 +474,7 @@ class _KeyValues:
 
     def texts(self) -> list[str]:
         """Return the values as text."""
-        return [str(value) for value in json_values(self._column, self._type)]
+        return [str(value) for value in shown_values(self._column, self._type)]
 
 
 def _is_same(known: object, value: object) -> bool:
@@ -487,7 +487,7 @@ def _is_same(known: object, value: object) -> bool:
 
 
 def _value(side: ComparedInstance, column: str, position: int) -> Any:
-    return json_values(side.read(column).slice(position, 1), side.types[column])[0]
+    return shown_values(side.read(column).slice(position, 1), side.types[column])[0]
 
 
 def _counterpart(cell: _Cell, side: ComparedInstance) -> int | None:

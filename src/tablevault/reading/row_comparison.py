@@ -17,7 +17,7 @@ from tablevault.reading.compared_instances import ComparedInstance
 from tablevault.reading.row_matching import Positions, RowMatch
 from tablevault.records import ChangedCell, ColumnDiff, RowCounts
 from tablevault.storage.cell_comparison import Mask, aligned, different_cells
-from tablevault.storage.cell_texts import json_values
+from tablevault.storage.cell_texts import shown_values
 from tablevault.storage.columns import build_column
 from tablevault.storage.dtypes import ColumnType, Kind, json_type, type_of_arrow
 from tablevault.storage.fingerprints import RowFingerprints
@@ -126,7 +126,7 @@ class RowComparison:
         parts = [part for column in with_cells for part in _first(self._listed(column), share)]
         frame = self._cells_frame(list(_first(parts, count)))
         names = list(self.key or [POSITION])
-        rows = zip(*(json_values(frame.table.column(name), frame.types[name]) for name in frame.types), strict=True)
+        rows = zip(*(shown_values(frame.table.column(name), frame.types[name]) for name in frame.types), strict=True)
         width = len(names)
         return tuple(ChangedCell(dict(zip(names, row[:width], strict=True)), *row[width:]) for row in rows)
 
@@ -353,8 +353,4 @@ def _taken(side: ComparedInstance, column: str, positions: Positions) -> pa.Chun
 
 def _json_cells(side: ComparedInstance, column: str, positions: Positions) -> list[Any]:
     """Return cells as JSON values, or as text if JSON cannot represent them."""
-    cells = _taken(side, column, positions)
-    try:
-        return json_values(cells, side.types[column])
-    except (TypeError, ValueError, OverflowError):
-        return [None if value is None else str(value) for value in cells.to_pylist()]
+    return shown_values(_taken(side, column, positions), side.types[column])

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.storage.cell_texts import text_column
-from tablevault.storage.column_types import ColumnType, Kind
+from tablevault.storage.column_types import CellError, ColumnType, Kind
 from tablevault.storage.columns import Column
 from tablevault.storage.frame_data import FrameData
 
@@ -74,7 +74,13 @@ def write_sheet(data: FrameData, path: Path) -> None:
 
 def _cells(sheet: Any, column: Column, name: str, column_type: ColumnType) -> Iterator[WriteOnlyCell | None]:
     make = _native(column) if column_type.kind is Kind.PLAIN else None
-    values = column.to_pylist() if make is not None else text_column(column, column_type).to_pylist()
+    try:
+        values = column.to_pylist() if make is not None else text_column(column, column_type).to_pylist()
+    except CellError as error:
+        raise TVTableError(
+            f"Column {name!r}, row {error.position}, cannot be written as text: {error}. Write the frame as .parquet, "
+            "which has a type for it."
+        ) from error
     for row, value in enumerate(values):
         if value is None:
             yield None

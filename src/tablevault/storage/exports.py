@@ -17,8 +17,8 @@ from pyarrow import csv as arrow_csv
 from pyarrow import feather, parquet
 
 from tablevault.errors import TVArgumentError, TVTableError
-from tablevault.storage.cell_texts import is_written_by_arrow, json_values, text_column
-from tablevault.storage.column_types import ColumnType, holds_arrays
+from tablevault.storage.cell_texts import check_times, is_written_by_arrow, json_values, text_column
+from tablevault.storage.column_types import CellError, ColumnType, holds_arrays
 from tablevault.storage.frame_data import FrameData
 from tablevault.storage.vectors import not_finite
 from tablevault.system.warnings import warn
@@ -105,7 +105,8 @@ def _write_tsv(data: FrameData, path: Path) -> None:
 
 def _write_delimited(data: FrameData, path: Path, delimiter: str) -> None:
     """Quote text and write null as an empty field, so that empty text and null differ."""
-    columns = [_delimited_column(data, position) for position in range(len(data.types))]
+    kind = "tab-separated text" if delimiter == "\t" else "CSV"
+    columns = [_delimited_column(data, position, kind) for position in range(len(data.types))]
     options = arrow_csv.WriteOptions(include_header=False, delimiter=delimiter, quoting_style="needed")
     with path.open("wb") as file:
         file.write(_header(data, delimiter))
@@ -113,13 +114,41 @@ def _write_delimited(data: FrameData, path: Path, delimiter: str) -> None:
             arrow_csv.write_csv(pa.table(columns, names=[str(at) for at in range(len(columns))]), file, options)
 
 
-def _delimited_column(data: FrameData, position: int) -> pa.ChunkedArray:
+def _delimited_column(data: FrameData, position: int, kind: str) -> pa.ChunkedArray:
     column = data.table.column(position)
+    try:
+        return _delimited(column, _type_at(data, position))
+    except CellError as error:
+        raise refused(list(data.types)[position], kind, error) from error
+
+
+def refused(name: str, kind: str, error: CellError, start: int = 0) -> TVTableError:
+    """Return the error for a cell that a format cannot hold.
+
+    Parameters
+    ----------
+    name
+        The column.
+    kind
+        The name of the format.
+    error
+        The refusal of the cell.
+    start
+        The row of the cell at position 0.
+    """
+    return TVTableError(
+        f"Column {name!r}, row {start + error.position}, cannot be written as {kind}: {error}. Write the frame as "
+        ".parquet, which has a type for it."
+    )
+
+
+def _delimited(column: pa.ChunkedArray, column_type: ColumnType) -> pa.ChunkedArray:
+    check_times(column)
     if pa.types.is_float16(column.type):
         return column.cast(pa.float32())
     # Numbers and times are unquoted, as Arrow writes them; floats include `nan`, `inf` and `-inf`.
     bare = pa.types.is_floating(column.type) or is_written_by_arrow(column.type)
-    return column if bare else text_column(column, _type_at(data, position))
+    return column if bare else text_column(column, column_type)
 
 
 def _header(data: FrameData, delimiter: str) -> bytes:
@@ -168,11 +197,8 @@ def json_records(data: FrameData) -> Iterator[dict[str, object]]:
 def _json_column(data: FrameData, part: pa.Table, position: int, start: int) -> list[object]:
     try:
         return json_values(part.column(position), _type_at(data, position))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TVTableError(
-            f"Column {list(data.types)[position]!r} cannot be written as JSON, in the rows from {start:,} on: {error}. "
-            "Write the frame as .parquet, which has a type for it."
-        ) from error
+    except CellError as error:
+        raise refused(list(data.types)[position], "JSON", error, start) from error
 
 
 def _write_parquet(data: FrameData, path: Path) -> None:
