@@ -9,7 +9,7 @@ from tablevault.sql_engine.engine import Engine, Tables
 from tablevault.sql_engine.gate import read_names
 from tablevault.storage.files import remove_tree, scratch_folder
 from tablevault.storage.frames import table_from_frame, to_pandas
-from tablevault.storage.sql_frames import frame_of, memory_table
+from tablevault.storage.sql_frames import frame_of, memory_table, warn_of_differences
 
 __all__ = ["select"]
 
@@ -34,6 +34,7 @@ def select(query: str, **frames: pd.DataFrame) -> pd.DataFrame:
         if fold(table.name) not in given:
             raise LookupError(f"The query names {table.name!r}, which is not an argument{nearest(table.name, frames)}")
         found[table.name] = given[fold(table.name)]
+        warn_of_differences(table.name, found[table.name].columns)
     spill = scratch_folder()
     try:
         engine = Engine((), "", str(spill))

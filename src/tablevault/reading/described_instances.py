@@ -17,10 +17,11 @@ from tablevault.execution.provenance import (
 )
 from tablevault.reading.failures import FailureReader
 from tablevault.sql_engine.engine import MemoryTable
+from tablevault.sql_engine.frame_views import FrameColumns
 from tablevault.state.context import VaultContext
 from tablevault.state.liveness import Liveness
 from tablevault.state.lookup import Lookup
-from tablevault.storage.dtypes import Kind
+from tablevault.storage.sql_frames import memory_table
 from tablevault.values.contents import InstanceRecord, TableRecord
 from tablevault.values.processes import ProcessRecord
 
@@ -132,8 +133,7 @@ class DescribedInstances:
     def of_instance(self, schema: str, table: TableRecord, instance: InstanceRecord) -> MemoryTable:
         """Return the table of an instance in the schema `artifacts`, `provenance` or `errors`."""
         if schema == "errors":
-            data = self._failures.of_instance(table, instance).frame()
-            return MemoryTable(data.table, tuple(name for name, kind in data.types.items() if kind.kind is Kind.JSON))
+            return memory_table(self._failures.of_instance(table, instance).frame())
         if instance.temporary:
             raise TVArgumentError(
                 f"Instance '{instance.instance_id}' of table '{table.name}' is temporary and has no {schema} yet; "
@@ -275,4 +275,4 @@ class DescribedInstances:
 def _table(columns: Mapping[str, pa.DataType], rows: Iterable[tuple[Any, ...]]) -> MemoryTable:
     cells = list(zip(*rows, strict=True)) or [()] * len(columns)
     arrays = [pa.array(values, kind) for values, kind in zip(cells, columns.values(), strict=True)]
-    return MemoryTable(pa.table(arrays, names=list(columns)))
+    return MemoryTable(pa.table(arrays, names=list(columns)), FrameColumns(columns))

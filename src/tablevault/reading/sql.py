@@ -21,8 +21,7 @@ from tablevault.sql_engine.relations import connection
 from tablevault.state.context import VaultContext
 from tablevault.storage import files
 from tablevault.storage.frames import FrameData, table_from_frame
-from tablevault.storage.sql_frames import frame_file, frame_of, memory_table
-from tablevault.system.warnings import warn
+from tablevault.storage.sql_frames import frame_file, frame_of, memory_table, warn_of_differences
 from tablevault.values.addresses import parse_address
 from tablevault.values.contents import Page
 
@@ -56,8 +55,9 @@ class _Resolved:
     def warn_of_differences(self) -> None:
         """Warn of columns whose SQL type differs from the type in their frame."""
         for name, file in self.files.items():
-            for difference in file.differences():
-                warn(f"{name}: {difference}")
+            warn_of_differences(name, file.frame)
+        for name, frame in self.frames.items():
+            warn_of_differences(name, frame.columns)
 
 
 class Sql:

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from tablevault.errors import TVArgumentError, TVTableError
-from tablevault.sql_engine.frame_views import quoted, text
+from tablevault.sql_engine.frame_views import FrameColumns, quoted, text
 from tablevault.sql_engine.read_columns import positions_read
 from tablevault.sql_engine.relations import connection
+from tablevault.sql_engine.result_columns import rewritten, with_durations
 from tablevault.system.extras import imported
 
 _OFF = (
@@ -38,13 +39,12 @@ class MemoryTable:
     """An in-memory table."""
 
     table: pa.Table
-    json: tuple[str, ...] = ()
-    """Text columns with JSON."""
+    """Durations are counts, as in frame files."""
+    columns: FrameColumns
 
     def query(self, source: str) -> str:
         """Return the query that reads the table under its registered name."""
-        replaced = ", ".join(f"CAST({quoted(name)} AS JSON) AS {quoted(name)}" for name in self.json)
-        return f"SELECT *{f' REPLACE ({replaced})' if replaced else ''} FROM {source}"
+        return self.columns.query(source)
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,8 @@ class Engine:
         try:
             show(cursor, tables)
             relation = cursor.sql(statement, params=parameters)
-            return Result(_fetched(relation, rows), _json_columns(relation))
+            fetched = _fetched(rewritten(relation), rows)
+            return Result(with_durations(fetched, relation.types), _json_columns(relation))
         except (duckdb.Error, pa.ArrowException, RuntimeError, OSError) as error:
             for file in self.files:
                 Path(file).stat()
