@@ -107,6 +107,13 @@ def test_dataset_folder_has_card_frame_artifacts_and_provenance(gallery, tmp_pat
     assert not (Path(again) / "artifacts").exists()
 
 
+def test_dataset_folder_keeps_categories_of_durations(vault, tmp_path):
+    durations = pa.array([1_000_000, None], pa.duration("us"))
+    vault.write("laps", pa.table({"lap": durations.dictionary_encode()}))
+    vault.export_table("laps", tmp_path / "laps", format="dataset")
+    assert pq.read_table(tmp_path / "laps" / "data" / "laps.parquet").column("lap").combine_chunks().equals(durations)
+
+
 def test_damaged_artifact_is_not_exported(vault, tmp_path):
     vault.create_table("t")
     vault.create_instance("t", external_edit=True)

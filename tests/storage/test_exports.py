@@ -73,6 +73,22 @@ def test_binary_formats_keep_every_value_and_type(frame, tmp_path, suffix):
         assert column.equals(expected) or repr(column.to_pylist()) == repr(expected.to_pylist())
 
 
+CATEGORIES = {
+    "duration": pa.array([1_000_000, None, 1], pa.duration("us")),
+    "zoned": pa.array([0, None, 1], pa.timestamp("us", "Asia/Tokyo")),
+    "clock": pa.array([0, None, 1], pa.time64("ns")),
+    "price": pa.array([decimal.Decimal("1.10"), None, decimal.Decimal("2.00")]),
+    "whole": pa.array([1, None, 2**64 - 1], pa.uint64()),
+}
+
+
+@pytest.mark.parametrize("name", CATEGORIES)
+def test_parquet_keeps_the_types_of_categories(tmp_path, name):
+    column = pa.chunked_array([CATEGORIES[name]])
+    export_frame(table_from_frame(pa.table({"a": column.dictionary_encode()}), {}), tmp_path / "out.parquet")
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet").column("a").equals(column)
+
+
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
 def test_json_holds_every_value_exactly(frame, tmp_path, suffix):
     path = tmp_path / f"out.{suffix}"

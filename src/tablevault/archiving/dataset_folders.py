@@ -21,6 +21,7 @@ from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.dtypes import Kind
+from tablevault.storage.exports import parquet_table
 from tablevault.storage.frames import FrameData
 from tablevault.storage.manifest import check_listed
 from tablevault.values.contents import ArtifactState, InstanceRecord, Page, TableRecord
@@ -142,7 +143,7 @@ class DatasetFolder:
         path = target / "data" / f"{self._table.name}.parquet"
         path.parent.mkdir()
         table = self._embedded(target, data) if embed_artifacts else data.table
-        parquet.write_table(table, path, compression="zstd")
+        parquet.write_table(parquet_table(table), path, compression="zstd")
         name = path.relative_to(target).as_posix()
         return DescribedFile(name, path.stat().st_size, files.sha256(path), "application/x-parquet")
 

@@ -202,7 +202,20 @@ def _json_column(data: FrameData, part: pa.Table, position: int, start: int) -> 
 
 
 def _write_parquet(data: FrameData, path: Path) -> None:
-    parquet.write_table(data.table, path)
+    parquet.write_table(parquet_table(data.table), path)
+
+
+def parquet_table(table: pa.Table) -> pa.Table:
+    """Return a table for a Parquet file: readers lose the types of categories, except of texts and bytes."""
+    for position, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) and not _is_text_or_bytes(field.type.value_type):
+            table = table.set_column(position, field.name, table.column(position).cast(field.type.value_type))
+    return table
+
+
+def _is_text_or_bytes(arrow: pa.DataType) -> bool:
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(is_one(arrow) for is_one in kinds)
 
 
 def _write_feather(data: FrameData, path: Path) -> None:
