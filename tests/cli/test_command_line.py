@@ -555,6 +555,40 @@ def test_import_instances_takes_names_or_pairs(run, folder, tmp_path):
     assert len(json.loads(run("log", "--operation", "import-instances").output)) == 2
 
 
+def test_write_reads_the_json_lines_that_it_exports(run, folder, tmp_path):
+    vault = TableVault(folder, author="a")
+    texts = ["a\u2028b", "a\u2029b", "a\x85b", "a\x0bb", "a\x1cb", "a\r\nb", "", None]
+    vault.write("texts", pd.DataFrame({"text": texts, "\u2028": range(len(texts))}))
+    assert run("get-dataframe", "texts", "--output", str(tmp_path / "texts.jsonl")).exit_code == 0
+    assert run("write", "copies", str(tmp_path / "texts.jsonl")).exit_code == 0
+    assert vault.read("copies", format="arrow").to_pydict() == vault.read("texts", format="arrow").to_pydict()
+
+
+def test_write_reads_json_lines_with_a_byte_order_mark(run, folder, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"x": 1}\r\n{"x": 2}', encoding="utf-8-sig")
+    assert run("write", "rows", str(tmp_path / "rows.jsonl")).exit_code == 0
+    assert TableVault(folder).read("rows")["x"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"x": 1}\n{"x": 1, "x": 2}', "line 2, has two values for 'x'. Rename one of them."),
+        ('{"x": {"y": 1, "y": 2}}', "line 1, has two values for 'y'"),
+        ('{"x": 1e400}', "line 1, has the number 1e400, which no float holds. Write it as text."),
+        ('{"x": [-1e-400]}', "line 1, has the number -1e-400, which no float holds"),
+        ("{}\n{}\n", "has 2 objects without a value"),
+        ('{"x": 1}\n{"x": ' + "[" * 200_000 + "]" * 200_000 + "}", "line 2, is nested too deeply"),
+        (b'{"x": "\xff"}', "line 1, is not text in UTF-8. Convert the file to UTF-8."),
+    ],
+    ids=["name twice", "name twice inside", "too large", "too small", "no columns", "deep", "encoding"],
+)
+def test_write_refuses_json_lines_that_it_would_change(run, tmp_path, content, reason):
+    (tmp_path / "rows.jsonl").write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused = run("write", "stories", str(tmp_path / "rows.jsonl"))
+    assert (refused.exit_code, reason in refused.stderr) == (1, True), refused.stderr
+
+
 def test_write_instance_reads_json_lines_and_dataset_folders(run, folder, tmp_path):
     vault = TableVault(folder, author="a")
     (tmp_path / "rows.jsonl").write_text('{"x": 1, "tags": ["a"]}\n\n{"x": 2, "day": "2024-02-29"}\n')

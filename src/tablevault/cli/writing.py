@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -340,22 +339,13 @@ def _read_parquet(file: Path) -> pa.Table:
 
 
 def _read_json_lines(file: Path) -> pd.DataFrame:
-    """Return the frame of a file with one object per line; missing values are null."""
-    import pandas as pd
+    """Return the frame of a file with one object per line."""
+    from tablevault.texts.json_lines import read_json_lines
 
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise TVTableError(f"'{file}', line {number}, is not JSON: {error}.") from None
-            if not isinstance(row, dict):
-                raise TVTableError(f"'{file}', line {number}, is not an object with a value for each column.")
-            rows.append(row)
-    columns = dict.fromkeys(name for row in rows for name in row)
-    cells = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}
-    return pd.DataFrame(cells)
+    try:
+        return read_json_lines(file)
+    except ValueError as error:
+        raise TVTableError(str(error)) from None
 
 
 def _read_dataset(folder: Path) -> pa.Table:
