@@ -192,6 +192,9 @@ class TestTableFromCsv:
             (["9007199254740993", "0.5"], "string", ["9007199254740993", "0.5"]),
             (["123456789012345678901", "1"], "string", ["123456789012345678901", "1"]),
             (["1e999", "1"], "string", ["1e999", "1"]),
+            (["1e-999", "1"], "string", ["1e-999", "1"]),
+            (["0e-999", "-0.0", "5e-324"], "Float64", [0.0, -0.0, 5e-324]),
+            (["1\x1c", "\x852"], "string", ["1\x1c", "\x852"]),
             (["e5", "1"], "string", ["e5", "1"]),
             (['""', "x"], "string", ["", "x"]),
             (['"a\nb"', '"say ""hi"""'], "string", ["a\nb", 'say "hi"']),
@@ -200,12 +203,19 @@ class TestTableFromCsv:
     )
     def test_types_are_inferred_where_no_digit_is_lost(self, tmp_path, fields, dtype, values):
         file = tmp_path / "column.csv"
-        file.write_text("\n".join(["key,value", *(f"k,{field}" for field in fields)]) + "\n")
+        file.write_text("\n".join(["key,value", *(f"k,{field}" for field in fields)]) + "\n", encoding="utf-8")
 
         column = create_data_table_from_csv(file)["value"]
 
         assert str(column.dtype) == dtype
         assert repr([None if value is pd.NA else plain(value) for value in column]) == repr(values)
+
+    @pytest.mark.parametrize("size", [3_000_000, 20_000_000])
+    def test_a_text_of_millions_of_characters_is_read(self, tmp_path, size):
+        file = tmp_path / "long.csv"
+        text = "line\n" * (size // 5)
+        file.write_text(f'key,value\n1,"{text}"\n2,b\n')
+        assert create_data_table_from_csv(file).values.tolist() == [[1, text], [2, "b"]]
 
     def test_a_blank_line_is_an_empty_field_of_a_file_of_one_column(self, tmp_path):
         file = tmp_path / "column.csv"

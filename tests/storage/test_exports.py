@@ -217,6 +217,16 @@ def test_delimited_text_tells_an_empty_text_from_null(tmp_path):
     assert read_delimited(tmp_path / "out.csv").column("a").to_pylist() == ["", None, "NA"]
 
 
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize(
+    "name", [" ", "a;b", "a|b", "a\tb", "a,b", 'a"b', "a\nb", "a\r\nb", "a\rb", "a\0b", "\ufeffa", " a ", "a\u2028b"]
+)
+def test_names_in_delimited_text_come_back_as_they_were(tmp_path, name, suffix):
+    for columns in ({name: ["x", "", None]}, {name: ["x", "", None], "b": ["1.", "a\0", "\r"]}):
+        export_frame(table_from_frame(pa.table(columns), {}), tmp_path / f"out.{suffix}")
+        assert read_delimited(tmp_path / f"out.{suffix}").to_pydict() == columns
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     rows=st.lists(

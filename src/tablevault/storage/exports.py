@@ -5,8 +5,8 @@ Values without a type in the format are written as text.
 
 from __future__ import annotations
 
-import csv
 import json
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +25,9 @@ from tablevault.system.warnings import warn
 
 _ROWS_AT_ONCE = 65_536
 """Number of rows converted to Python values at a time."""
+
+_QUOTED = re.compile(r"[\x00-\x1f\",;|\ufeff]")
+"""Quotation marks, separators and characters that some readers skip, in the name of a column."""
 
 
 def format_of(output: Path) -> str:
@@ -152,18 +155,12 @@ def _delimited(column: pa.ChunkedArray, column_type: ColumnType) -> pa.ChunkedAr
 
 
 def _header(data: FrameData, delimiter: str) -> bytes:
-    line = _Line()
-    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(list(data.types))
-    return line.text.encode()
+    return (delimiter.join(map(_header_field, data.types)) + "\n").encode()
 
 
-class _Line:
-    """Takes the output of a `csv.writer`."""
-
-    text = ""
-
-    def write(self, text: str) -> None:
-        self.text += text
+def _header_field(name: str) -> str:
+    """Return a name as a field, in quotes if a reader could take it for something else."""
+    return '"' + name.replace('"', '""') + '"' if _QUOTED.search(name) or not name.strip() else name
 
 
 def _write_json(data: FrameData, path: Path) -> None:

@@ -19,6 +19,11 @@ _WHOLE = "^(0|-?[1-9][0-9]*)$"
 _INFINITE = "^(-?inf|-?Infinity)$"
 _FRACTION = r"^-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$|^(NaN|nan)$|" + _INFINITE
 _EXACT_IN_FLOAT = 2**53
+_BLANKS = " \t"
+"""Around numbers and truth values."""
+_ZERO = "^-?[0.]+([eE].*)?$"
+_BLOCK, _LARGEST_BLOCK = 2**20, 2**31 - 1
+"""Numbers of bytes parsed at a time."""
 _NULLABLE = {
     pa.bool_(): pd.BooleanDtype(),
     pa.int64(): pd.Int64Dtype(),
@@ -62,6 +67,8 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
 
 def _header(path: str | PathLike[str], separator: str) -> list[str]:
     with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        text = file.readline()
+        file.seek(0)
         try:
             names = next(csv.reader(file, delimiter=separator), [])
         except csv.Error as error:
@@ -71,12 +78,12 @@ def _header(path: str | PathLike[str], separator: str) -> list[str]:
     if not names:
         raise ValueError(f"'{path}' has no header line. Name the columns in the first line.")
     for number, name in enumerate(names, 1):
-        if not name.strip():
+        if not name.strip() and (not name or f'"{name}"' not in text):
             raise ValueError(f"Column {number} of '{path}' has no name. Give it one in the first line.")
         if name in names[: number - 1]:
             raise ValueError(f"'{path}' has two columns '{name}'. Rename one of them.")
     other = next((mark for mark in ";\t|," if mark != separator and mark in names[0]), None)
-    if len(names) == 1 and other is not None:
+    if len(names) == 1 and other is not None and not text.startswith('"'):
         raise ValueError(
             f"'{path}' has the one column {names[0]!r}: it seems to be separated by {other!r}, not {separator!r}. "
             "Write it with commas, or as a .tsv file with tabs."
@@ -90,28 +97,41 @@ def _is_unicode(name: str) -> bool:
 
 def _read_texts(path: str | PathLike[str], separator: str, names: list[str]) -> pa.Table:
     """Read all fields as text; empty unquoted fields are null."""
-    numbered = [str(position) for position in range(len(names))]
-    try:
-        texts = pa_csv.read_csv(
-            str(path),
-            # Error messages give the line only in single-threaded mode.
-            pa_csv.ReadOptions(column_names=numbered, skip_rows_after_names=1, use_threads=False),
-            # In a file with one column, a blank line is an empty field.
-            pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True, ignore_empty_lines=len(names) > 1),
-            pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(numbered, pa.string()),
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        advice = "Convert it to UTF-8." if "UTF8" in str(error) else "Every row needs as many fields as the first line."
-        raise ValueError(
-            f"'{path}' cannot be read as a table of {len(names)} columns: {str(error).rstrip('.')}. {advice}"
-        ) from error
+    size = _BLOCK
+    while True:
+        try:
+            texts = _parsed(path, separator, len(names), size)
+            break
+        except pa.ArrowInvalid as error:
+            # A row, with all lines of its texts, must fit a block and a half.
+            if "straddling" in str(error) and size < min(Path(path).stat().st_size, _LARGEST_BLOCK):
+                size = min(size * 8, _LARGEST_BLOCK)
+                continue
+            advice = (
+                "Convert it to UTF-8." if "UTF8" in str(error) else "Every row needs as many fields as the first line."
+            )
+            raise ValueError(
+                f"'{path}' cannot be read as a table of {len(names)} columns: {str(error).rstrip('.')}. {advice}"
+            ) from error
     _check_quotation_marks(path, separator)
     return texts
+
+
+def _parsed(path: str | PathLike[str], separator: str, count: int, block_size: int) -> pa.Table:
+    numbered = [str(position) for position in range(count)]
+    return pa_csv.read_csv(
+        str(path),
+        # Error messages give the line only in single-threaded mode.
+        pa_csv.ReadOptions(column_names=numbered, use_threads=False, block_size=block_size),
+        # In a file with one column, a blank line is an empty field.
+        pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True, ignore_empty_lines=count > 1),
+        pa_csv.ConvertOptions(
+            column_types=dict.fromkeys(numbered, pa.string()),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    ).slice(1)  # Arrow, told to skip the header, also skips the first row after one that contains NUL.
 
 
 def _check_quotation_marks(path: str | PathLike[str], separator: str) -> None:
@@ -132,7 +152,7 @@ def _check_quotation_marks(path: str | PathLike[str], separator: str) -> None:
 
 def _typed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Convert a text column to numbers or truth values if that is lossless."""
-    trimmed = pc.utf8_trim_whitespace(texts)
+    trimmed = pc.utf8_trim(texts, _BLANKS)
     words = pc.is_in(trimmed, pa.array(_MEANS_NULL))
     values = pc.if_else(words, pa.scalar(None, pa.string()), trimmed)
     if values.null_count == len(values):
@@ -159,7 +179,11 @@ def _whole(values: pa.ChunkedArray, texts: pa.ChunkedArray) -> pa.ChunkedArray:
 def _finite(values: pa.ChunkedArray, texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Convert texts to floats; return them unchanged if one is out of range."""
     fractions = values.cast(pa.float64())
-    return fractions if _all(pc.equal(pc.is_inf(fractions), pc.match_substring_regex(values, _INFINITE))) else texts
+    is_exact = pc.and_(
+        pc.equal(pc.is_inf(fractions), pc.match_substring_regex(values, _INFINITE)),
+        pc.equal(pc.equal(fractions, 0.0), pc.match_substring_regex(values, _ZERO)),
+    )
+    return fractions if _all(is_exact) else texts
 
 
 def _is_exact_as_float(whole: pa.ChunkedArray) -> bool:
