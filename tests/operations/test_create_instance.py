@@ -205,3 +205,9 @@ def test_tables_without_locks_of_a_paused_process_are_free(paused):
     assert paused.get_table_instances("stories", "new", include_temp=True) == ["TEMP_new"]
     assert paused.get_tables() == ["stories", "images"]
     assert "words" not in paused.get_code_modules_list()
+
+
+def test_builder_text_that_is_not_unicode_is_refused(stories):
+    with pytest.raises(tv_errors.TVArgumentError, match="The text of builder 'loud' has a lone surrogate"):
+        stories.create_instance("stories", builders={"loud": "# \udcff"})
+    assert stories.get_active_processes() == {}

@@ -164,6 +164,8 @@ class CreateInstance(Operation[CreateInstancePlan]):
         for name, text in checked.items():
             if text is not None and not isinstance(text, str):
                 raise TVArgumentError(f"The text of builder '{name}' must be a str, not {type(text).__name__}.")
+            if text is not None:
+                names.check_text(f"The text of builder '{name}'", text)
         return checked
 
 
