@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pandas as pd
 import polars
 import pyarrow as pa
@@ -417,3 +419,35 @@ def test_connection_has_views_of_named_addresses(vault):
     assert vault.connect(as_of=first).sql("SELECT count(*) FROM stories").fetchall() == [(1,)]
     with pytest.raises(tv_errors.TVArgumentError, match="did you mean 'stories'"):
         vault.connect(["storys"])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        (np.int64(5), 5),
+        (np.float32(0.5), 0.5),
+        (np.str_("a"), "a"),
+        (pd.NA, None),
+        (np.datetime64("NaT"), None),
+        ([np.int64(1), np.array([2])[0]], [1, 2]),
+        ({"a": np.bool_(True)}, {"a": True}),
+    ],
+    ids=str,
+)
+def test_parameters_of_numpy_and_pandas_are_plain_values(vault, parameter, value):
+    for given, place in (([parameter], "?"), ({"p": parameter}, "$p")):
+        assert vault.query(f"SELECT {place} AS x", given, format="arrow")[0]["x"].to_pylist() == [value]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "reason"),
+    [
+        (pd.Timestamp(1), "has nanoseconds. Pass it as text"),
+        ([pd.Timedelta(1)], "has nanoseconds. Pass it as text"),
+        (decimal.Decimal("1" * 39), "has more than 38 digits. Pass it as text"),
+    ],
+    ids=str,
+)
+def test_parameters_that_sql_would_round_are_refused(vault, parameter, reason):
+    with pytest.raises(tv_errors.TVArgumentError, match=reason):
+        vault.query("SELECT ? AS x", [parameter])

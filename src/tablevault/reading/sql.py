@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import os
 import threading
 import weakref
@@ -10,6 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
 
 from tablevault import names
 from tablevault.errors import TVArgumentError
@@ -21,6 +25,7 @@ from tablevault.sql_engine.relations import connection
 from tablevault.state.context import VaultContext
 from tablevault.storage import files
 from tablevault.storage.frames import FrameData, table_from_frame
+from tablevault.storage.plain import is_missing, unwrapped
 from tablevault.storage.sql_frames import frame_file, frame_of, memory_table, warn_of_differences
 from tablevault.values.addresses import parse_address
 from tablevault.values.contents import Page
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
     from tablevault.sql_engine.relations import DuckDBPyConnection
 
 _SCHEMAS = ("artifacts", "errors", "provenance", "vault")
+_MAXIMUM_DIGITS = 38
+"""Maximum number of digits of an SQL decimal."""
 _MAXIMUM_ENGINES = 4
 """Maximum number of engines kept per open vault."""
 _MAXIMUM_TABLES = 1_000
@@ -106,6 +113,7 @@ class Sql:
         """
         wanted = read_names(statement, _SCHEMAS)
         given = self._given(frames)
+        parameters = _plain_parameters(parameters)
 
         def run() -> tuple[Result, dict[str, str]]:
             resolved = self._resolved(wanted, given, replace(reading, content=False))
@@ -246,6 +254,39 @@ class Sql:
 def tables_named_in(statement: str) -> list[tuple[str, str]]:
     """Return the tables of a statement, each with its schema, which is empty for frames."""
     return [(name.schema.lower(), name.name) for name in read_names(statement, _SCHEMAS)]
+
+
+def _plain_parameters(
+    parameters: Sequence[Any] | Mapping[str, Any] | None,
+) -> Sequence[Any] | Mapping[str, Any] | None:
+    """Return parameters with Python's values for those of NumPy and pandas."""
+    if isinstance(parameters, Mapping):
+        return {name: _plain_parameter(value) for name, value in parameters.items()}
+    return None if parameters is None else [_plain_parameter(value) for value in parameters]
+
+
+def _plain_parameter(value: Any) -> Any:
+    if is_missing(value) and not isinstance(value, float | np.floating):  # NaN is a number in SQL.
+        return None
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain_parameter(item) for item in value]
+    if type(value) is dict:
+        return {name: _plain_parameter(item) for name, item in value.items()}
+    plain = unwrapped(value)
+    # DuckDB would take these as microseconds and DOUBLE.
+    if isinstance(plain, pd.Timestamp | pd.Timedelta):
+        raise TVArgumentError(f"The parameter {plain} has nanoseconds. Pass it as text, and cast it in the statement.")
+    if isinstance(plain, decimal.Decimal) and plain.is_finite() and _digits(plain) > _MAXIMUM_DIGITS:
+        raise TVArgumentError(f"The parameter {plain:.10g} has more than {_MAXIMUM_DIGITS} digits. Pass it as text.")
+    return plain
+
+
+def _digits(number: decimal.Decimal) -> int:
+    """Return the number of digits of an SQL decimal that holds a number."""
+    _, digits, exponent = number.as_tuple()
+    return max(len(digits) + max(int(exponent), 0), -int(exponent))
 
 
 def _schemas_of(address: str) -> tuple[str, ...]:
