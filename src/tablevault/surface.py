@@ -31,6 +31,9 @@ _WORDS = {
     NoneType: "None",
 }
 
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095
+"""Bytes of a file's name, and of its path, on the usual file systems."""
+
 _OWN_FOLDERS = tuple(
     f"{folder}{os.sep}"
     for folder in (Path(__file__).parent, *(sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib")))
@@ -87,7 +90,28 @@ def _checked(function: FunctionType, name: str, value: object) -> object:
     misfit = _misfit(expected, value, name)
     if misfit is not None:
         raise TVArgumentError(_sentence(function, name, misfit))
+    if Path in get_args(expected):
+        _check_path(function, name, os.fspath(cast("str | os.PathLike[str]", value)))
     return value
+
+
+def _check_path(function: FunctionType, name: str, path: str) -> None:
+    """Raise `TVArgumentError` for a text that no file or folder can be called."""
+    try:
+        parts = path.encode("utf-8").split(os.sep.encode())
+    except UnicodeEncodeError as error:
+        reason = f"contains {path[error.start]!a}, which is not text in UTF-8"
+    else:
+        if "\0" in path:
+            reason = "contains a null character"
+        elif len(path) > _LONGEST_PATH or any(len(part) > _LONGEST_NAME for part in parts):
+            reason = f"has {len(path):,} characters, which is too long"
+        else:
+            return
+    called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    raise TVArgumentError(
+        f"{name} of {called} is not the path of a file or folder: {path[:80]!a} {reason}. Correct it."
+    )
 
 
 @functools.cache

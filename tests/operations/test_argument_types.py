@@ -167,6 +167,42 @@ def test_values_that_stand_for_plain_ones_are_taken(vault):
     assert len(vault.get_history(limit=np.int64(1))) == 1
 
 
+IMPOSSIBLE_PATHS = {
+    "null character": ("a\0b", "contains a null character. Correct it."),
+    "long name": ("x" * 300, "has 300 characters, which is too long. Correct it."),
+    "long path": ("x/" * 2500 + "x", "has 5,001 characters, which is too long. Correct it."),
+    "lone surrogate": ("a\udcff", r"contains '\udcff', which is not text in UTF-8. Correct it."),
+}
+
+
+@pytest.mark.parametrize("kind", IMPOSSIBLE_PATHS)
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [
+        (case.values[0], case.values[1])
+        for case in cases()
+        if case.values[2] == "str | Path" and case.values[0] in METHODS
+    ],
+)
+def test_path_that_no_file_has_is_refused(name, parameter, kind, vault):
+    path, reason = IMPOSSIBLE_PATHS[kind]
+    function = TableVault if name == "__init__" else getattr(vault, name)
+    for text in (path, Path(path)):
+        with pytest.raises(tv_errors.TVArgumentError) as caught:
+            function(**given(getattr(TableVault, name), parameter, text))
+        assert f"{parameter} of " in str(caught.value)
+        assert str(caught.value).endswith(reason)
+
+
+def test_limits_beyond_all_rows_are_no_limits(vault):
+    vault.write("few", pd.DataFrame({"x": [1, 2]}))
+    assert len(vault.get_history(limit=10**30)) >= 1
+    assert "rows 0 to 1 of 2" in repr(vault.show("few", rows=10**30))
+    assert "no rows of 2" in repr(vault.show("few", offset=10**30))
+    assert len(vault.read("few", rows=10**30)) == 2
+    assert len(vault.query("FROM few", rows=10**30, timeout=10**30)[0]) == 2
+
+
 def test_wrong_number_of_arguments_is_pythons_own_error(vault):
     with pytest.raises(TypeError, match="unexpected keyword argument 'table'"):
         vault.create_table(table="x")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _MAXIMUM_BYTES = {"picture": 256 * 1024, "sound": 1024 * 1024}
 """Maximum bytes of files embedded in the page."""
+_MAXIMUM_ROWS = 2**62 - 1
+"""Maximum number of rows, and of rows before them, that Arrow counts."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,6 +101,7 @@ def read_view(vault: TableVault, address: Address, rows: int, offset: int, colum
     TVTableError
         If a materialized instance lacks one of the columns.
     """
+    rows, offset = min(rows, _MAXIMUM_ROWS), min(offset, _MAXIMUM_ROWS)
     details = vault._instance_details()
     facts = details.facts(address)
     frame, problem, _ = read_page(vault, facts, offset, rows, columns)

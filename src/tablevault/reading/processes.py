@@ -26,6 +26,8 @@ from tablevault.values.processes import ErrorInfo, Lock, OwnerInfo, ProcessRecor
 from tablevault.values.progress import summed
 
 _MINIMUM_WAIT, _MAXIMUM_WAIT = 0.01, 0.2
+_MAXIMUM_ROWS = 2**31 - 1
+"""Maximum number of rows that catalogs take as a limit."""
 
 
 class ProcessReader:
@@ -137,7 +139,7 @@ class ProcessReader:
         if limit < 1:
             raise TVArgumentError(f"limit must be a positive integer, not {limit!r}.")
         wanted = {name: value for name, value in filters.items() if value}
-        records = self._processes.history(wanted, limit, before)
+        records = self._processes.history(wanted, min(limit, _MAXIMUM_ROWS), before)
         if not records:
             self._check_filters(wanted)
         return dict(zip([record.serial for record in records], self._infos(records), strict=True))

@@ -207,7 +207,7 @@ class Engine:
         interruption = _interruption.get()
         try:
             with nullcontext() if interruption is None else interruption.awaiting(outcome):
-                return outcome.result(timeout)
+                return outcome.result(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         except TimeoutError as error:
             raise TimeoutError(f"The statement has not ended after {timeout} s.") from error
         finally:
