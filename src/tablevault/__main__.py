@@ -1,0 +1,5 @@
+"""The command line as `python -m tablevault`."""
+
+from tablevault.cli import main
+
+main()
