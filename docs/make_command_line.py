@@ -18,7 +18,7 @@ Every command and option of `tablevault`. The general form is
     tablevault --db-dir DIR --author NAME COMMAND …
 
 Set the environment variables `TABLEVAULT_DIR` and `TABLEVAULT_AUTHOR` to omit the two options. This page is generated
-from the commands by `python docs/make_command_line.py`.
+from the commands by `python docs/make_command_line.py`. `python -m tablevault` is the same command line.
 
 **Output.** A command that changes a vault prints its process id, alone, on standard output. Lists and records are
 tables on a terminal, and JSON when piped or with `--json`. Messages go to standard error.
@@ -37,6 +37,7 @@ operation instead of reverting it, and the same command resumes it after the las
 | 4 | paused; the message shows the commands that resume and stop the process |
 | 5 | succeeded, but [some rows](errors-in-rows.md) failed or were skipped; `get-errors` lists them |
 | 6 | `diff --exit-code` found differences |
+| 7 | the output could not be written, for example to a full disk; the changes are made |
 | 130, 143 | interrupted by Ctrl-C or SIGTERM; the operation was reverted |
 
 `wait-process` exits with the status of its process.

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -90,6 +91,52 @@ def command(vault, *words, environment=(), **options):
         env={**os.environ, "PYTHONPATH": str(Path(tablevault.__file__).parents[1]), **dict(environment)},
         **options,
     )
+
+
+WITHOUT_OUTPUT = {
+    "closed": ('exec "$@" >&-', 0, ""),
+    "full": ('exec "$@" >/dev/full', 7, "Standard output cannot be written to: No space left on device."),
+    "both closed": ('exec "$@" >&- 2>&-', 0, ""),
+}
+
+
+@pytest.mark.parametrize("streams", WITHOUT_OUTPUT)
+@pytest.mark.parametrize(
+    "words", ["create-table t", "get-tables", "--json get-tables", "log", "read numbers", "--help"]
+)
+def test_output_that_cannot_be_written_changes_only_the_status(vault, words, streams):
+    vault.write("numbers", pd.DataFrame({"x": [1]}))
+    shell, status, message = WITHOUT_OUTPUT[streams]
+    called = [sys.executable, "-m", "tablevault", "--db-dir", vault.db_dir, *words.split()]
+    done = subprocess.run(
+        ["sh", "-c", shell, "sh", *called],
+        env={**os.environ, "PYTHONPATH": str(Path(tablevault.__file__).parents[1])},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (status, ""), done.stderr
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == (1 if message else 0)
+    assert vault.get_tables() == (["numbers", "t"] if words == "create-table t" else ["numbers"])
+
+
+def test_pipe_that_is_closed_early_ends_without_a_message(vault):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = command(vault, "create-table", "t", stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (process.communicate()[1], process.returncode) == (b"", 7)
+    assert vault.get_tables() == ["t"]
+
+
+def test_package_runs_as_the_command_line(vault):
+    called = [sys.executable, "-m", "tablevault", "--db-dir", vault.db_dir, "create-table", "t"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(tablevault.__file__).parents[1])}
+    done = subprocess.run(called, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert vault.get_process(done.stdout.strip()).operation == "create_table"
 
 
 @pytest.mark.slow

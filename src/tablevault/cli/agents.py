@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import click
 
-from tablevault.cli.application import CommandContext, in_context
+from tablevault.cli.application import CommandContext, in_context, say
 from tablevault.errors import TVArgumentError
 
 
@@ -48,7 +48,7 @@ def mcp(
             *(["--parent-id", parent_id] if parent_id else []),
             *(part for table in tables for part in ("--tables", table)),
         ]
-        click.echo(client_settings(client, vault.db_dir, flags))  # type: ignore[arg-type]
+        say(client_settings(client, vault.db_dir, flags))  # type: ignore[arg-type]
         return
     from tablevault.mcp.server import serve
 

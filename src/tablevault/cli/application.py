@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -29,6 +30,8 @@ DONE, REFUSED, WRONG_USAGE, REVERTED, PAUSED, FAILED_ROWS, INTERRUPTED, TERMINAT
 """Exit statuses: 3 is an external error that was reverted, 4 any error that paused, 5 a success with failed rows."""
 DIFFERENT = 6
 """Exit status of `diff --exit-code` for instances that differ."""
+UNPRINTED = 7
+"""Exit status of a command whose output could not be written."""
 
 _THRESHOLDS = gc.get_threshold()
 _MAXIMUM_NEW_OBJECTS = 50_000
@@ -191,9 +194,42 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         application(prog_name="tablevault")
+    except OSError as error:  # Commands end with a status; this is from printing help.
+        raise SystemExit(_unprinted(error)) from None
     finally:
         # The end of the interpreter frees all of them, found or not.
         gc.freeze()
+
+
+class OutputError(Exception):
+    """Standard output cannot be written to; the command has done its work."""
+
+    def __init__(self, reason: OSError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def say(text: str | bytes, *, nl: bool = True) -> None:
+    """Print on standard output; raises `OutputError` if it cannot be written to."""
+    try:
+        click.echo(text, nl=nl)
+    except OSError as error:
+        raise OutputError(error) from error
+
+
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal; it may also be closed."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def _unprinted(error: OSError) -> int:
+    """Report that standard output cannot be written to, and return the exit status."""
+    if not isinstance(error, BrokenPipeError):  # A pipe that is closed early, as by `head`, wants no more.
+        _say(f"Standard output cannot be written to: {error.strerror}. Changes that the command makes are made.")
+    # What is still buffered would fail again at the end of the interpreter.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return UNPRINTED
 
 
 def _ask_for_json(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
@@ -220,7 +256,9 @@ def in_context(command: Command) -> Command:
         try:
             result = command(context, *args, **kwargs)
             if result is not None:
-                click.echo(result)
+                say(result)
+        except OutputError as error:
+            raise SystemExit(_unprinted(error.reason)) from None
         except BaseException as error:
             outcome = outcome_of(error)
             is_from_function = outcome is not None and outcome.cause is Cause.FUNCTION
@@ -238,7 +276,7 @@ def end_with_failures(context: CommandContext, process_id: str) -> str:
     """
     progress = context.vault().get_process(process_id).progress
     if any(item.failed or item.skipped for item in progress.values()):
-        click.echo(process_id)
+        say(process_id)
         raise click.exceptions.Exit(FAILED_ROWS)
     return process_id
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tablevault.cli.application import CommandContext, in_context, json_option
+from tablevault.cli.application import CommandContext, in_context, json_option, say
 from tablevault.cli.showing import show
 
 _EXISTING = click.Path(exists=True, path_type=Path)
@@ -21,7 +21,7 @@ def init(context: CommandContext, folder: Path, description: str, exist_ok: bool
     """Make a vault in a folder that is missing or empty."""
     context.db_dir = folder
     context.vault(create=True, description=description, exist_ok=exist_ok)
-    click.echo(str(folder))
+    say(str(folder))
 
 
 @click.command()
@@ -64,7 +64,7 @@ def delete_vault(context: CommandContext, db_dir: Path, yes: bool) -> None:
     if not yes:
         click.confirm(f"Delete the vault {db_dir} with everything in it, permanently?", abort=True, err=True)
     delete(db_dir)
-    click.echo("Vault deleted ✔")
+    say("Vault deleted ✔")
 
 
 @click.command()

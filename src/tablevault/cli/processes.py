@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import OPERATIONS, CommandContext, end_with_failures, in_context, json_option
+from tablevault.cli.application import OPERATIONS, CommandContext, end_with_failures, in_context, json_option, say
 from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import is_json, plain, show
 from tablevault.cli.writing import process_id as own_process_id
@@ -84,7 +84,7 @@ def get_active_processes(context: CommandContext) -> None:
     if is_json(context):
         show(context, active)
     else:
-        click.echo("\n\n".join(map(repr, active.values())) or "Nothing is running or paused.")
+        say("\n\n".join(map(repr, active.values())) or "Nothing is running or paused.")
 
 
 @click.command()
@@ -117,7 +117,7 @@ def get_history(context: CommandContext, **chosen: Any) -> None:
     if is_json(context):
         show(context, history)
     else:
-        click.echo("\n\n".join(map(repr, history)) or "Nothing.")
+        say("\n\n".join(map(repr, history)) or "Nothing.")
 
 
 @click.command()

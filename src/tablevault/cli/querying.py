@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tablevault.cli.application import CommandContext, in_context, json_option
+from tablevault.cli.application import CommandContext, in_context, json_option, say
 from tablevault.cli.reading import as_of
 from tablevault.cli.showing import echo_text, is_json, show
 from tablevault.texts.plain import shown_json
@@ -85,7 +85,7 @@ def sql(
         echo_text("\n".join(data.table.column("explain_value").to_pylist()))
     elif is_json(context):
         for row in json_records(kept):
-            click.echo(shown_json(json.dumps(row)))
+            say(shown_json(json.dumps(row)))
     else:
         show(context, list(json_records(kept)), list(kept.types))
     if len(kept) < len(data):

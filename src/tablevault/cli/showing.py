@@ -10,9 +10,7 @@ from datetime import datetime
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from tablevault.cli.application import CommandContext
+from tablevault.cli.application import CommandContext, is_terminal, say
 from tablevault.texts.plain import in_line, shown, shown_json
 
 if TYPE_CHECKING:
@@ -42,10 +40,10 @@ def show(context: CommandContext, value: object, columns: Sequence[str] = ()) ->
     if isinstance(value, str):
         echo_text(value)
     elif is_json(context):
-        click.echo(_json(plain(value)))
+        say(_json(plain(value)))
     elif dataclasses.is_dataclass(value):
         # Records have a readable `__repr__`.
-        click.echo(repr(value))
+        say(repr(value))
     elif isinstance(value, Mapping):
         _print_table((), [(key, item) for key, item in plain(value).items() if item not in (None, "", [], {})])
     elif columns:
@@ -53,40 +51,40 @@ def show(context: CommandContext, value: object, columns: Sequence[str] = ()) ->
         _print_table(columns, [tuple(row.get(name) for name in columns) for row in rows])
     else:
         for item in value:  # type: ignore[attr-defined]
-            click.echo(in_line(str(item)))
+            say(in_line(str(item)))
 
 
 def show_tree(context: CommandContext, tree: Tree) -> None:
     """Print a tree; as JSON only if that is asked for."""
     if context.as_json:
-        click.echo(_json({str(tree.label): _branches(tree)}))
+        say(_json({str(tree.label): _branches(tree)}))
         return
     from rich.console import Console
 
     # At a terminal's own width, rich would cut off longer lines.
     lines = _Lines()
     Console(file=lines, width=_WIDER_THAN_ANY_LINE).print(tree, highlight=False)
-    click.echo(lines.getvalue(), nl=False)
+    say(lines.getvalue(), nl=False)
 
 
 def echo_text(text: str) -> None:
     """Print a text unchanged into a pipe or file, and escaped on a terminal."""
-    if sys.stdout.isatty():
-        click.echo(shown(text, len(text)))
+    if is_terminal():
+        say(shown(text, len(text)))
     else:
         # A stream that cannot encode a character would print a replacement.
-        click.echo(text.encode("utf-8", "surrogateescape"))
+        say(text.encode("utf-8", "surrogateescape"))
 
 
 def _json(value: Any) -> str:
-    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    is_unicode = (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
     return shown_json(json.dumps(value, indent=2, default=str, ensure_ascii=not is_unicode))
 
 
 class _Lines(StringIO):
     """Takes lines for standard output, limited to the characters of its encoding."""
 
-    encoding = property(lambda self: sys.stdout.encoding)
+    encoding = property(lambda self: getattr(sys.stdout, "encoding", None) or "utf-8")
 
 
 def _branches(tree: Tree) -> dict[str, Any]:
@@ -95,7 +93,7 @@ def _branches(tree: Tree) -> dict[str, Any]:
 
 def is_json(context: CommandContext) -> bool:
     """Return whether lists and records are to be printed as JSON."""
-    return context.as_json or not sys.stdout.isatty()
+    return context.as_json or not is_terminal()
 
 
 def plain(value: Any) -> Any:
