@@ -21,11 +21,17 @@ An exception that escapes from a user's function is never wrapped in one of thes
 
 from __future__ import annotations
 
+from tablevault.texts.plain import printable
+
 _REPORT_IT = "This is a bug in TableVault: please report it, with its traceback."
 
 
 class TableVaultError(Exception):
     """Base class of all errors that TableVault raises on its own account."""
+
+    def __str__(self) -> str:
+        # A message may quote a text of any length that no stream can encode.
+        return printable(super().__str__())
 
 
 class TVArgumentError(TableVaultError):

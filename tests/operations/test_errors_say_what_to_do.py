@@ -147,3 +147,18 @@ def test_error_names_its_remedy(vault, name):
 def test_no_class_of_error_is_left_out():
     classes = {name for name, kind in vars(tv_errors).items() if inspect.isclass(kind)}
     assert set(SAID) == classes - {"TableVaultError", "TableVaultWarning", "RetryLater", "StopRun"}
+
+
+def test_errors_quote_texts_of_any_kind_in_printable_form(vault):
+    surrogate, long = "\udcff", "x" * 100_000
+    vault.write("given", pd.DataFrame({"a": [1]}))
+    for name, quoted in ((surrogate, r"\udcff"), (long, "characters omitted")):
+        for call in (
+            lambda name=name: vault.read("given", columns=[name]),
+            lambda name=name: vault.write("given", pd.DataFrame({"a": [1]}), primary_key=name),
+            lambda name=name: vault.write("given", pd.DataFrame({"a": [1]}), dtypes={name: "string"}),
+        ):
+            with pytest.raises(tv_errors.TableVaultError) as caught:
+                call()
+            assert quoted in str(caught.value)
+            assert len(str(caught.value).encode("utf-8")) < 25_000

@@ -24,8 +24,12 @@ _ACTIVE = re.compile(
 
 def storable(text: str) -> str:
     """Return a text for recording, with lone surrogates escaped and bounded length."""
-    bounded = cut(text, MAXIMUM_RECORDED)
-    return bounded if bounded.isascii() else _SURROGATES.sub(_escaped, bounded)
+    return _encodable(cut(text, MAXIMUM_RECORDED))
+
+
+def printable(text: str) -> str:
+    """Return a text that any UTF-8 stream takes, with lone surrogates escaped and bounded length."""
+    return _encodable(cut(text, MAXIMUM_SHOWN))
 
 
 def shown(text: str, limit: int = MAXIMUM_SHOWN) -> str:
@@ -119,6 +123,10 @@ def _forms(value: str) -> set[str]:
 
     plain = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     return {value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(plain), quote(plain, safe=""), quote_plus(plain)}
+
+
+def _encodable(text: str) -> str:
+    return text if text.isascii() else _SURROGATES.sub(_escaped, text)
 
 
 def _escaped(match: re.Match[str]) -> str:
