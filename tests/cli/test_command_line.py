@@ -189,6 +189,28 @@ def test_get_dataframe_refuses_a_suffix_without_a_format(run, folder, tmp_path):
     assert not (tmp_path / "out.parq").exists()
 
 
+@pytest.mark.parametrize(
+    "words", [["get-dataframe", "numbers"], ["get-errors", "numbers"], ["sql", "FROM numbers"], ["diff", "numbers"]]
+)
+def test_output_that_is_a_folder_is_refused(run, folder, words):
+    vault = TableVault(folder, author="a")
+    for number in (1, 2):
+        vault.write("numbers", pd.DataFrame({"x": [number]}))
+    refused = run(*words, "--output", "")
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "TVArgumentError: The output '.' is a folder. Name a file.\n",
+    )
+
+
+def test_output_may_have_a_name_that_is_not_unicode(run, folder, tmp_path):
+    TableVault(folder, author="a").write("numbers", pd.DataFrame({"x": [1]}))
+    for suffix in ("csv", "json", "parquet", "arrow", "feather", "xlsx"):
+        path = tmp_path / os.fsdecode(b"\xff.%s" % suffix.encode())
+        assert run("get-dataframe", "numbers", "--output", str(path)).exit_code == 0
+        assert path.stat().st_size
+
+
 def test_write_instance_keeps_the_values_of_a_parquet_file(run, folder, tmp_path):
     table = pa.table(
         {

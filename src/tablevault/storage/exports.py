@@ -33,8 +33,10 @@ _QUOTED = re.compile(r"[\x00-\x1f\",;|\ufeff]")
 def format_of(output: Path) -> str:
     """Return the format for a file's suffix, without the dot; `csv` if there is no suffix.
 
-    Raises `TVArgumentError`, which lists the formats, for an unknown suffix.
+    Raises `TVArgumentError` for an unknown suffix, with the known ones, and for a folder.
     """
+    if output.is_dir():
+        raise TVArgumentError(f"The output '{output}' is a folder. Name a file.")
     name = output.suffix.lower().removeprefix(".") or "csv"
     if name not in _WRITERS:
         *most, last = (f".{known}" for known in _WRITERS)
@@ -199,7 +201,8 @@ def _json_column(data: FrameData, part: pa.Table, position: int, start: int) -> 
 
 
 def _write_parquet(data: FrameData, path: Path) -> None:
-    parquet.write_table(parquet_table(data.table), path)
+    with path.open("wb") as file:  # Arrow itself opens no path that is not Unicode.
+        parquet.write_table(parquet_table(data.table), file)
 
 
 def parquet_table(table: pa.Table) -> pa.Table:
@@ -216,11 +219,12 @@ def _is_text_or_bytes(arrow: pa.DataType) -> bool:
 
 
 def _write_feather(data: FrameData, path: Path) -> None:
-    feather.write_feather(data.table, str(path))
+    with path.open("wb") as file:
+        feather.write_feather(data.table, file)
 
 
 def _write_arrow(data: FrameData, path: Path) -> None:
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, data.table.schema) as writer:
+    with path.open("wb") as file, pa.ipc.new_file(file, data.table.schema) as writer:
         writer.write_table(data.table)
 
 
