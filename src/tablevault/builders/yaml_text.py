@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 import yaml
 
@@ -26,6 +28,8 @@ _NO_CHARACTER = "found invalid Unicode character escape code"
 _SURROGATES = re.compile(r"\\u[dD][89a-bA-B][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?")
 _NUMBER_AS_TEXT = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+|0o[0-7]+")
 """Number formats of YAML 1.2 and most languages that YAML 1.1 reads as text."""
+_FRACTION = re.compile(r"\.\d{6}(\d+)")
+"""Digits of a time beyond its microseconds."""
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -266,14 +270,26 @@ def _doubt(written: str, value: object) -> str | None:
         meant = str(value).lower()
     elif isinstance(value, int | float) and not isinstance(value, bool) and _looks_otherwise(written):
         meant = str(value)
+    elif isinstance(value, float) and not _is_in_range(written, value):
+        return f"{written} is read as {value}, since no float holds it. Quote it ('{written}') to mean text."
+    elif isinstance(value, datetime) and (fraction := _FRACTION.search(written)) and fraction[1].strip("0"):
+        meant = str(value)
     elif isinstance(value, str) and _NUMBER_AS_TEXT.fullmatch(written):
         number = written.lower().replace("_", "")
+        if not number.startswith("0o") and not _is_in_range(number, float(number)):
+            return f"{written} is read as text, and no float holds the number. Quote it ('{written}') to mean text."
         meant = str(int(number, 8)) if number.startswith("0o") else repr(float(number))
         meant = meant if "e" not in meant or "." in meant else meant.replace("e", ".0e")
         return f"{written} is read as text. Write {meant} to mean the number, or quote it ('{written}') to mean text."
     else:
         return None
     return f"{written} is read as {meant}. Quote it ('{written}') to mean text, or write {meant}."
+
+
+def _is_in_range(written: str, value: float) -> bool:
+    """Return whether a number is neither too large nor too small for a float."""
+    digits = written.lower().partition("e")[0]
+    return not (math.isinf(value) and any(map(str.isdecimal, digits))) and (bool(value) or not digits.strip("+-0._"))
 
 
 def _looks_otherwise(written: str) -> bool:
