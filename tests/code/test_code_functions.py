@@ -16,7 +16,7 @@ from tablevault.code.loading import (
     describe_modules,
     read_sources,
 )
-from tablevault.code.source import check_source
+from tablevault.code.source import check_source, definition_text
 from tablevault.code.versions import CodeIndex
 from tablevault.errors import TVBuilderError
 from tablevault.rows.functions import BuilderFunction
@@ -163,6 +163,18 @@ def test_missing_module_or_function_is_refused_with_the_nearest(load):
         "prompts.py has no function 'aks'; did you mean 'ask'?"
     )
     assert "'limit' in prompts.py is a int, not a function" in refusal(snapshot.load_function, "prompts", "limit")
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x0c", "\x85", "\x1c"])
+def test_lines_are_those_that_python_counts(load, separator):
+    text = f'"""before{separator}after"""\ndef wrong():\n    return 1 / 0\n'
+    assert definition_text(text, "wrong") == "def wrong():\n    return 1 / 0"
+    function = load(m=text).load_function("m", "wrong")
+    with pytest.raises(ZeroDivisionError) as caught:
+        function()
+    assert traceback.extract_tb(caught.value.__traceback__)[-1].line == "return 1 / 0"
+    wrong = load(m=f'"""before{separator}after"""\ndef (')
+    assert refusal(wrong.load_function, "m", "f").endswith(": def (; correct the module.")
 
 
 def test_syntax_error_names_file_and_line(load):

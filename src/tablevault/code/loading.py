@@ -25,7 +25,7 @@ from typing import Self
 
 from tablevault.code.local_code import LocalCode, digest_of
 from tablevault.code.local_modules import ImportlibOfCode, LocalModules, register, unregister
-from tablevault.code.parsing import syntax_problem
+from tablevault.code.parsing import lines_of, syntax_problem
 from tablevault.code.signatures import argument_problem
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.layout import MODULE_SUFFIX, module_file
@@ -285,7 +285,7 @@ def _show_lines(file: ModuleFile, text: str) -> None:
     shown = str(file.shown_as)
     # linecache does not revalidate entries without a modification time. The entry outlives the snapshot, since
     # tracebacks are formatted after it is closed; the next snapshot replaces it.
-    linecache.cache[shown] = len(text), None, [f"{line}\n" for line in text.splitlines()], shown
+    linecache.cache[shown] = len(text), None, [f"{line}\n" for line in lines_of(text)], shown
 
 
 def _compiled(file: ModuleFile, text: str) -> CodeType:

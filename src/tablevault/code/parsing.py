@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 import threading
 import warnings
 
 from tablevault.errors import TVBuilderError
+
+_LINE_ENDS = re.compile("\r\n|\r|\n")
 
 # Warning filters are global to the interpreter: two threads must not change them at once.
 _warnings = threading.Lock()
@@ -31,6 +34,12 @@ def parse_module(source: str, file: str) -> ast.Module:
         raise TVBuilderError(syntax_problem(file, error, source)) from error
 
 
+def lines_of(source: str) -> list[str]:
+    """Return the lines that Python counts; `splitlines` also splits at form feeds and U+2028."""
+    lines = _LINE_ENDS.split(source)
+    return lines if lines[-1] else lines[:-1]
+
+
 def syntax_problem(file: str, error: BaseException, source: str) -> str:
     """Return the error message for a module that cannot be compiled.
 
@@ -44,7 +53,7 @@ def syntax_problem(file: str, error: BaseException, source: str) -> str:
         The module's source. The line in the exception is unreliable: Python reads it from any file called `file`.
     """
     if isinstance(error, SyntaxError):
-        lines = source.splitlines()[(error.lineno or 1) - 1 :][:1]
+        lines = lines_of(source)[(error.lineno or 1) - 1 :][:1]
         text = f": {lines[0].strip()[:80]}" if lines and lines[0].strip() else ""
         return f"{file}, line {error.lineno or 1}: {error.msg}{text}; correct the module."
     if isinstance(error, UnicodeEncodeError):

@@ -10,7 +10,7 @@ from inspect import Parameter, Signature
 from typing import Any
 
 from tablevault.builders.spec import BuilderSpec
-from tablevault.code.parsing import parse_module
+from tablevault.code.parsing import lines_of, parse_module
 from tablevault.code.signatures import argument_problem, executor_problem, function_problem
 from tablevault.errors import TVBuilderError
 from tablevault.names import nearest
@@ -36,7 +36,7 @@ def definition_text(source: str, name: str) -> str:
     TVBuilderError
         If the module has a syntax error.
     """
-    lines = source.splitlines()
+    lines = lines_of(source)
     found: list[str] = []
     for statement in parse_module(source, "module").body:
         nodes = [statement] if isinstance(statement, _SCOPES) else ast.walk(statement)
