@@ -487,6 +487,8 @@ def test_sql_prints_rows_or_writes_them(run, folder, tmp_path):
     assert refused.exit_code == 1
     assert "query runs one statement that reads" in refused.stderr
     assert run("sql", "SELECT 1", "--param", "x").exit_code == 2
+    typed = run("sql", "SELECT typeof($x) AS x, $x AS y", "--param", "x=1e400")
+    assert json.loads(typed.output) == {"x": "VARCHAR", "y": "1e400"}
     assert run("sql", "SELECT count(*) FROM range(100000000), range(100000)", "--timeout", "0.1").exit_code == 3
 
 

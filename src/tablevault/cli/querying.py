@@ -13,6 +13,7 @@ import click
 from tablevault.cli.application import CommandContext, in_context, json_option, say
 from tablevault.cli.reading import as_of
 from tablevault.cli.showing import echo_text, is_json, show
+from tablevault.texts.json_forms import exact_float
 from tablevault.texts.plain import shown_json
 
 _MAXIMUM_ROWS = 1000
@@ -31,7 +32,7 @@ def _named(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
         if not name or not is_pair:
             raise click.BadParameter(f"'{item}' is not NAME=VALUE.")
         try:
-            given[name] = json.loads(text)
+            given[name] = json.loads(text, parse_float=exact_float)
         except ValueError:
             given[name] = text
     return given

@@ -51,6 +51,19 @@ def from_json_form(form: Any) -> Any:
     return {key: from_json_form(item) for key, item in form.items()}
 
 
+class InexactValueError(ValueError):
+    """A value of JSON that Python would read as another one."""
+
+
+def exact_float(text: str) -> float:
+    """Return a number of JSON; raises `InexactValueError` if it is too large or too small for a float."""
+    number = float(text)
+    is_zero = not number and any(digit in "123456789" for digit in text.lower().partition("e")[0])
+    if math.isinf(number) or is_zero:
+        raise InexactValueError(f"has the number {text[:40]}, which no float holds. Write it as text.")
+    return number
+
+
 def array_json(value: Any) -> list[Any]:
     """Return a NumPy array as JSON lists.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from tablevault.texts.json_forms import InexactValueError, exact_float
 
 
 def read_json_lines(path: Path) -> pd.DataFrame:
@@ -28,7 +29,7 @@ def read_json_lines(path: Path) -> pd.DataFrame:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    decode = json.JSONDecoder(parse_float=_float, object_pairs_hook=_object).decode
+    decode = json.JSONDecoder(parse_float=exact_float, object_pairs_hook=_object).decode
     # Not `splitlines`: a text may contain other line separators, such as U+2028.
     for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
@@ -39,7 +40,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             raise ValueError(f"'{path}', line {number}, is not text in UTF-8. Convert the file to UTF-8.") from None
         except RecursionError:
             raise ValueError(f"'{path}', line {number}, is nested too deeply. Write the value as text.") from None
-        except _InexactError as error:
+        except InexactValueError as error:
             raise ValueError(f"'{path}', line {number}, {error}") from None
         except ValueError as error:
             raise ValueError(f"'{path}', line {number}, is not JSON: {error}.") from None
@@ -48,22 +49,10 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-class _InexactError(ValueError):
-    """A value that Python would read as another one."""
-
-
-def _float(text: str) -> float:
-    number = float(text)
-    is_zero = not number and any(digit in "123456789" for digit in text.lower().partition("e")[0])
-    if math.isinf(number) or is_zero:
-        raise _InexactError(f"has the number {text[:40]}, which no float holds. Write it as text.")
-    return number
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _InexactError(f"has two values for {twice!r}. Rename one of them.")
+        raise InexactValueError(f"has two values for {twice!r}. Rename one of them.")
     return found
