@@ -96,7 +96,7 @@ def _checked(function: FunctionType, name: str, value: object) -> object:
 
 
 def _check_path(function: FunctionType, name: str, path: str) -> None:
-    """Raise `TVArgumentError` for a text that no file or folder can be called."""
+    """Raise `TVArgumentError` for an impossible path."""
     try:
         parts = path.encode("utf-8").split(os.sep.encode())
     except UnicodeEncodeError as error:

@@ -287,7 +287,10 @@ def _doubt(written: str, value: object) -> str | None:
 
 
 def _is_in_range(written: str, value: float) -> bool:
-    """Return whether a number is neither too large nor too small for a float."""
+    """Return whether a float holds a number.
+
+    It may be too large or too small.
+    """
     digits = written.lower().partition("e")[0]
     return not (math.isinf(value) and any(map(str.isdecimal, digits))) and (bool(value) or not digits.strip("+-0._"))
 

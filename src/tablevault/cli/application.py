@@ -202,7 +202,10 @@ def main() -> None:
 
 
 class OutputError(Exception):
-    """Standard output cannot be written to; the command has done its work."""
+    """Standard output cannot be written to.
+
+    The command has done its work.
+    """
 
     def __init__(self, reason: OSError) -> None:
         super().__init__(str(reason))
@@ -210,7 +213,10 @@ class OutputError(Exception):
 
 
 def say(text: str | bytes, *, nl: bool = True) -> None:
-    """Print on standard output; raises `OutputError` if it cannot be written to."""
+    """Print on standard output.
+
+    Raises `OutputError` if it cannot be written to.
+    """
     try:
         click.echo(text, nl=nl)
     except OSError as error:
@@ -218,12 +224,18 @@ def say(text: str | bytes, *, nl: bool = True) -> None:
 
 
 def is_terminal() -> bool:
-    """Return whether standard output is a terminal; it may also be closed."""
+    """Return whether standard output is a terminal.
+
+    It may also be closed.
+    """
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _unprinted(error: OSError) -> int:
-    """Report that standard output cannot be written to, and return the exit status."""
+    """Report a failed write to standard output.
+
+    Returns the exit status.
+    """
     if not isinstance(error, BrokenPipeError):  # A pipe that is closed early, as by `head`, wants no more.
         _say(f"Standard output cannot be written to: {error.strerror}. Changes that the command makes are made.")
     # What is still buffered would fail again at the end of the interpreter.

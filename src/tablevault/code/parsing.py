@@ -35,7 +35,10 @@ def parse_module(source: str, file: str) -> ast.Module:
 
 
 def lines_of(source: str) -> list[str]:
-    """Return the lines that Python counts; `splitlines` also splits at form feeds and U+2028."""
+    """Return the lines of a module as Python counts them.
+
+    `splitlines` also splits at form feeds and U+2028.
+    """
     lines = _LINE_ENDS.split(source)
     return lines if lines[-1] else lines[:-1]
 

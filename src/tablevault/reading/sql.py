@@ -284,7 +284,7 @@ def _plain_parameter(value: Any) -> Any:
 
 
 def _digits(number: decimal.Decimal) -> int:
-    """Return the number of digits of an SQL decimal that holds a number."""
+    """Return the digits of an SQL decimal for a number."""
     _, digits, exponent = number.as_tuple()
     return max(len(digits) + max(int(exponent), 0), -int(exponent))
 

@@ -106,16 +106,25 @@ class FrameFile:
         return self.frame.columns
 
     def query(self, columns: list[str] | None = None) -> str:
-        """Return the query that reads all columns of the file, or the given ones in this order."""
+        """Return the query that reads the file's columns.
+
+        Reads all columns, or the given ones in this order.
+        """
         return self.frame.query(f"read_parquet({text(self.path)})", columns)
 
     def differences(self, columns: list[str] | None = None) -> Iterator[str]:
-        """Yield a sentence for each column whose name or type in SQL differs from that in the frame."""
+        """Yield a sentence for each column that differs between SQL and frame.
+
+        Columns differ in name or type.
+        """
         return self.frame.differences(columns)
 
 
 def as_frame_file(arrow: pa.DataType) -> pa.DataType:
-    """Return the type in which DuckDB reads a type from a frame file: durations as counts, fewer kinds of numbers."""
+    """Return the type in which DuckDB reads a frame file's type.
+
+    Durations are counts, and there are fewer kinds of numbers.
+    """
     if pa.types.is_duration(arrow):
         return pa.int64()
     if pa.types.is_float16(arrow):
@@ -176,7 +185,10 @@ def _typed(value: str, arrow: pa.DataType, column: str, depth: int = 0) -> str:
 
 
 def _interval(value: str, unit: str, column: str) -> str:
-    """Return an expression for the interval of a count; those longer than Arrow's are in days and microseconds."""
+    """Return an expression for the interval of a count.
+
+    Intervals longer than Arrow's are in days and microseconds.
+    """
     if unit == "ns":
         refusal = text(
             f"column {column!r} has a duration that is not a whole number of microseconds, the resolution of an "

@@ -1,4 +1,4 @@
-"""Columns of results whose values Arrow cannot hold as DuckDB exports them."""
+"""Columns of results that Arrow cannot hold as exported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ _NAME = "rows of the result"
 
 
 def rewritten(relation: Any) -> Any:
-    """Return a relation with the same rows, whose intervals are whole microseconds if it has intervals.
+    """Return a relation with the same rows in fetchable types.
+
+    Intervals become whole microseconds.
 
     Arrow's intervals are in nanoseconds, which overflow after 292 years.
 
@@ -46,7 +48,10 @@ def rewritten(relation: Any) -> Any:
 
 
 def with_durations(table: pa.Table, types: Sequence[Any]) -> pa.Table:
-    """Return the rows of a rewritten relation, given the types of the original one."""
+    """Return the rows of a rewritten relation with durations.
+
+    `types` are those of the original relation.
+    """
     for position, (kind, field) in enumerate(zip(types, table.schema, strict=True)):
         target = _with_durations(field.type, kind)
         if target != field.type:
@@ -55,7 +60,7 @@ def with_durations(table: pa.Table, types: Sequence[Any]) -> pa.Table:
 
 
 def _children(kind: Any) -> list[tuple[str, Any]]:
-    """Return the types of the items or fields of a nested type, by name."""
+    """Return the types inside a nested type, by name."""
     if kind.id in ("list", "array", "struct", "map"):
         return [(name, child) for name, child in kind.children if name != "size" or kind.id != "array"]
     return []
@@ -70,7 +75,7 @@ def _is_changed(kind: Any) -> bool:
 
 
 def _expression(value: str, kind: Any, column: str, depth: int = 0) -> str:
-    """Return an expression for a value in the form in which it is fetched."""
+    """Return an expression for a value as it is fetched."""
     if kind.id == "interval":
         return _microseconds(value, column)
     if kind.id == "uhugeint":
@@ -102,7 +107,7 @@ def _expression(value: str, kind: Any, column: str, depth: int = 0) -> str:
 
 
 def _sql_type(kind: Any) -> str:
-    """Return the SQL type of a value in the form in which it is fetched."""
+    """Return the SQL type of a value as it is fetched."""
     if not _is_changed(kind):
         return str(kind)
     inner = [(name, _sql_type(child)) for name, child in _children(kind)]
@@ -117,7 +122,10 @@ def _sql_type(kind: Any) -> str:
 
 
 def _microseconds(value: str, column: str) -> str:
-    """Return an expression for the length of an interval in microseconds; a day has 24 hours."""
+    """Return an expression for an interval's length in microseconds.
+
+    A day has 24 hours.
+    """
     months = text(f"column {column!r} of the result has an interval of months, which has no length; cast it")
     too_long = text(f"column {column!r} of the result has an interval that is too long for a duration; cast it")
     within = " + ".join(
@@ -133,7 +141,7 @@ def _microseconds(value: str, column: str) -> str:
 
 
 def _with_durations(arrow: pa.DataType, kind: Any) -> pa.DataType:
-    """Return the type of a fetched column with durations where the result has intervals."""
+    """Return the type of a fetched column with its durations."""
     if kind.id == "interval":
         return pa.duration("us")
     if not _is_changed(kind):

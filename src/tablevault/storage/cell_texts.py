@@ -60,7 +60,10 @@ def is_written_by_arrow(arrow: pa.DataType) -> bool:
 
 
 def check_times(column: Column) -> None:
-    """Raise `CellError` for the first date or time so far away that Arrow writes a message instead of it."""
+    """Raise `CellError` for the first time that has no text.
+
+    Arrow writes a message instead of dates and times that are too far away.
+    """
     arrow = column.type
     if pa.types.is_timestamp(arrow):
         per_day = _PER_SECOND[arrow.unit] * _DAY
@@ -121,7 +124,10 @@ def json_values(column: Column, column_type: ColumnType) -> list[Any]:
 
 
 def shown_values(column: Column, column_type: ColumnType) -> list[Any]:
-    """Return the cells as `json_values` does; those without a form in JSON are text for display."""
+    """Return the cells of a column for display.
+
+    Cells have the form of `json_values`; those without such a form are text.
+    """
     try:
         return json_values(column, column_type)
     except CellError:
@@ -133,7 +139,7 @@ def shown_values(column: Column, column_type: ColumnType) -> list[Any]:
 
 
 def _first_refused(column: Column, column_type: ColumnType) -> int:
-    """Return the position of the first cell without a form in JSON."""
+    """Return the first position without a form in JSON."""
     for position in range(len(column)):
         try:
             _json_values(column.slice(position, 1), column_type)
@@ -164,7 +170,10 @@ def _json_values(column: Column, column_type: ColumnType) -> list[Any]:
 
 
 def _with_whole_times(arrow: pa.DataType) -> pa.DataType:
-    """Return a type with text in place of times of day in nanoseconds, which Python's type cuts."""
+    """Return a type with text in place of `time64[ns]`.
+
+    Python's times have no nanoseconds.
+    """
     if pa.types.is_time64(arrow) and arrow.unit == "ns":
         return pa.string()
     if pa.types.is_struct(arrow):

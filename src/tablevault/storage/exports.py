@@ -161,7 +161,10 @@ def _header(data: FrameData, delimiter: str) -> bytes:
 
 
 def _header_field(name: str) -> str:
-    """Return a name as a field, in quotes if a reader could take it for something else."""
+    """Return a name as a field of the header.
+
+    It is in quotes if a reader could take it for something else.
+    """
     return '"' + name.replace('"', '""') + '"' if _QUOTED.search(name) or not name.strip() else name
 
 
@@ -206,7 +209,10 @@ def _write_parquet(data: FrameData, path: Path) -> None:
 
 
 def parquet_table(table: pa.Table) -> pa.Table:
-    """Return a table for a Parquet file: readers lose the types of categories, except of texts and bytes."""
+    """Return a table for a Parquet file.
+
+    Readers lose the types of categories, except of texts and bytes.
+    """
     for position, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type) and not _is_text_or_bytes(field.type.value_type):
             table = table.set_column(position, field.name, table.column(position).cast(field.type.value_type))

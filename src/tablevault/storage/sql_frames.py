@@ -57,7 +57,10 @@ def _columns(types: Mapping[str, ColumnType], prefixes: Mapping[str, str] | None
 
 
 def warn_of_differences(name: str, columns: FrameColumns) -> None:
-    """Warn of columns of a table whose name or type in SQL differs from that in the frame."""
+    """Warn of columns that differ between SQL and frame.
+
+    Columns differ in name or type.
+    """
     for difference in columns.differences():
         warn(f"{name}: {difference}")
 
@@ -93,7 +96,10 @@ def _normal(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 
 def _check_times(column: pa.ChunkedArray, name: str) -> None:
-    """Raise `TVTableError` for infinite times and the time of day 24:00, which are other values in Arrow."""
+    """Raise `TVTableError` for times that no frame has.
+
+    Infinite times and the time of day 24:00 are other values in Arrow.
+    """
     arrow = column.type
     if pa.types.is_date32(arrow) or pa.types.is_timestamp(arrow):
         limit = (2**31 if pa.types.is_date32(arrow) else 2**63) - 1

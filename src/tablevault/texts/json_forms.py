@@ -56,7 +56,10 @@ class InexactValueError(ValueError):
 
 
 def exact_float(text: str) -> float:
-    """Return a number of JSON; raises `InexactValueError` if it is too large or too small for a float."""
+    """Return a number of JSON.
+
+    Raises `InexactValueError` if it is too large or too small for a float.
+    """
     number = float(text)
     is_zero = not number and any(digit in "123456789" for digit in text.lower().partition("e")[0])
     if math.isinf(number) or is_zero:

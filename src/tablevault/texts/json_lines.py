@@ -13,7 +13,9 @@ from tablevault.texts.json_forms import InexactValueError, exact_float
 
 
 def read_json_lines(path: Path) -> pd.DataFrame:
-    """Read a file with one JSON object per line; values that an object lacks are null.
+    """Read a file with one JSON object per line.
+
+    Values that an object lacks are null.
 
     Raises
     ------

@@ -28,7 +28,10 @@ def storable(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text that any UTF-8 stream takes, with lone surrogates escaped and bounded length."""
+    """Return a text that any UTF-8 stream takes.
+
+    Lone surrogates are escaped, and the middle of a long text is left out.
+    """
     return _encodable(cut(text, MAXIMUM_SHOWN))
 
 
