@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import decimal
 import math
 
@@ -99,6 +100,8 @@ def test_durations_that_become_long_in_a_statement_are_exact(vault):
     arrays = vault.query("SELECT [to_microseconds(100000000000000000)]::INTERVAL[1] AS d", format="arrow")[0]["d"]
     assert arrays.type == pa.list_(pa.duration("us"), 1)
     assert counts(arrays) == [[LONG]]
+    rows = vault.query("SELECT [row(1, to_microseconds(100000000000000000))] AS d", format="arrow")[0]["d"]
+    assert list(rows.to_pylist()[0][0].values()) == [1, datetime.timedelta(microseconds=LONG)]
 
 
 @pytest.mark.parametrize("is_stored", [True, False], ids=["table", "frame"])

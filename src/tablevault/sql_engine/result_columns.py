@@ -61,7 +61,7 @@ def with_durations(table: pa.Table, types: Sequence[Any]) -> pa.Table:
 
 def _children(kind: Any) -> list[tuple[str, Any]]:
     """Return the types inside a nested type, by name."""
-    if kind.id in ("list", "array", "struct", "map"):
+    if kind.id in ("list", "array", "struct", "tuple", "map"):
         return [(name, child) for name, child in kind.children if name != "size" or kind.id != "array"]
     return []
 
@@ -86,14 +86,14 @@ def _expression(value: str, kind: Any, column: str, depth: int = 0) -> str:
         return value
     item = f"item{depth}"
     children = _children(kind)
-    if kind.id == "struct":
+    if kind.id in ("struct", "tuple"):
         fields = [
             (name, _expression(f"struct_extract({value}, {text(name) if name else at})", child, column, depth))
             for at, (name, child) in enumerate(children, start=1)
         ]
-        is_named = all(name for name, _ in fields)
-        packed = ", ".join(f"{quoted(name)} := {made}" if is_named else made for name, made in fields)
-        return f"CASE WHEN {value} IS NULL THEN NULL ELSE {'struct_pack' if is_named else 'row'}({packed}) END"
+        packed = ", ".join(f"{quoted(name)} := {made}" if name else made for name, made in fields)
+        made = f"struct_pack({packed})" if kind.id == "struct" else f"row({packed})"
+        return f"CASE WHEN {value} IS NULL THEN NULL ELSE {made} END"
     if kind.id == "map":
         key, held = (
             _expression(f"struct_extract({item}, '{name}')", child, column, depth + 1) for name, child in children
@@ -113,6 +113,8 @@ def _sql_type(kind: Any) -> str:
     inner = [(name, _sql_type(child)) for name, child in _children(kind)]
     if kind.id == "struct":
         return f"STRUCT({', '.join(f'{quoted(name)} {child}' for name, child in inner)})"
+    if kind.id == "tuple":
+        return f"TUPLE({', '.join(child for _, child in inner)})"
     if kind.id == "map":
         return f"MAP({', '.join(child for _, child in inner)})"
     if kind.id in ("list", "array"):
