@@ -54,6 +54,11 @@ def with_python_times(arrow: pa.DataType) -> pa.DataType:
     return _rebuilt(arrow, lambda leaf: _PYTHON_TIME if leaf == _FINE_TIME else leaf)
 
 
+def with_texts_of_fine_times(arrow: pa.DataType) -> pa.DataType:
+    """Return a type with text for times of day in nanoseconds."""
+    return _rebuilt(arrow, lambda leaf: pa.string() if leaf == _FINE_TIME else leaf)
+
+
 def with_counted_times(arrow: pa.DataType) -> pa.DataType:
     """Return a type with whole numbers for dates and times."""
     return _rebuilt(arrow, _counted)

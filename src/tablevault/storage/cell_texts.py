@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tablevault.storage.arrow_layouts import with_texts_of_fine_times
 from tablevault.storage.column_types import CellError, ColumnType, Kind, holds_arrays
 from tablevault.storage.columns import Column, plain_values
 from tablevault.texts.json_forms import array_json
@@ -166,25 +167,7 @@ def _json_values(column: Column, column_type: ColumnType) -> list[Any]:
     if pa.types.is_decimal(arrow) or pa.types.is_temporal(arrow):
         listed: list[Any] = text_column(column, column_type).to_pylist()
         return listed
-    return [_jsonable(value) for value in column.cast(_with_whole_times(arrow)).to_pylist()]
-
-
-def _with_whole_times(arrow: pa.DataType) -> pa.DataType:
-    """Return a type with text in place of `time64[ns]`.
-
-    Python's times have no nanoseconds.
-    """
-    if pa.types.is_time64(arrow) and arrow.unit == "ns":
-        return pa.string()
-    if pa.types.is_struct(arrow):
-        return pa.struct([field.with_type(_with_whole_times(field.type)) for field in arrow])
-    if pa.types.is_map(arrow):
-        return pa.map_(_with_whole_times(arrow.key_type), _with_whole_times(arrow.item_type))
-    if pa.types.is_fixed_size_list(arrow):
-        return pa.list_(_with_whole_times(arrow.value_type), arrow.list_size)
-    if pa.types.is_list(arrow):
-        return pa.list_(_with_whole_times(arrow.value_type))
-    return pa.large_list(_with_whole_times(arrow.value_type)) if pa.types.is_large_list(arrow) else arrow
+    return [_jsonable(value) for value in column.cast(with_texts_of_fine_times(arrow)).to_pylist()]
 
 
 def _float_texts(column: Column) -> Column:
