@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tablevault.builders.document import read_document
 from tablevault.code.local_code import FOLDER as LOCAL_MODULES
+from tablevault.code.parsing import lines_of
 from tablevault.errors import TableVaultError, TVTableError
 from tablevault.execution.failures import COLUMNS, FailedRow, read_failures
 from tablevault.execution.provenance import read_provenance
@@ -72,9 +73,7 @@ class ArchivedSources:
         return lines[number - 1] if 0 < number <= len(lines) else ""
 
 
-@lru_cache(maxsize=32)
-def _lines(text: str) -> list[str]:
-    return text.splitlines()
+_lines = lru_cache(maxsize=32)(lines_of)
 
 
 def _texts(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
