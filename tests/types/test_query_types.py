@@ -108,7 +108,7 @@ def test_durations_that_become_long_in_a_statement_are_exact(vault):
 @pytest.mark.parametrize(
     ("durations", "reason"),
     [
-        (pa.array([0, 2**62], pa.duration("s")), "'d' has a duration that is too long for an INTERVAL"),
+        (pa.array([0, 10**15], pa.duration("s")), "'d' has a duration that is too long for an INTERVAL"),
         (pa.array([0, 2**63 - 1], pa.duration("us")), "'d' .* too long"),
         (pa.array([0, 1], pa.duration("ns")), "'d' has a duration that is not a whole number of microseconds"),
         (pa.array([[1]], pa.list_(pa.duration("ns"))), "'d' has a duration that is not a whole number of micro"),
