@@ -222,6 +222,11 @@ class TestTableFromCsv:
         file.write_text("value\n1\n\n3\n")
         assert create_data_table_from_csv(file)["value"].isna().tolist() == [False, True, False]
 
+    def test_no_row_is_lost_after_a_header_with_a_null_character(self, tmp_path):
+        file = tmp_path / "fruit.csv"
+        file.write_bytes(b"a\0b,c\n1,2\n3,4\n")
+        assert create_data_table_from_csv(file).to_dict("list") == {"a\0b": [1, 3], "c": [2, 4]}
+
     def test_byte_order_mark_is_stripped_from_the_first_name(self, tmp_path):
         file = tmp_path / "fruit.csv"
         file.write_text("fruit,count\napple,3\n", encoding="utf-8-sig")
