@@ -690,3 +690,36 @@ def test_each_cell_and_each_error_belongs_to_its_row(make, rows, form, way):
     assert positions(errors) == failed
     assert list(errors["message"]) == [f"row {x}" for x in failed]
     assert [key["x"] for key in errors["key"]] == failed
+
+
+def test_async_rows_taken_up_with_a_failed_one_are_not_begun(make):
+    async def answer(x):
+        if x == 1:
+            raise ValueError(f"row {x}")
+        return f"a{x}"
+
+    table = make(answer, rows=40, max_concurrency=16)
+    with pytest.raises(ValueError, match="row 1"):
+        table.execute("night")
+    assert table.calls == {0: 1, 1: 1}
+
+    async def mended(x):
+        return f"a{x}"
+
+    table.tell(mended)
+    table.execute("night")
+    assert table.column() == [f"a{x}" for x in range(40)]
+    assert table.calls == {0: 1, 1: 2, **dict.fromkeys(range(2, 40), 1)}
+
+
+def test_async_rows_held_for_a_collected_failure_are_computed_once(make):
+    async def answer(x):
+        if x % 3 == 1:
+            raise ValueError(f"row {x}")
+        return f"a{x}"
+
+    table = make(answer, rows=60, max_concurrency=16, on_error="collect", max_failures="100%")
+    with pytest.warns(WARNED, match="20 failed rows"):
+        table.execute("night")
+    assert table.calls == dict.fromkeys(range(60), 1)
+    assert table.column() == [None if x % 3 == 1 else f"a{x}" for x in range(60)]

@@ -857,16 +857,18 @@ class Model:
         return (process for process in self.paused.values() if process.locks.get(f"table/{table_name.lower()}"))
 
 
+REQUIRED = object()
+"""Stands in `DEFAULTS` for an argument without a default."""
 DEFAULTS: dict[str, tuple[Any, ...]] = {
-    "create_table": (None, False, False),
-    "create_instance": (None, "base", None, False, False, "", ""),
-    "write_instance": (None, None, "base"),
-    "execute_instance": (None, "base", False, False),
-    "create_builder_file": (None, "base", None),
-    "delete_builder_file": (None, None, "base"),
-    "create_tag": (None, "", "base", False),
-    "delete_tag": (None, ""),
-    "import_instances": (None, ""),
+    "create_table": (REQUIRED, False, False),
+    "create_instance": (REQUIRED, "base", None, False, False, "", ""),
+    "write_instance": (REQUIRED, REQUIRED, "base"),
+    "execute_instance": (REQUIRED, "base", False, False),
+    "create_builder_file": (REQUIRED, "base", REQUIRED),
+    "delete_builder_file": (REQUIRED, REQUIRED, "base"),
+    "create_tag": (REQUIRED, "", "base", False),
+    "delete_tag": (REQUIRED, ""),
+    "import_instances": (REQUIRED, ""),
 }
 
 
@@ -875,9 +877,9 @@ def _is_same(call: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
 
     A value equal to its default counts as omitted.
     """
-    defaults = DEFAULTS.get(call[0], (None,) * len(call))
+    defaults = DEFAULTS.get(call[0], (REQUIRED,) * len(call))
     return call[0] == known[0] and all(
-        mine in (theirs, default) if default is not None else mine == theirs
+        mine == theirs or (default is not REQUIRED and mine == default)
         for mine, theirs, default in zip(call[1:], known[1:], defaults, strict=False)
     )
 

@@ -138,6 +138,8 @@ class _Loop:
         """Arguments of calls that the loop has not begun, by their numbers."""
         self.queue: deque[int] = deque()
         """Numbers of calls to begin, in order; some may have been taken back."""
+        self._held: deque[int] = deque()
+        """Numbers of calls that were about to begin when another one failed; they come first."""
         self.begun: dict[int, float] = {}
         """Start times of the running calls."""
         self.ended: deque[Ended] = deque()
@@ -229,8 +231,8 @@ class _Loop:
         """Begin waiting calls, up to the concurrency limit."""
         # Reset first, so that a call added from now on wakes the loop again.
         self._is_woken = False
-        while self.queue and not self.failed and len(self.running) < self._concurrency + self._stuck:
-            number = self.queue.popleft()
+        while (queue := self._held or self.queue) and not self.failed and self._has_room:
+            number = queue.popleft()
             # Always in `running` or `waiting`, so that `knows` finds it.
             self.running.add(number)
             arguments = self.waiting.pop(number, None)
@@ -238,6 +240,10 @@ class _Loop:
                 self.running.discard(number)
                 continue
             self._tasks[number] = self._loop.create_task(self._call(number, arguments), context=self._context.copy())
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self.running) < self._concurrency + self._stuck
 
     @property
     def _stuck(self) -> int:
@@ -268,6 +274,12 @@ class _Loop:
             self._over.set()
 
     async def _call(self, number: int, arguments: Mapping[str, object]) -> None:
+        if self.failed:
+            # Another call has failed since the loop took this one up; the owner handles that first.
+            self.waiting[number] = arguments
+            self._held.append(number)
+            self._forget(number)
+            return
         self.begun[number] = began = clock.monotonic()
         value: object = None
         failure: BaseException | None = None
