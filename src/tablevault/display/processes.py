@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tablevault.display.html import Cell, Count, Sheet, State
-from tablevault.texts.plain import MAXIMUM_RECORDED, in_line, shown
+from tablevault.texts.plain import MAXIMUM_RECORDED, counts_text, shown
 
 if TYPE_CHECKING:
     from tablevault.records import Overview, ProcessInfo
@@ -69,13 +69,8 @@ def failed_text(item: BuilderProgress, raised: int = 0) -> str:
     raised
         Number of rows whose error ended the run.
     """
-    failed, errors = item.failed + raised, errors_text(item.errors)
+    failed, errors = item.failed + raised, counts_text(item.errors)
     return f"{failed:,} failed{f' ({errors})' if errors else ''}" if failed else ""
-
-
-def errors_text(errors: Mapping[str, int]) -> str:
-    """Return errors by name and count."""
-    return ", ".join(f"{count:,} {in_line(name)}" for name, count in errors.items())
 
 
 def retrying_text(item: BuilderProgress) -> str:
@@ -106,7 +101,7 @@ def _add_builders(sheet: Sheet, process: ProcessInfo) -> None:
                 Count(item.computed),
                 Count(item.reused),
                 *(Count(getattr(item, name)) for name in names),
-                *((errors_text(item.errors),) if with_errors else ()),
+                *((counts_text(item.errors),) if with_errors else ()),
                 "done" if item.done else "not done",
             )
             for builder, item in process.progress.items()

@@ -20,8 +20,9 @@ from tablevault.names import fold
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.state.lookup import Lookup
 from tablevault.texts.json_forms import json_form
-from tablevault.texts.plain import in_line
+from tablevault.texts.plain import counts_text
 from tablevault.values.contents import InstanceRecord
+from tablevault.values.progress import SHOWN_ERRORS
 
 _NEW = "new"
 _CHANGED = "values of arguments changed"
@@ -30,8 +31,6 @@ _OTHER_CODE = "computed under other code"
 _NEVER = "never computed"
 _FAILED = "failed with "
 """Prefix of the causes for failed rows, before the class of the error."""
-_SHOWN_ERRORS = 2
-"""Number of kinds of errors that a reason names."""
 _SKIPPED = "skipped"
 OTHER_CHANGE = "the builder or its code changed"
 """Fallback if the exact reason is unknown."""
@@ -297,7 +296,7 @@ def _take_failures(causes: Counter[str]) -> tuple[str, ...]:
     """Remove failed and skipped rows from the causes; return texts about them, with the most frequent errors."""
     errors = Counter({key.removeprefix(_FAILED): causes.pop(key) for key in list(causes) if key.startswith(_FAILED)})
     failed, skipped = errors.total(), causes.pop(_SKIPPED, 0)
-    listed = ", ".join(f"{count:,} {in_line(name)}" for name, count in errors.most_common(_SHOWN_ERRORS))
+    listed = counts_text(dict(errors.most_common(SHOWN_ERRORS)))
     texts = [f"{rows_text(failed)} failed in the origin ({listed})"] if failed else []
     if skipped:
         texts.append(f"{rows_text(skipped)} {'was' if skipped == 1 else 'were'} skipped in the origin")

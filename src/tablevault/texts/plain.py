@@ -40,6 +40,11 @@ def shown(text: str, limit: int = MAXIMUM_SHOWN) -> str:
     return _ACTIVE.sub(_escaped, cut(text, limit).replace("\r\n", "\n"))
 
 
+def counts_text(counts: Mapping[str, int]) -> str:
+    """Return names with their numbers in one line, as in `3 ValueError, 2 KeyError`."""
+    return ", ".join(f"{count:,} {in_line(name)}" for name, count in counts.items())
+
+
 def in_line(text: str, limit: int = MAXIMUM_IN_LINE) -> str:
     """Return a text that is safe to show within a line."""
     return " ".join(shown(text, limit).split("\n"))

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sized
 
 from tablevault.values.processes import BuilderProgress
 
-_SHOWN_ERRORS = 2
-"""Number of kinds of errors that progress names."""
+SHOWN_ERRORS = 2
+"""Number of kinds of errors that progress and reasons name."""
 
 
 class BuilderCounter:
@@ -67,7 +67,7 @@ class BuilderCounter:
             self.retrying,
             rounded(self.usage),
             # Copied first, because another thread may be running the rows.
-            {name: count for name, count in self.errors.copy().most_common(_SHOWN_ERRORS) if count > 0},
+            {name: count for name, count in self.errors.copy().most_common(SHOWN_ERRORS) if count > 0},
         )
 
 
