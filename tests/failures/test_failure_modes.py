@@ -722,7 +722,7 @@ def read_later(vault, name="later", column="n", arguments=None):
         for builder, fields in texts.items()
     }
     code = "import pandas as pd\ndef index(count): return pd.DataFrame({'x': range(count)})\n"
-    code += "def nulls(cells): return pd.DataFrame({'n': [int(cells.isna().sum().sum())] * 2})\n"
+    code += "def nulls(cells, others=None): return pd.DataFrame({'n': [int(cells.isna().sum().sum())] * 2})\n"
     vault.create_code_module("counting", text=code)
     vault.create_table(name, exist_ok=True)
     vault.create_instance(name, builders=builders)
@@ -748,9 +748,27 @@ def test_failed_cells_of_another_table_are_told_once_and_counted(make, arguments
     assert len(told) == 1
     assert "2 in 'answers.answer'" in told[0]
     assert f"see get_errors('answers', '{instance}')" in told[0]
-    columns = {"answers.answer": 2} if "." in arguments["cells"] else {"answers.answer": 2, "answers.word": 2}
-    assert provenance_of(table.vault, "later") == {"later_index": {}, "n": columns}
-    assert table.vault.get_dataframe("later")[0]["n"].tolist() == [sum(columns.values())] * 2
+    columns = ["answer"] if "." in arguments["cells"] else ["answer", "word"]
+    counted = {f"answers({instance}).{column}": 2 for column in columns}
+    assert provenance_of(table.vault, "later") == {"later_index": {}, "n": counted}
+    assert table.vault.get_dataframe("later")[0]["n"].tolist() == [2 * len(columns)] * 2
+
+
+def test_failed_cells_of_two_instances_of_a_table_are_counted_apart(make):
+    table = make(raises_for({3, 5}), on_error="collect")
+    run(table)
+    table.vault.create_instance("answers", copy=True)
+    table.tell(raises_for({3}))
+    run(table, "morning")
+    first, second = table.vault.get_table_instances("answers")
+    told = read_later(
+        table.vault, arguments={"cells": f"<<answers({first}).answer>>", "others": f"<<answers({second}).answer>>"}
+    )
+    assert len(told) == 1
+    for instance, count in ((first, 2), (second, 1)):
+        assert f"{count} in 'answers.answer'; see get_errors('answers', '{instance}')" in told[0]
+    counted = {f"answers({first}).answer": 2, f"answers({second}).answer": 1}
+    assert provenance_of(table.vault, "later") == {"later_index": {}, "n": counted}
 
 
 def test_failed_cells_that_nothing_reads_are_not_told(make):

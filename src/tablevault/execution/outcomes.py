@@ -154,11 +154,11 @@ class BuilderOutcome:
         for name, count in own.items():
             if count and name not in unread and name not in made_later:
                 yield f"self.{name}", count
-        tables = {facts.row_id: facts.table for facts in inputs.values()}
+        names = {facts.row_id: facts.as_reference for facts in inputs.values()}
         for row_id, column in _input_columns(reads, inputs):
             counts = failed.inputs.get(row_id, {})
             for name in counts if column == "*" else {column} & counts.keys():
-                yield f"{tables[row_id]}.{name}", counts[name]
+                yield f"{names[row_id]}.{name}", counts[name]
 
     def _policies(self, policies: PoliciesByAttempt) -> Iterator[PolicyFacts]:
         """Yield the policies of the first attempt, and of each attempt that changed them."""

@@ -43,6 +43,11 @@ class InputFacts:
     row_id: int
     """Its number in the catalog, unaffected by renaming the table."""
 
+    @property
+    def as_reference(self) -> str:
+        """How a reference names the instance: `table(instance)`."""
+        return f"{self.table}({self.instance_id})"
+
 
 @dataclass(frozen=True)
 class PolicyFacts:
@@ -88,7 +93,7 @@ class BuilderFacts:
     usage: dict[str, float] = field(default_factory=dict)
     """Counted calls and reported amounts in the process that made the instance."""
     failed_cells_read: dict[str, int] = field(default_factory=dict)
-    """Failed and skipped cells that it read as null, by `table.column`, or by `self.column` of the same instance."""
+    """Failed and skipped cells that it read as null, by `table(instance).column` or `self.column`."""
     policies: tuple[PolicyFacts, ...] = ()
     """Policies in force, by attempt of the process that made the instance; empty in records of earlier versions."""
 

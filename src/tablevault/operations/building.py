@@ -377,10 +377,10 @@ def failed_input_warnings(provenance: Provenance, told: Container[str] = ()) -> 
     read = {name: count for facts in provenance.builders for name, count in facts.failed_cells_read.items()}
     found = []
     for facts in provenance.inputs:
-        prefix = f"{facts.table}."
-        counts = {name: count for name, count in read.items() if name.startswith(prefix)}
+        prefix = f"{facts.as_reference}."
+        counts = {name.removeprefix(prefix): count for name, count in read.items() if name.startswith(prefix)}
         if counts and facts.instance_id not in told:
-            listed = ", ".join(f"{count:,} in '{name}'" for name, count in counts.items())
+            listed = ", ".join(f"{count:,} in '{facts.table}.{column}'" for column, count in counts.items())
             found.append(f"{listed}; see get_errors('{facts.table}', '{facts.instance_id}')")
     return (f"Failed or skipped cells of other tables were read as null: {'; '.join(found)}.",) if found else ()
 
