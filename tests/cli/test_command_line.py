@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -77,6 +78,14 @@ def test_every_command_has_help_under_both_names(run):
             result = run(name, option)
             assert result.exit_code == 0
             assert result.output.startswith("Usage: ")
+
+
+def test_help_names_every_documented_exit_status(run):
+    page = (HERE.parents[1] / "docs" / "command-line.md").read_text()
+    table = page.partition("| status | meaning |")[2].partition("\n\n")[0]
+    documented = {status for row in table.splitlines() if row for status in re.findall(r"\d+", row.split("|")[1])}
+    said = run("--help").output.partition("Exit status:")[2].partition("Options:")[0]
+    assert set(re.findall(r"\d+", said)) == documented > {"0", "7", "143"}
 
 
 def test_writes_print_the_process_id_alone(run):

@@ -177,8 +177,9 @@ class Commands(click.Group):
 def application(ctx: click.Context, db_dir: Path | None, author: str, as_json: bool, ray_address: str) -> None:
     """Tables of expensive results that survive errors, crashes and power cuts.
 
-    Exit status: 0 done, 1 refused by TableVault, 2 wrong usage, 3 an error from outside that was reverted, 4 paused,
-    130 and 143 interrupted and reverted.
+    Exit status: 0 succeeded, 1 refused by TableVault, 2 invalid usage, 3 an external error that was reverted, 4 paused,
+    5 succeeded with failed rows, 6 different (diff --exit-code), 7 output could not be written, 130 and 143 interrupted
+    and reverted.
     """
     ctx.obj = CommandContext(db_dir, author, as_json, ray_address)
 
