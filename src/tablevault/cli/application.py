@@ -255,6 +255,10 @@ json_option = click.option(
     "--json", is_flag=True, expose_value=False, callback=_ask_for_json, help="Print JSON, also on a terminal."
 )
 """For commands that show lists or records; `tablevault --json COMMAND` does the same."""
+process_id_option = click.option(
+    "--process-id", default="", help="Pause instead of reverting on an error; the same id resumes."
+)
+"""For commands that write."""
 
 
 def in_context(command: Command) -> Command:

@@ -14,11 +14,11 @@ _EXISTING = click.Path(exists=True, path_type=Path)
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--description", default="", help="For people.")
+@click.option("--description", default="", help="Free text.")
 @click.option("--exist-ok", is_flag=True, help="Do nothing if the vault exists.")
 @in_context
 def init(context: CommandContext, folder: Path, description: str, exist_ok: bool) -> None:
-    """Make a vault in a folder that is missing or empty."""
+    """Create a vault in a missing or empty folder."""
     context.db_dir = folder
     context.vault(create=True, description=description, exist_ok=exist_ok)
     say(str(folder))
@@ -72,7 +72,7 @@ def delete_vault(context: CommandContext, db_dir: Path, yes: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @in_context
 def import_legacy(context: CommandContext, source: Path, folder: Path) -> None:
-    """Make a vault in FOLDER from one of TableVault 0.1.x, which is left unchanged."""
+    """Create a vault in FOLDER from a vault of TableVault 0.1.x, which stays unchanged."""
     from tablevault import import_legacy_vault
 
     show(context, import_legacy_vault(source, folder))

@@ -44,7 +44,7 @@ def _compared(words: Sequence[str]) -> dict[str, str]:
 @click.argument("words", nargs=-1, required=True, metavar="TABLE [BEFORE] [AFTER]", shell_complete=tables)
 @click.option("--on", multiple=True, metavar="COLUMN", help="Match rows by this column; repeatable.")
 @click.option("--column", "columns", multiple=True, metavar="COLUMN", help="Only this column; repeatable.")
-@click.option("--stat", is_flag=True, help="Print counts alone.")
+@click.option("--stat", is_flag=True, help="Print only the counts.")
 @click.option("--cells", type=click.IntRange(1), default=None, metavar="N", help="Maximum number of changed cells.")
 @click.option("--builders", is_flag=True, help="Print the changes of builders and code line by line.")
 @click.option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import CommandContext, end_with_failures, in_context, json_option
+from tablevault.cli.application import CommandContext, end_with_failures, in_context, json_option, process_id_option
 from tablevault.cli.completion import tables
 from tablevault.cli.policies import budget, given_rules, policies
 from tablevault.cli.showing import is_json, show
@@ -19,7 +19,6 @@ _PLAN_COLUMNS = ("table", "action", "to compute", "to reuse", "after", "why")
 
 table_names = click.argument("table_names", nargs=-1, metavar="[TABLE]...", shell_complete=tables)
 version = click.option("--version", default="base", show_default=True, help="Version of the tables.")
-process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and resume by this id.")
 run_index = click.option(
     "--run-index",
     is_flag=True,
@@ -54,13 +53,13 @@ def _status(name: str, item: TableStatus) -> dict[str, object]:
 @click.option("--all", "all_tables", is_flag=True, help="All tables of the version.")
 @version
 @click.option("--no-upstream", "upstream", flag_value=False, default=True, help="Leave out the tables that these read.")
-@click.option("--downstream", is_flag=True, help="Also the tables that read these.")
+@click.option("--downstream", is_flag=True, help="Include the tables that read these.")
 @click.option("--keep-going", is_flag=True, help="After a failure, first finish the tables that do not depend on it.")
 @policies
 @budget
 @click.option("--background", is_flag=True, help="Run in a background process; `watch` and `wait-process` follow it.")
-@process_id
-@click.option("--dry-run", is_flag=True, help="Only show the steps.")
+@process_id_option
+@click.option("--dry-run", is_flag=True, help="Show the steps without running them.")
 @run_index
 @json_option
 @in_context
@@ -77,7 +76,7 @@ def refresh(
     process_id: str,
     **options: Any,
 ) -> str | None:
-    """Bring tables up to date, those that they read first.
+    """Bring tables up to date, after the tables that they read.
 
     The exit status is 5 if rows failed; get-errors --process-id lists them. A policy may be for TABLE.BUILDER, too.
     """

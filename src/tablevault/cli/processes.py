@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import OPERATIONS, CommandContext, end_with_failures, in_context, json_option, say
+from tablevault.cli.application import (
+    OPERATIONS,
+    CommandContext,
+    end_with_failures,
+    in_context,
+    json_option,
+    process_id_option,
+    say,
+)
 from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import is_json, plain, show
-from tablevault.cli.writing import process_id as own_process_id
 from tablevault.texts.plain import duration
 from tablevault.values.outcomes import command_of, operation_of
 from tablevault.values.processes import Status
@@ -91,7 +98,7 @@ def get_active_processes(context: CommandContext) -> None:
 @json_option
 @in_context
 def ps(context: CommandContext) -> None:
-    """Show the running and paused processes in short."""
+    """List the running and paused processes."""
     show(context, [_active(info) for info in context.vault().get_active_processes().values()], _ACTIVE_COLUMNS)
 
 
@@ -142,7 +149,7 @@ def get_process_completion(context: CommandContext, process_id: str) -> str:
 @click.option("--force", is_flag=True, help="Stop it even if it is running.")
 @click.option("--materialize", is_flag=True, help="Materialize the cells computed so far.")
 @click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for a running process to stop.")
-@own_process_id
+@process_id_option
 @in_context
 def stop_process(context: CommandContext, stopped_id: str, process_id: str, **options: Any) -> str:
     """Revert a paused process, or a running one with --force."""
@@ -159,7 +166,7 @@ def restart(context: CommandContext) -> None:
 
 @click.command()
 @process
-@click.option("--timeout", type=float, default=None, help="Maximum seconds to wait.")
+@click.option("--timeout", type=float, default=None, help="Maximum number of seconds to wait.")
 @in_context
 def wait_process(context: CommandContext, process_id: str, timeout: float | None) -> str:
     """Wait until a process has ended, and exit as it would have."""
@@ -176,7 +183,7 @@ def wait_process(context: CommandContext, process_id: str, timeout: float | None
 @json_option
 @in_context
 def watch(context: CommandContext, process_id: str) -> None:
-    """Follow a process until it has ended or paused. Ctrl-C leaves it alone."""
+    """Follow a process until it has ended or paused. Ctrl-C stops only watching."""
     from tablevault.cli.watching import left_alone
 
     vault = context.vault()

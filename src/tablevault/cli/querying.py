@@ -66,7 +66,7 @@ def sql(
 ) -> None:
     """Run one SQL statement.
 
-    It reads tables, or addresses in double quotes. If it is -, it is read from standard input.
+    The statement reads tables, or addresses in double quotes; - takes it from standard input.
     """
     from tablevault.storage.exports import export_frame, format_of, json_records
     from tablevault.storage.frames import FrameData

@@ -37,7 +37,7 @@ def _moment(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
 
 table = click.argument("table_name", shell_complete=tables)
 instance = click.option(
-    "--instance-id", default="", shell_complete=instances, help="Its id or @TAG; by default the newest one."
+    "--instance-id", default="", shell_complete=instances, help="Instance id or @TAG; the newest instance by default."
 )
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
 as_of = click.option(
@@ -47,7 +47,9 @@ as_of = click.option(
     metavar="TIME|PROCESS_ID",
     help="State at a time, e.g. 2026-11-01T12:00Z, or at the commit of a process.",
 )
-temporary = click.option("--temp/--materialised", default=True, help="Of the temporary instance, or of a finished one.")
+temporary = click.option(
+    "--temp/--materialised", default=True, help="Read the temporary instance instead of a materialized one."
+)
 
 
 def table_if_given(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -80,7 +82,7 @@ def get_tables(context: CommandContext) -> None:
 
 
 @click.command()
-@table_if_given("Only of this table.")
+@table_if_given("Only this table.")
 @json_option
 @in_context
 def get_tags(context: CommandContext, table_name: str) -> None:
@@ -91,7 +93,7 @@ def get_tags(context: CommandContext, table_name: str) -> None:
 @click.command()
 @table_if_given("The table; without one the tables are listed.")
 @version
-@click.option("--temp/--no-temp", default=False, show_default=True, help="Temporary instances too.")
+@click.option("--temp/--no-temp", default=False, show_default=True, help="Include temporary instances.")
 @as_of
 @json_option
 @in_context
@@ -103,8 +105,8 @@ def get_table_instances(
 
 
 @click.command()
-@table_if_given("Of a table; else of the vault.")
-@click.option("--instance-id", default="", shell_complete=instances, help="Of an instance of that table.")
+@table_if_given("Table to describe; the vault by default.")
+@click.option("--instance-id", default="", shell_complete=instances, help="Instance of that table to describe.")
 @json_option
 @in_context
 def get_descriptions(context: CommandContext, table_name: str, instance_id: str) -> None:
@@ -115,10 +117,10 @@ def get_descriptions(context: CommandContext, table_name: str, instance_id: str)
 @click.command()
 @table_if_given("Only this table.")
 @click.option("--instance-id", default="", shell_complete=instances, help="Only this instance.")
-@click.option("--code-files/--no-code-files", default=True, help="With code modules.")
-@click.option("--builder-files/--no-builder-files", default=True, help="With builder files.")
-@click.option("--metadata-files/--no-metadata-files", default=False, help="With metadata.")
-@click.option("--artifact-files/--no-artifact-files", default=False, help="With artifacts.")
+@click.option("--code-files/--no-code-files", default=True, help="Include code modules.")
+@click.option("--builder-files/--no-builder-files", default=True, help="Include builder files.")
+@click.option("--metadata-files/--no-metadata-files", default=False, help="Include metadata.")
+@click.option("--artifact-files/--no-artifact-files", default=False, help="Include artifacts.")
 @json_option
 @in_context
 def get_file_tree(context: CommandContext, instance_id: str, table_name: str, **files: bool) -> None:
@@ -244,7 +246,7 @@ def get_dataframe(
 @version
 @in_context
 def get_frame_path(context: CommandContext, table_name: str, instance_id: str, version: str) -> None:
-    """Print the path of the Parquet file of an instance, once its content is checked."""
+    """Check the Parquet file of an instance, and print its path."""
     show(context, context.vault().get_frame_path(table_name, instance_id, version))
 
 
@@ -305,14 +307,14 @@ def get_usage(context: CommandContext, table_name: str, instance_id: str, versio
 @click.command()
 @click.argument("address", shell_complete=tables)
 @click.option("--column", "columns", multiple=True, help="Only this column; repeatable, in this order.")
-@click.option("--rows", type=int, default=None, help="The first rows only.")
+@click.option("--rows", type=int, default=None, help="Maximum number of rows.")
 @as_of
 @json_option
 @in_context
 def read(
     context: CommandContext, address: str, columns: tuple[str, ...], rows: int | None, as_of: datetime | str | None
 ) -> None:
-    """Print the frame that ADDRESS names.
+    """Print the frame at ADDRESS.
 
     An address is TABLE, 'TABLE(VERSION)', 'TABLE(INSTANCE_ID)' or TABLE@TAG.
     """
@@ -323,7 +325,7 @@ def read(
 @click.command()
 @table
 @instance
-@click.option("--column", default="", help="Of one column; else of all.")
+@click.option("--column", default="", help="Only this column.")
 @json_option
 @in_context
 def get_lineage(context: CommandContext, table_name: str, instance_id: str, column: str) -> None:
@@ -338,7 +340,7 @@ def get_lineage(context: CommandContext, table_name: str, instance_id: str, colu
 @click.command()
 @table
 @version
-@click.option("--force", is_flag=True, help="Plan to compute everything anew.")
+@click.option("--force", is_flag=True, help="Plan to recompute all cells.")
 @click.option("--run-index", is_flag=True, help="Run the IndexBuilder to know the rows.")
 @json_option
 @in_context

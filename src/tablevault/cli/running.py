@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import CommandContext, end_with_failures, in_context
-from tablevault.cli.freshness import process_id, version
+from tablevault.cli.application import CommandContext, end_with_failures, in_context, process_id_option
+from tablevault.cli.freshness import version
 from tablevault.cli.policies import budget, given_rules, policies
 from tablevault.errors import TVArgumentError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @policies
 @budget
 @click.option("--background", is_flag=True, help="Run in a background process; `watch` and `wait-process` follow it.")
-@process_id
+@process_id_option
 @in_context
 def run(
     context: CommandContext,

@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from tablevault.cli.application import CommandContext, in_context, json_option
+from tablevault.cli.application import CommandContext, in_context, json_option, process_id_option
 from tablevault.cli.completion import tables
 from tablevault.cli.reading import instance, table, version
 from tablevault.cli.showing import show
-from tablevault.cli.writing import process_id
 
 _TARGET = click.Path(path_type=Path)
 
@@ -53,7 +52,7 @@ def export_table(
 @json_option
 @in_context
 def export_vault(context: CommandContext, target: Path, addresses: tuple[str, ...], **options: Any) -> None:
-    """Write a vault that holds some instances to TARGET, a folder or NAME.tar.xz."""
+    """Export instances as a vault to TARGET, a folder or NAME.tar.xz."""
     path = context.vault().export_vault(target, addresses, **options)
     show(context, {"exported": path} if context.as_json else path)
 
@@ -69,7 +68,7 @@ def _renamed(words: tuple[str, ...]) -> list[str] | dict[str, str] | None:
 @click.command()
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.argument("words", metavar="[TABLE|THERE=HERE]...", nargs=-1)
-@process_id
+@process_id_option
 @in_context
 def import_instances(context: CommandContext, source: Path, words: tuple[str, ...], process_id: str) -> str:
     """Import the instances of tables from another vault.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import CommandContext, end_with_failures, in_context, json_option
+from tablevault.cli.application import CommandContext, end_with_failures, in_context, json_option, process_id_option
 from tablevault.cli.completion import builders, instances, modules, tables, tags
 from tablevault.cli.policies import budget, given_amounts, given_rules, policies
 from tablevault.cli.showing import show
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
-process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and resume by this id.")
 
 
 @click.command()
@@ -29,19 +28,19 @@ process_id = click.option("--process-id", default="", help="Pause instead of rev
 @click.option("--side-effects", is_flag=True, help="Executing has external effects: one active instance at a time.")
 @click.option("--description", default="", help="Free text.")
 @click.option("--exist-ok", is_flag=True, help="Do nothing if the table exists.")
-@process_id
+@process_id_option
 @in_context
 def create_table(
     context: CommandContext, table_name: str, multiple_artifacts: bool, side_effects: bool, **options: Any
 ) -> str:
-    """Make a table."""
+    """Create a table."""
     return context.vault().create_table(table_name, multiple_artifacts, side_effects, **options)
 
 
 @click.command()
 @click.argument("old_name", shell_complete=tables)
 @click.argument("new_name")
-@process_id
+@process_id_option
 @in_context
 def rename_table(context: CommandContext, old_name: str, new_name: str, process_id: str) -> str:
     """Rename a table."""
@@ -50,7 +49,7 @@ def rename_table(context: CommandContext, old_name: str, new_name: str, process_
 
 @click.command()
 @click.argument("table_name", shell_complete=tables)
-@process_id
+@process_id_option
 @in_context
 def delete_table(context: CommandContext, table_name: str, process_id: str) -> str:
     """Delete a table with its instances; its descriptions and lineage stay."""
@@ -63,10 +62,10 @@ def delete_table(context: CommandContext, table_name: str, process_id: str) -> s
 @click.option("--overwrite", is_flag=True, help="Replace files that were edited since they were applied.")
 @click.option("--dry-run", is_flag=True, help="Print the changes of each file without making them.")
 @json_option
-@process_id
+@process_id_option
 @in_context
 def apply(context: CommandContext, source: Path, dry_run: bool, process_id: str, **options: Any) -> str | None:
-    """Write the builders and modules of a definitions file, and make its tables."""
+    """Write the builders and modules of a definitions file, and create its tables."""
     if not dry_run:
         return context.vault().apply(source, process_id=process_id, **options)
     show(context, context.vault().plan_apply(source, **options))
@@ -93,7 +92,7 @@ def set_service(context: CommandContext, name: str, limit: tuple[str, ...], remo
 @click.command()
 @click.argument("table_name", shell_complete=tables)
 @click.argument("instance_id", shell_complete=instances)
-@process_id
+@process_id_option
 @in_context
 def delete_instance(context: CommandContext, table_name: str, instance_id: str, process_id: str) -> str:
     """Delete an instance; its description and lineage stay."""
@@ -109,20 +108,20 @@ def delete_instance(context: CommandContext, table_name: str, instance_id: str, 
 @click.option("--copy", is_flag=True, help="Take the newest instance as the origin.")
 @click.option("--builder", "builders", multiple=True, help="Write a template for a builder of this name; repeatable.")
 @click.option("--description", default="", help="Free text.")
-@process_id
+@process_id_option
 @in_context
 def create_instance(context: CommandContext, table_name: str, builders: tuple[str, ...], **options: Any) -> str:
-    """Make a temporary instance, to be filled by its builders or by write-instance."""
+    """Create a temporary instance, to be filled by its builders or by write-instance."""
     return context.vault().create_instance(table_name, builders=list(builders) or None, **options)
 
 
 @click.command()
 @click.option("--module-name", default="", help="Name of the module; without a file a template is written.")
 @click.option("--copy-dir", default="", help="File or folder to copy.")
-@process_id
+@process_id_option
 @in_context
 def create_code_module(context: CommandContext, module_name: str, copy_dir: str, process_id: str) -> str:
-    """Make or replace a Python module."""
+    """Create or replace a Python module."""
     return context.vault().create_code_module(module_name, copy_dir, process_id=process_id)
 
 
@@ -131,12 +130,12 @@ def create_code_module(context: CommandContext, module_name: str, copy_dir: str,
 @click.argument("addresses", metavar="[ADDRESS]...", nargs=-1, shell_complete=tables)
 @click.option("--all", "everything", is_flag=True, help="Every table with an instance of the version.")
 @click.option("--version", default="base", show_default=True, help="With --all: version of the tables.")
-@click.option("--move", is_flag=True, help="Let the tag leave other instances that it names.")
+@click.option("--move", is_flag=True, help="Move the tag away from the instances that it already names.")
 @click.option("--description", default="", help="Free text.")
-@process_id
+@process_id_option
 @in_context
 def tag(context: CommandContext, name: str, addresses: tuple[str, ...], everything: bool, **options: Any) -> str:
-    """Name instances by a tag, which protects them.
+    """Tag instances, which protects them from deletion.
 
     An address is TABLE, 'TABLE(VERSION)' or 'TABLE(INSTANCE_ID)'.
     """
@@ -148,10 +147,10 @@ def tag(context: CommandContext, name: str, addresses: tuple[str, ...], everythi
 @click.command()
 @click.argument("name", shell_complete=tags)
 @click.argument("table_names", metavar="[TABLE]...", nargs=-1, shell_complete=tables)
-@process_id
+@process_id_option
 @in_context
 def delete_tag(context: CommandContext, name: str, table_names: tuple[str, ...], process_id: str) -> str:
-    """Delete a tag of some tables, else of every table; the instances stay."""
+    """Delete a tag from some tables, or from all; the instances stay."""
     return context.vault().delete_tag(name, list(table_names) or None, process_id=process_id)
 
 
@@ -165,15 +164,15 @@ def delete_tag(context: CommandContext, name: str, table_names: tuple[str, ...],
 @click.option("--keep-monthly", type=int, metavar="N", help="Keep the newest instance of each of the last N months.")
 @click.option("--no-keep-inputs", is_flag=True, help="Remove inputs of kept instances, too.")
 @click.option("--no-leftovers", is_flag=True, help="Keep leftovers of crashes.")
-@click.option("--worker-logs-older-than", metavar="TIME", help="Also remove logs of workers that ended earlier.")
+@click.option("--worker-logs-older-than", metavar="TIME", help="Also remove older logs of background workers.")
 @click.option("--apply", "is_applied", is_flag=True, help="Remove everything in the plan; this cannot be undone.")
-@process_id
+@process_id_option
 @json_option
 @in_context
 def gc(
     context: CommandContext, is_applied: bool, process_id: str, no_keep_inputs: bool, no_leftovers: bool, **rules: Any
 ) -> str | None:
-    """Show the instances that no rule keeps; with --apply, remove them.
+    """Show the instances that no retention rule keeps; remove them with --apply.
 
     With the --process-id of a paused gc, apply its recorded plan.
     """
@@ -190,7 +189,7 @@ def gc(
 
 @click.command()
 @click.argument("module_name", shell_complete=modules)
-@process_id
+@process_id_option
 @in_context
 def delete_code_module(context: CommandContext, module_name: str, process_id: str) -> str:
     """Delete a Python module."""
@@ -202,10 +201,10 @@ def delete_code_module(context: CommandContext, module_name: str, process_id: st
 @click.option("--builder-name", default="", help="Name of the builder; without a file a template is written.")
 @version
 @click.option("--copy-dir", default="", help="Builder file, or folder of builder files, to copy.")
-@process_id
+@process_id_option
 @in_context
 def create_builder_file(context: CommandContext, table_name: str, **options: str) -> str:
-    """Make or replace builder files of a temporary instance."""
+    """Create or replace builder files of a temporary instance."""
     return context.vault().create_builder_file(table_name, **options)
 
 
@@ -213,7 +212,7 @@ def create_builder_file(context: CommandContext, table_name: str, **options: str
 @click.argument("table_name", shell_complete=tables)
 @click.argument("builder_name", shell_complete=builders)
 @version
-@process_id
+@process_id_option
 @in_context
 def delete_builder_file(context: CommandContext, table_name: str, builder_name: str, **options: str) -> str:
     """Delete a builder file of a temporary instance."""
@@ -223,18 +222,18 @@ def delete_builder_file(context: CommandContext, table_name: str, builder_name: 
 @click.command()
 @click.argument("table_name", shell_complete=tables)
 @version
-@click.option("--force", "force_execute", is_flag=True, help="Compute everything anew.")
+@click.option("--force", "force_execute", is_flag=True, help="Recompute all cells.")
 @click.option("--background", is_flag=True, help="Run in a background process; `watch` and `wait-process` follow it.")
 @click.option("--reuse-partial", is_flag=True, help="Reuse the computed cells of a reverted execution.")
-@click.option("--skip-unchanged", is_flag=True, help="Do not make an instance equal to the newest one.")
+@click.option("--skip-unchanged", is_flag=True, help="Do not create an instance equal to the newest one.")
 @policies
 @budget
-@process_id
+@process_id_option
 @in_context
 def execute_instance(
     context: CommandContext, table_name: str, policy: tuple[str, ...], budget: tuple[str, ...], **options: Any
 ) -> str:
-    """Fill a temporary instance by its builders.
+    """Fill a temporary instance by running its builders.
 
     The exit status is 5 if the execution succeeded but rows failed; get-errors lists them.
     """
@@ -249,12 +248,12 @@ def execute_instance(
 @click.option("--background", is_flag=True, help="Run in a background process; `watch` and `wait-process` follow it.")
 @policies
 @budget
-@process_id
+@process_id_option
 @in_context
 def retry_failed(
     context: CommandContext, table_name: str, policy: tuple[str, ...], budget: tuple[str, ...], **options: Any
 ) -> str:
-    """Compute the failed, skipped and missing rows of an instance, into a new one.
+    """Compute the failed, skipped and missing rows of an instance in a new one.
 
     The exit status is 5 if rows failed again; get-errors lists them.
     """
@@ -273,7 +272,7 @@ def retry_failed(
     help="Dataset folder with the frame; artifacts stay names.",
 )
 @version
-@process_id
+@process_id_option
 @in_context
 def write_instance(
     context: CommandContext,
@@ -300,9 +299,9 @@ def write_instance(
 @click.option("--primary-key", multiple=True, help="Column of the primary key; repeatable.")
 @click.option("--description", default="", help="Description of the instance.")
 @click.option(
-    "--skip-unchanged/--no-skip-unchanged", default=True, help="Do not make an instance equal to the newest one."
+    "--skip-unchanged/--no-skip-unchanged", default=True, help="Do not create an instance equal to the newest one."
 )
-@process_id
+@process_id_option
 @in_context
 def write(context: CommandContext, table_name: str, file: Path, primary_key: tuple[str, ...], **options: Any) -> str:
     """Write the frame in a file as the newest instance of a table.
