@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
+from tablevault.system.interrupts import SuppressedErrors, is_interrupt
 from tablevault.texts.plain import cut
 from tablevault.values.outcomes import Outcome
 
@@ -26,32 +26,33 @@ _MAXIMUM_FORMATTED = 1_000_000
 
 def add_note(error: BaseException, note: str) -> None:
     """Add a note to an exception of any class; a no-op if it takes none."""
-    with contextlib.suppress(BaseException):
+    with SuppressedErrors():
         try:
             error.add_note(note)
-        except BaseException:  # noqa: BLE001 - a frozen dataclass, for example, lets nothing be set
+        except BaseException as trouble:  # A frozen dataclass, for example, lets nothing be set.
+            if is_interrupt(trouble):
+                raise
             BaseException.__setattr__(error, "__notes__", [*notes_of(error), note])
 
 
 def notes_of(error: BaseException) -> list[str]:
     """Return the notes of an exception that are text."""
-    try:
+    with SuppressedErrors():
         notes = vars(error).get("__notes__")
         return [str.__str__(note) for note in notes if isinstance(note, str)] if notes else []
-    except BaseException:  # noqa: BLE001 - whatever the class does
-        return []
+    return []
 
 
 def add_location(error: BaseException, location: str) -> None:
     """Attach the builder and row to an exception that they raised, also as a note."""
-    with contextlib.suppress(BaseException):
+    with SuppressedErrors():
         BaseException.__setattr__(error, _LOCATION, location)
     add_note(error, location)
 
 
 def location_of(error: BaseException) -> str:
     """Return the builder and row that an exception carries; empty without them."""
-    with contextlib.suppress(BaseException):
+    with SuppressedErrors():
         found = vars(error).get(_LOCATION, "")
         return str.__str__(found) if isinstance(found, str) else ""
     return ""
@@ -59,13 +60,13 @@ def location_of(error: BaseException) -> str:
 
 def set_outcome(error: BaseException, outcome: Outcome) -> None:
     """Attach the outcome of a process to its exception."""
-    with contextlib.suppress(BaseException):
+    with SuppressedErrors():
         BaseException.__setattr__(error, _OUTCOME, outcome)
 
 
 def outcome_of(error: BaseException) -> Outcome | None:
     """Return the outcome that an exception carries, if any."""
-    with contextlib.suppress(BaseException):
+    with SuppressedErrors():
         found = vars(error).get(_OUTCOME)
         return found if isinstance(found, Outcome) else None
     return None
@@ -75,18 +76,19 @@ def message_of(error: BaseException) -> str:
     """Return the text of an exception, or a placeholder if its class fails to give one."""
     try:
         return str.__str__(str(error))
-    except BaseException as trouble:  # noqa: BLE001 - whatever the class does
+    except BaseException as trouble:
+        if is_interrupt(trouble):
+            raise
         return f"<text unavailable: {type(trouble).__name__}>"
 
 
 def class_name_of(error: BaseException) -> str:
     """Return the qualified name of an exception's class."""
     kind = type(error)
-    try:
+    with SuppressedErrors():
         module, name = type.__getattribute__(kind, "__module__"), type.__getattribute__(kind, "__qualname__")
         return str.__str__(name if module == "builtins" else f"{module}.{name}")
-    except BaseException:  # noqa: BLE001 - whatever the class does
-        return "Exception"
+    return "Exception"
 
 
 def origin_of(error: BaseException) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def traceback_of(error: BaseException, begin: TracebackType | None = None, notes
     """
     begin = begin or frames_of(error)
     if len(message_of(error)) <= _MAXIMUM_FORMATTED:
-        with contextlib.suppress(BaseException):
+        with SuppressedErrors():
             lines = traceback.TracebackException(type(error), error, begin)
             if not notes:
                 lines.__notes__ = None

@@ -10,8 +10,9 @@ from dataclasses import replace
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from tablevault.notes import frames_of, outcome_of, set_outcome
+from tablevault.notes import outcome_of, set_outcome
 from tablevault.system.forks import ForkHooks, around_forks
+from tablevault.system.interrupts import deliver, is_interrupt
 from tablevault.values.outcomes import Cause
 
 _Handler = Callable[[int, FrameType | None], object]
@@ -56,7 +57,7 @@ class Interrupts:
         """Call the handler of a pending signal."""
         number, self._pending = self._pending, None
         if number is not None:
-            self._previous[number](number, None)
+            deliver(self._previous[number], number, None)
 
     @contextmanager
     def exposed(self) -> Iterator[None]:
@@ -85,20 +86,15 @@ class Interrupts:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._exposed:
-            self._previous[number](number, frame)
+            deliver(self._previous[number], number, frame)
         else:
             self._pending = number
 
 
 def is_from_signal(error: BaseException) -> bool:
-    """Return whether a signal handler of this module raised an exception."""
+    """Return whether Ctrl-C or SIGTERM raised an exception while an operation ran."""
     # `isinstance` would call code of a user's exception class.
-    if not issubclass(type(error), KeyboardInterrupt | SystemExit):
-        return False
-    innermost = frames_of(error)
-    while innermost is not None and innermost.tb_next is not None:
-        innermost = innermost.tb_next
-    return innermost is not None and innermost.tb_frame.f_globals.get("__name__") == __name__
+    return issubclass(type(error), KeyboardInterrupt | SystemExit) and is_interrupt(error)
 
 
 def _is_of_ray(handler: object) -> bool:

@@ -18,6 +18,7 @@ from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import RetryLater, StopRun
 from tablevault.ports import Ended, FunctionError
 from tablevault.system import clock
+from tablevault.system.interrupts import SuppressedErrors
 
 _TRANSIENT_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _TOO_MANY_REQUESTS = 429
@@ -294,17 +295,15 @@ def _is_error_class(value: object) -> bool:
 def _attribute(holder: object, name: str) -> Any:
     if holder is None:
         return None
-    try:
+    with SuppressedErrors():
         return getattr(holder, name, None)
-    except BaseException:  # noqa: BLE001 - a foreign exception may raise anything
-        return None
+    return None
 
 
 def _item(mapping: object, key: str) -> object:
-    try:
+    with SuppressedErrors():
         return mapping[key]  # type: ignore[index]
-    except BaseException:  # noqa: BLE001 - a foreign mapping may raise anything
-        return None
+    return None
 
 
 def _header(headers: object, name: str) -> object:
@@ -312,13 +311,12 @@ def _header(headers: object, name: str) -> object:
     if headers is None:
         return None
     get = _attribute(headers, "get")
-    try:
+    with SuppressedErrors():
         value = get(name)
         if value is None and isinstance(headers, Mapping):
             value = next((headers[key] for key in headers if str(key).lower() == name), None)
-    except BaseException:  # noqa: BLE001 - not a mapping, or one that may raise anything
-        return None
-    return value.decode("latin-1") if isinstance(value, bytes) else value
+        return value.decode("latin-1") if isinstance(value, bytes) else value
+    return None
 
 
 def _advice(error: BaseException) -> bool | None:

@@ -27,6 +27,7 @@ from tablevault.storage.columns import without_arrays
 from tablevault.storage.dtypes import ColumnType, holds_arrays
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.system import clock
+from tablevault.system.interrupts import is_interrupt
 
 INTERRUPT_PATIENCE = 5.0
 """Seconds for which an interrupt or a stop waits for rows in flight in other threads."""
@@ -439,7 +440,7 @@ class RowRunner:
             self._errors.succeed(kept)
             done += kept
             if refused is not None:
-                if is_a(refused.error, KeyboardInterrupt):  # The results are kept, and handled again.
+                if _is_interrupt(refused.error):  # The results are kept, and handled again.
                     raise refused.error
                 yield done, refused
                 done += 1
@@ -497,10 +498,10 @@ class RowRunner:
                     for name, cell in zip(spec.changed_columns, cells, strict=True)
                 ]
                 self._plan.function.validator(**dict(zip(spec.changed_columns, given, strict=True)))
-        except KeyboardInterrupt:
-            # The result is kept, and handled again before the run ends.
-            raise
-        except BaseException as error:  # noqa: BLE001 - the policies decide on any exception of a validator
+        except BaseException as error:  # The policies decide on any exception of a validator.
+            if _is_interrupt(error):
+                # The result is kept, and handled again before the run ends.
+                raise
             refused = RowError(error, is_invalid=True, result=value, note=note)
             self._errors.fail(task._replace(positions=(position,)), refused, task.positions)
             return
@@ -589,8 +590,8 @@ class RowRunner:
         patient = self._errors.failure is not None and not self._owner.stop_requested
         try:
             self._await_in_flight(executor, patient)
-        except (KeyboardInterrupt, SystemExit):
-            if patient:
+        except BaseException as error:
+            if patient and _is_interrupt(error):
                 self._await_in_flight(executor, patient=False)
             raise
 
@@ -624,6 +625,11 @@ class RowRunner:
             if self._gate is not None:
                 self._gate.withdraw(number)
                 self._table.usage.withdraw(call.task.positions)
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Return whether an exception interrupts the run, instead of being the error of a result."""
+    return is_a(error, KeyboardInterrupt) or is_interrupt(error)
 
 
 def _as_given(cell: object, column_type: ColumnType | None) -> object:
