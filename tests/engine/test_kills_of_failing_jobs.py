@@ -162,6 +162,7 @@ def finished(process) -> Ended:
 
 RUNS = [
     ("async", "answer_async", "row-wise", 16, 0.1, 20, 0.8),
+    ("threads", "answer", "row-wise", 1, 0.006, 20, 0.8),
     ("threads", "answer", "row-wise", 4, 0.03, 20, 0.8),
     ("threads", "answer_batch", "batch", 2, 0.25, 20, 0.8),
     ("processes", "answer", "row-wise", 2, 0.03, 20, 1.5),

@@ -638,58 +638,7 @@ def test_interrupt_before_a_thread_has_started_lets_the_executor_close(monkeypat
     executor.close()
 
 
-# --- everything at once -------------------------------------------------------------------------------------------
-
-ROWS = [2_000, pytest.param(10_000, marks=pytest.mark.slow)]
-
-
-def outcome(x):
-    """Return the outcome of the call for a row.
-
-    It raises, returns an exception object (in batches), or returns a value.
-    """
-    return ("raise", "object", "value", "value", "value", "value", "value", "value")[random.Random(x).randrange(8)]
-
-
-@pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("form", ["row-wise", "batch"])
-@pytest.mark.parametrize("way", ["inline", "threads", "async"])
-def test_each_cell_and_each_error_belongs_to_its_row(make, rows, form, way):
-    def latency(x):
-        return random.Random(-x).choice([0, 0, 0, 0.0005])
-
-    def of_row(x):
-        what = outcome(x)
-        if what == "raise" or (what == "object" and form == "row-wise"):
-            raise ValueError(f"row {x}")
-        return ValueError(f"row {x}") if what == "object" else f"a{x}"
-
-    def answer(x):
-        time.sleep(latency(x if isinstance(x, int) else x[0]))
-        return [of_row(row) for row in x] if isinstance(x, list) else of_row(x)
-
-    async def answer_async(x):
-        await asyncio.sleep(latency(x if isinstance(x, int) else x[0]))
-        return [of_row(row) for row in x] if isinstance(x, list) else of_row(x)
-
-    fields = {"inline": {}, "threads": {"max_concurrency": 4}, "async": {"max_concurrency": 16}}[way]
-    table = make(
-        answer_async if way == "async" else answer,
-        rows=rows,
-        on_error="collect",
-        max_failures="100%",
-        max_consecutive_failures="none",
-        return_type=form,
-        **({"batch_size": 16} if form == "batch" else {}),
-        **fields,
-    )
-    assert run(table) is None
-    failed = [x for x in range(rows) if outcome(x) != "value"]
-    assert table.column() == [None if outcome(x) != "value" else f"a{x}" for x in range(rows)]
-    errors = table.errors()
-    assert positions(errors) == failed
-    assert list(errors["message"]) == [f"row {x}" for x in failed]
-    assert [key["x"] for key in errors["key"]] == failed
+# --- rows taken up together -------------------------------------------------------------------------------------------
 
 
 def test_async_rows_taken_up_with_a_failed_one_are_not_begun(make):
