@@ -1,4 +1,4 @@
-"""Conformance suites for adapters, usable with any test runner.
+"""Conformance suites for adapters, usable with any test runner, and a catalog in memory.
 
 A check takes a factory of the adapter, and raises `AssertionError` if the adapter breaks its contract. With pytest::
 
@@ -11,5 +11,6 @@ from __future__ import annotations
 
 from tablevault.testing.catalogs import CATALOG_CHECKS
 from tablevault.testing.executors import EXECUTOR_CHECKS, LOCAL_EXECUTOR_CHECKS, Awaited
+from tablevault.testing.memory import MemoryCatalog
 
-__all__ = ["CATALOG_CHECKS", "EXECUTOR_CHECKS", "LOCAL_EXECUTOR_CHECKS", "Awaited"]
+__all__ = ["CATALOG_CHECKS", "EXECUTOR_CHECKS", "LOCAL_EXECUTOR_CHECKS", "Awaited", "MemoryCatalog"]
