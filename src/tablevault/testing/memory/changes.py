@@ -117,8 +117,9 @@ def _(change: DeletedInstance, state: State, serial: int) -> None:
 
 @apply_change.register
 def _(change: ConfirmedInputs, state: State, serial: int) -> None:
-    state.check_instance(change.row_id)
-    state.confirmed += [(change.row_id, input_row_id) for input_row_id in change.input_row_ids]
+    for input_row_id in change.input_row_ids:
+        state.check_instance(change.row_id)
+        state.confirmed.append((change.row_id, input_row_id))
 
 
 @apply_change.register
