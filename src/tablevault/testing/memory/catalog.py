@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tablevault.layout import FORMAT
 from tablevault.testing.memory.arrivals import add_whole_catalog
@@ -19,6 +20,9 @@ from tablevault.testing.memory.transitions import Transitions
 from tablevault.values.changes import Imported
 from tablevault.values.contents import CatalogIdentity
 from tablevault.values.processes import ProcessRecord
+
+if TYPE_CHECKING:
+    from tablevault.ports import Catalog
 
 
 class MemoryCatalog:
@@ -86,3 +90,8 @@ class MemoryCatalog:
 
     def close(self) -> None:
         """Do nothing: there are no connections."""
+
+
+if TYPE_CHECKING:
+    # Nothing else would show that a method differs from the port.
+    _IS_CATALOG: type[Catalog] = MemoryCatalog

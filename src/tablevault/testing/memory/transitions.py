@@ -12,7 +12,7 @@ import msgspec
 from tablevault.errors import TVProcessError
 from tablevault.testing.memory.changes import apply_change
 from tablevault.testing.memory.processes import as_record, check_id_is_free, recorded
-from tablevault.testing.memory.state import Process, State, now
+from tablevault.testing.memory.state import Process, State, contradiction, now
 from tablevault.testing.memory.steps import drop_overridden, drop_steps_on, follow_renaming
 from tablevault.testing.memory.store import Store
 from tablevault.values.changes import (
@@ -175,6 +175,8 @@ class Transitions:
             process = state.processes.get(serial)
             if process is None or process.record.finished:
                 return None
+            if not process.record.is_decided:
+                raise contradiction(f"process '{process.record.process_id}' is not decided")
             if process.record.status is Status.COMMITTING:
                 process = state.end(replace(process, record=replace(process.record, status=Status.SUCCEEDED)))
             state.keep_failed(serial, problems)
