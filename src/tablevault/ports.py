@@ -415,7 +415,9 @@ class FunctionError(Exception):
 #
 # Every method is one transaction. A writing method returns only after its transaction is durable, and changes nothing
 # if it raises, except for `UnknownOutcomeError`. Writing transactions run one at a time. Each method raises `OSError`
-# if the database cannot be used, and `TVFileError` if it is damaged, is gone, or holds a row that no version writes.
+# if the database cannot be used, and `TVFileError` if it is damaged, is gone, or holds a row that no version writes. A
+# write that contradicts the content, by a name that is in use or a table that does not exist, raises
+# `TVImplementationError`: locks and ids prevent that.
 
 
 class UnknownOutcomeError(OSError):
@@ -429,7 +431,10 @@ class Contents(Protocol):
     """Visible tables and instances. Reads never wait for a writer."""
 
     def generation(self) -> int:
-        """Return a number that grows whenever something becomes visible or a process releases its locks."""
+        """Return a number that grows whenever something becomes visible or a process releases its locks.
+
+        It need not grow when a process is withdrawn, which has changed nothing.
+        """
         ...
 
     def table(self, name: str) -> TableRecord | None:
@@ -502,7 +507,7 @@ class Contents(Protocol):
     def place_after(self, serial: int) -> int:
         """Return the row id of the last instance materialized by a process's end.
 
-        Its process had ended when this process ended.
+        Its process had ended when this process ended. If this one has not ended, that is the last of all instances.
         """
         ...
 
@@ -558,7 +563,7 @@ class Contents(Protocol):
         ...
 
     def failure_counts(self, row_ids: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
-        """Return the counts of failed and skipped rows of instances that have any, by row id."""
+        """Return the counts of failed and skipped rows of instances that have any, even deleted ones, by row id."""
         ...
 
     def tags(
@@ -569,7 +574,7 @@ class Contents(Protocol):
         row_id: int | None = None,
         row_ids: Sequence[int] | None = None,
     ) -> list[TagRecord]:
-        """Return tags ordered by tag, then table.
+        """Return tags ordered by tag, then table, even those of deleted tables and instances.
 
         Parameters
         ----------
@@ -579,7 +584,7 @@ class Contents(Protocol):
         ...
 
     def tagged_instances(self, tag: str, table_ids: Sequence[int] | None = None) -> list[NamedInstance]:
-        """Return the instances that a tag names, regardless of case, in the order of the tables.
+        """Return the existing instances that a tag names, regardless of case, in the order of the tables.
 
         Parameters
         ----------
@@ -591,7 +596,7 @@ class Contents(Protocol):
         ...
 
     def tagged(self, table_id: int, tag: str) -> InstanceRecord | None:
-        """Return the instance of a table that a tag names, regardless of case."""
+        """Return the existing instance of a table that a tag names, regardless of case."""
         ...
 
     def reads_of(self, row_id: int) -> list[Read]:
@@ -622,7 +627,7 @@ class Contents(Protocol):
         ...
 
     def instance_named(self, instance_id: str) -> InstanceRecord | None:
-        """Return the instance of this id in any table, preferring existing to deleted ones."""
+        """Return the materialized instance of this id in any table, preferring existing to deleted ones."""
         ...
 
     def input_pairs(self) -> list[tuple[int, int]]:
@@ -639,7 +644,10 @@ class Contents(Protocol):
 
 
 class Processes(Protocol):
-    """Read access to processes. Reads never wait for a writer."""
+    """Read access to processes. Reads never wait for a writer.
+
+    The plan of a finished process is returned without its creations.
+    """
 
     def get(self, serial: int) -> ProcessRecord | None:
         """Return a process by its serial number."""
@@ -654,11 +662,17 @@ class Processes(Protocol):
         ...
 
     def find(self, process_id: str) -> ProcessRecord | None:
-        """Return the process with this id that was not reverted, or else the newest."""
+        """Return the process that holds an id, or else the newest with it.
+
+        A process holds its id until it is reverted and tidied up.
+        """
         ...
 
     def waiting(self, serials: Sequence[int]) -> Mapping[int, str]:
-        """Return the wait reasons of processes by serial number, without those that do not wait."""
+        """Return the wait reasons of processes by serial number, without those that do not wait.
+
+        A process that has succeeded keeps its last reason.
+        """
         ...
 
     def unfinished(self) -> list[ProcessRecord]:
@@ -678,7 +692,7 @@ class Processes(Protocol):
         ...
 
     def locks_of_each(self, serials: Sequence[int]) -> dict[int, tuple[Lock, ...]]:
-        """Return the locks that processes hold, by serial number, in order of acquisition."""
+        """Return the locks of each process, by serial number, in order of acquisition; `()` if it holds none."""
         ...
 
     def ids_of(self, serials: Sequence[int]) -> dict[int, str]:
@@ -686,7 +700,7 @@ class Processes(Protocol):
         ...
 
     def history(self, filters: Mapping[str, str], limit: int, before: int | None = None) -> list[ProcessRecord]:
-        """Return processes whose fields equal `filters`, newest first, at most `limit` of them.
+        """Return processes whose text fields equal `filters`, newest first, at most `limit` of them.
 
         With `before`, only those with a smaller serial number.
         """
@@ -695,7 +709,8 @@ class Processes(Protocol):
     def ended_after(self, end_order: int) -> list[EndedProcess]:
         """Return the processes that ended later, in order of their end.
 
-        Each is listed with its position in that order.
+        Each is listed with its position in that order. A process that succeeds ends once it is tidied up, any other one
+        with its decision.
         """
         ...
 
@@ -712,11 +727,14 @@ class Processes(Protocol):
         ...
 
     def check_id_is_free(self, process_id: str) -> None:
-        """Raise `TVProcessError` if a process with this id exists and was not reverted."""
+        """Raise `TVProcessError` if a process holds this id, until it is reverted and tidied up."""
         ...
 
     def conflicts(self, wanted: Sequence[Lock], parent_serial: int | None) -> tuple[int, ...]:
-        """Return the serial numbers of the processes that hold locks which a child of `parent_serial` needs."""
+        """Return the serial numbers of the processes that hold locks which a child of `parent_serial` needs.
+
+        A lock covers everything below its resource. Locks of ancestors block only exclusive ones.
+        """
         ...
 
 
@@ -730,19 +748,20 @@ class Transitions(Protocol):
     def begin(self, new: NewProcess, plan: Plan, owner: Owner) -> Begun | Blocked:
         """Record a process with its plan and take all its locks.
 
-        Does nothing if a lock conflicts.
+        Does nothing if a lock conflicts, as `Processes.conflicts` tells. Drops failed steps whose source is a path that
+        the plan creates.
 
         Raises
         ------
         TVProcessError
-            If a process with an id that the user gave exists and was not reverted.
+            If the user gave the id, and a process holds it.
         """
         ...
 
     def save_plan(self, serial: int, plan: Plan) -> None:
         """Replace the plan of a process that has not begun to work.
 
-        The locks must be the same.
+        The locks must be the same. Drops failed steps as `begin` does.
         """
         ...
 
@@ -755,7 +774,7 @@ class Transitions(Protocol):
         ...
 
     def claim(self, record: ProcessRecord, owner: Owner) -> ProcessRecord | None:
-        """Claim a process if it is unfinished and still in the attempt of `record`.
+        """Claim a process if it is unfinished, even if decided, and still in the attempt of `record`.
 
         Returns the current process, in its next attempt, or `None` if it cannot be claimed. The former owner may have
         decided in between, so only the returned record is reliable.
@@ -793,12 +812,21 @@ class Transitions(Protocol):
         """Commit the whole visible effect of one or more processes atomically.
 
         A process without remaining tidying is finished at once, which releases its locks, and returned as it ended. The
-        others keep theirs until `finish`, and their remaining work is returned. The generation grows.
+        others keep theirs until `finish`, and their remaining work is returned. The generation grows with changes and
+        released locks.
+
+        Changes are applied in order, whatever the status; then the process is without its creations, unless it
+        succeeds. A process that materializes, writes or confirms an instance is recorded with the id of the last one;
+        the first of several processes with that of the first process that does. A success clears the error.
+
+        Failed steps that new ones override are dropped, and those in a renamed folder follow it.
 
         Raises
         ------
         TVProcessError
             If one of the processes is not in the attempt that decides.
+        TVLockError
+            If an instance to be confirmed as unchanged is no longer the newest active one of its version.
         UnknownOutcomeError
             If the commit itself fails.
         """
@@ -851,12 +879,12 @@ class TidyingSteps(Protocol):
     ) -> list[tuple[int, Tidying]]:
         """Add steps to a decided process that remove all superseded artifacts; return all its steps.
 
-        Artifacts of instances that are tagged, or held by other processes, stay.
+        Artifacts of instances that are tagged, or held by other processes, stay. A finished process gets no steps.
         """
         ...
 
     def pending_moves(self) -> Mapping[str, str]:
-        """Return pending file replacements and removals, as target -> staged source (or "")."""
+        """Return pending and failed file replacements and removals, as target -> staged source (or "")."""
         ...
 
 
@@ -894,7 +922,7 @@ class Catalog(Protocol):
     def snapshot(self) -> AbstractContextManager[None]:
         """Make all reads of this thread in the block use one snapshot.
 
-        The snapshot does not include its own later writes.
+        The snapshot does not include its own later writes. A block inside another one uses the same snapshot.
         """
         ...
 
