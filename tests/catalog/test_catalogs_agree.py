@@ -187,9 +187,10 @@ class Caller:
         keys = [key for key in steps if key[0] == serial and self.chooser.flag()]
         keys += [key for key in [self.pick(list(steps))] if key is not None and self.chooser.flag(0.2)]
         reason = self.chooser.choice(["busy", "not permitted"])
+        # SQLite may have given the id of another process's step again, to one of this process.
         return {
             self.twins.sql: [(sql_id, reason) for _, sql_id in keys],
-            self.twins.memory: [(steps[key], reason) for key in keys],
+            self.twins.memory: [(steps.get((serial, key[1]), steps[key]), reason) for key in keys],
         }
 
     def keep_failed(self):
