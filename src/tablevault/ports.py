@@ -879,6 +879,7 @@ class TidyingSteps(Protocol):
     ) -> list[tuple[int, Tidying]]:
         """Add steps to a decided process that remove all superseded artifacts; return all its steps.
 
+        Those of deleted instances were removed with them; an import may have put the same instance into their place.
         Artifacts of instances that are tagged, or held by other processes, stay. A finished process gets no steps.
         """
         ...

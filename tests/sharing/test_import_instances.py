@@ -108,6 +108,41 @@ def test_one_set_of_artifacts_is_that_of_the_newest_imported_instance(vault, tmp
         vault.get_dataframe("t", first)
 
 
+@pytest.mark.parametrize("removed", ["instance", "superseded instance", "table"])
+@pytest.mark.parametrize("allow_multiple", [False, True])
+def test_instance_that_was_deleted_can_be_imported_again(vault, tmp_path, allow_multiple, removed):
+    vault.create_table("t", allow_multiple_artifacts=allow_multiple)
+
+    def write(text):
+        vault.create_instance("t", external_edit=True)
+        Path(vault.get_artifact_folder("t"), "a.txt").write_text(text)
+        vault.write_instance(pd.DataFrame({"file": ["a.txt"]}), "t", dtypes={"file": "artifact_string"})
+        return vault.get_table_instances("t")[-1]
+
+    first = write("first")
+    exported = vault.export_vault(tmp_path / "exported", ["t"])
+    if removed == "superseded instance":
+        # Nothing removes its artifacts before the tag is gone.
+        vault.create_tag("kept", "t")
+        write("second")
+        vault.delete_tag("kept")
+    if removed == "table":
+        vault.delete_table("t")
+    else:
+        vault.delete_instance(first, "t")
+    for _ in range(2):  # The second import finds the instance.
+        vault.import_instances(exported, ["t"])
+        assert vault.verify().problems == ()
+        frame, _ = vault.get_dataframe("t", first)
+        assert Path(frame["file"][0]).read_text() == "first"
+    vault.write("other", pd.DataFrame({"x": [1]}))
+    assert vault.verify().problems == ()
+    write("third")
+    assert vault.verify().problems == ()
+    if allow_multiple:
+        assert Path(vault.get_dataframe("t", first)[0]["file"][0]).read_text() == "first"
+
+
 def test_tags_of_two_tables_with_the_same_instance_stay_apart(vault, tmp_path):
     source = TableVault(tmp_path / "source", author="bob", create=True)
     source.write("t", pd.DataFrame({"x": [1]}))

@@ -67,6 +67,7 @@ _DELETE_TEMPORARY = _UPDATE_INSTANCE.returning(
 _UPDATE_OF_TABLE = update(instances).where(instances.c.table_id == bindparam("of_table"))
 _SUPERSEDE_ARTIFACTS = _UPDATE_OF_TABLE.where(
     instances.c.temporary.is_(False),
+    instances.c.deleted.is_(False),
     instances.c.success.is_(True),
     instances.c.artifact_state == ArtifactState.PRESENT.value,
 ).values(artifact_state=ArtifactState.SUPERSEDED.value)

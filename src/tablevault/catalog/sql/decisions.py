@@ -82,7 +82,9 @@ def _insert_steps(count: int) -> Insert:
             tidying.c.action,
             tidying.c.source,
             tidying.c.target,
-            exists().where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value).label("has_superseded"),
+            exists()
+            .where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value, ~instances.c.deleted)
+            .label("has_superseded"),
         )
     )
 

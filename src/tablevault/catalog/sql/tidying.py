@@ -35,8 +35,9 @@ _TABLE = select(tables).where(tables.c.table_id == bindparam("table_id"))
 _SUPERSEDED = (
     select(instances, processes.c.process_id)
     .join(processes, processes.c.serial == instances.c.serial)
-    .where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value, ~IS_TAGGED)
+    .where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value, ~instances.c.deleted, ~IS_TAGGED)
 )
+"""Not of deleted instances: an import may have put the same instance into their place."""
 _UPDATE_INSTANCE = update(instances).where(instances.c.row_id == bindparam("of_row"))
 _INSERT_STEP = insert(tidying)
 

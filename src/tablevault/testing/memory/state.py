@@ -185,6 +185,7 @@ class State:
             record = instance.record
             if (
                 record.table_id == table_id
+                and not instance.deleted
                 and not record.temporary
                 and record.success
                 and record.artifact_state is ArtifactState.PRESENT
@@ -193,9 +194,8 @@ class State:
                 self.instances[row_id] = replace(instance, record=superseded)
 
     def superseded(self) -> list[InstanceRecord]:
-        """Return the instances with superseded artifacts, even deleted ones."""
-        records = (instance.record for instance in self.instances.values())
-        return [record for record in records if record.artifact_state is ArtifactState.SUPERSEDED]
+        """Return the instances with superseded artifacts."""
+        return [record for record in self.visible_instances() if record.artifact_state is ArtifactState.SUPERSEDED]
 
     def new_tag(self, tag: str, row_id: int, description: str, serial: int) -> TagRecord:
         """Return a tag that a process gives to an instance."""
