@@ -207,6 +207,9 @@ def test_arguments_of_get_usage_are_checked(vault):
 def test_report_usage_does_nothing_outside_a_call_and_checks_its_arguments():
     tablevault.report_usage(tokens=1)
     tablevault.report_usage(tokens=pd.Series([1]).sum())
-    for amounts in ({"calls": 1}, {"tokens": -1}, {"tokens": "5"}, {"tokens": float("nan")}, {"tokens": None}):
-        with pytest.raises(TVArgumentError, match=next(iter(amounts))):
-            tablevault.report_usage(**amounts)
+    tablevault.report_usage(tokens=10**18)
+    for value in (-1, "5", float("nan"), None, True, float("inf"), 1.1e18, 10**400):
+        with pytest.raises(TVArgumentError, match="tokens"):
+            tablevault.report_usage(tokens=value)
+    with pytest.raises(TVArgumentError, match="calls"):
+        tablevault.report_usage(calls=1)

@@ -35,6 +35,9 @@ class CallMeter:
         return taken
 
 
+_MAXIMUM_AMOUNT = 1e18
+"""Totals of any number of calls stay finite."""
+
 _running: ContextVar[Meter | None] = ContextVar("tablevault_usage", default=None)
 
 
@@ -47,12 +50,12 @@ def report_usage(**amounts: float) -> None:
     Parameters
     ----------
     amounts
-        Numbers from 0 by name, such as ``tokens=1200, cost=0.002``.
+        Numbers from 0 to 1e18 by name, such as ``tokens=1200, cost=0.002``.
 
     Raises
     ------
     TVArgumentError
-        If an amount is not a number from 0, or its name is one of TableVault's own.
+        If an amount is not such a number, or its name is one of TableVault's own.
     """
     checked = {name: _checked(name, value) for name, value in amounts.items()}
     meter = _running.get()
@@ -90,9 +93,13 @@ def _checked(name: str, value: object) -> float:
     if name in RESERVED_AMOUNTS:
         raise TVArgumentError(f"report_usage cannot take '{name}', which TableVault counts itself; use another name.")
     try:
+        if isinstance(value, str | bytes | bool):
+            raise TypeError
         number = float(value)  # type: ignore[arg-type]  # numbers of NumPy and others, too
     except (TypeError, ValueError):
         raise TVArgumentError(f"{name} of report_usage must be a number, not {type(value).__name__}.") from None
-    if isinstance(value, str | bytes | bool) or not math.isfinite(number) or number < 0:
-        raise TVArgumentError(f"{name} of report_usage must be a non-negative number, not {value!r:.40}.")
+    except OverflowError:
+        number = math.inf
+    if not 0 <= number <= _MAXIMUM_AMOUNT:
+        raise TVArgumentError(f"{name} of report_usage must be a number from 0 to 1e18, not {number:g}.")
     return int(number) if isinstance(value, int) else number
