@@ -921,9 +921,10 @@ class Catalog(Protocol):
         ...
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Make all reads of this thread in the block use one snapshot.
+        """Make all reads of this thread in the block use one snapshot, taken at the first of them or before.
 
-        The snapshot does not include its own later writes. A block inside another one uses the same snapshot.
+        The snapshot does not include later writes, even those of this thread. A block inside another one uses the same
+        snapshot.
         """
         ...
 

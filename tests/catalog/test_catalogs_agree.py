@@ -174,11 +174,7 @@ class Caller:
         record = self.pick(self.twins.decided)
         serial = UNKNOWN if record is None else record.serial
         problems = self.problems(serial)
-        self.twins.call(
-            lambda catalog: catalog.transitions.finish(serial, problems[catalog]),
-            # The generation of the SQL catalog grows even if there is nothing to finish.
-            generation_may_grow=record is None or record.finished,
-        )
+        self.twins.call(lambda catalog: catalog.transitions.finish(serial, problems[catalog]))
 
     # --- steps on disk --------------------------------------------------------------------------------------------
 

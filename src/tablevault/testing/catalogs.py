@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
 
-from tablevault.errors import TVLockError, TVProcessError
+from tablevault.errors import TVImplementationError, TVLockError, TVProcessError
 from tablevault.layout import FORMAT
 from tablevault.ports import Catalog
 from tablevault.values.changes import (
@@ -122,6 +123,14 @@ def _table(catalog: Catalog, name: str = "stories") -> TableRecord:
 def _written(name: str, instance_id: str, *reads: Read, version: str = "base", replaces: bool = False) -> Change:
     columns = (ColumnRecord("x", "int64"),)
     return WrittenInstance(name, version, instance_id, instance_id, 3, columns, "0" * 64, "", reads, replaces)
+
+
+def _raises(kind: type[Exception], act: Callable[[], object]) -> None:
+    try:
+        act()
+    except kind:
+        return
+    raise AssertionError(f"{kind.__name__} was not raised")
 
 
 def _refuses(act: Callable[[], object]) -> bool:
@@ -409,8 +418,11 @@ def a_decision_with_steps_keeps_locks_until_finished(make: MakeCatalog) -> None:
         assert (finished.status, finished.finished) == (status, True)
         assert ended == catalog.processes.ended_after(0)[-1]
         assert catalog.tidying.of(serial) == []
+        generation = catalog.contents.generation()
         assert catalog.transitions.finish(serial) is None
         assert _get(catalog, serial) == finished
+        assert catalog.contents.generation() == generation
+    _raises(TVImplementationError, lambda: catalog.transitions.finish(_begin(catalog)))
 
 
 def nothing_takes_back_a_decision(make: MakeCatalog) -> None:
@@ -790,6 +802,35 @@ def lists_are_read_by_key(make: MakeCatalog) -> None:
     assert [record.serial for record in newest] == [last, last - 1]
 
 
+def a_change_of_an_unknown_table_is_refused(make: MakeCatalog) -> None:
+    """A contradiction is an error of the implementation, and the decision has no effect."""
+    catalog = _made(make)
+    table = _table(catalog)
+    for change in (
+        NewTemporaryInstance(None, "TEMP_base", "base", "TEMP_base", False, None, "", "nowhere"),
+        _written("nowhere", "base_1_x"),
+    ):
+        serial = _begin(catalog)
+        _raises(TVImplementationError, partial(_decide, catalog, serial, DeletedTable(table.table_id), change))
+        assert catalog.contents.tables() == [table]
+        assert _get(catalog, serial).status is Status.RUNNING
+
+
+def many_rows_are_read_at_once(make: MakeCatalog) -> None:
+    """The number of objects that a read names has no limit, and naming one twice adds nothing."""
+    catalog = _made(make)
+    table = _table(catalog)
+    _done(catalog, _written("stories", "base_1_x"))
+    (instance,) = catalog.contents.instances(table.table_id)
+    _done(catalog, NewTag("paper", ((table.table_id, instance.row_id),), ""))
+    holder = _begin(catalog, _locked("code"))
+    many = range(1, 300_001)
+    assert catalog.contents.failure_counts(many) == {}
+    assert [tag.tag for tag in catalog.contents.tags(row_ids=many)] == ["paper"]
+    assert list(catalog.contents.newest_listed(many)) == [table.table_id]
+    assert catalog.processes.locks_of_each([holder] * 3_000) == {holder: (Lock("code", True),)}
+
+
 def past_instances_are_found_by_the_order_of_commits(make: MakeCatalog) -> None:
     """A process or time selects the instances committed until then, including deleted ones."""
     catalog = _made(make)
@@ -846,6 +887,8 @@ CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
     superseded_artifacts_are_dropped_once_they_are_free,
     a_tag_names_one_instance_of_a_table,
     tagged_artifacts_are_not_dropped,
+    a_change_of_an_unknown_table_is_refused,
+    many_rows_are_read_at_once,
     past_instances_are_found_by_the_order_of_commits,
     lists_are_read_by_key,
 )

@@ -58,7 +58,7 @@ class Creation:
     instance_id: str = ""
     """Empty for a table."""
     table_name: str = ""
-    """Empty for the process's own table."""
+    """Empty for the process's own table; not read back from the catalog."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="plan"):

@@ -118,7 +118,7 @@ def _(change: DeletedTable, connection: Connection, serial: int) -> None:
 def _(change: NewTemporaryInstance, connection: Connection, serial: int) -> None:
     table_id = change.table_id
     if table_id is None:
-        table_id = connection.execute(_ID_OF_TABLE, {"name_key": fold(change.table_name)}).one()[0]
+        table_id = _id_of_table(connection, change.table_name)
     row = {
         "table_id": table_id,
         "instance_id": change.instance_id,
@@ -147,7 +147,7 @@ def _(change: MaterializedInstance, connection: Connection, serial: int) -> None
 
 @apply_change.register
 def _(change: WrittenInstance, connection: Connection, serial: int) -> None:
-    table_id = connection.execute(_ID_OF_TABLE, {"name_key": fold(change.table_name)}).one()[0]
+    table_id = _id_of_table(connection, change.table_name)
     if change.deactivates_others:
         connection.execute(_UPDATE_OF_TABLE, {"of_table": table_id, "active": False})
     if change.replaces_artifacts:
@@ -217,6 +217,14 @@ def _deleted_temporary(connection: Connection, row_id: int) -> Mapping[str, Any]
     if found is None:
         raise ValueError(f"it has no instance number {row_id}")
     return found
+
+
+def _id_of_table(connection: Connection, name: str) -> int:
+    """Return the id of an existing table, regardless of case."""
+    found = connection.scalar(_ID_OF_TABLE, {"name_key": fold(name)})
+    if found is None:
+        raise TVImplementationError(f"The catalog refused a change: there is no table '{name}'.")
+    return int(found)
 
 
 def _insert_materialized(

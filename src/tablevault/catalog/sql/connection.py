@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, TypeAlias
 
 from sqlalchemy import URL, Delete, Dialect, Engine, Insert, Select, TextClause, Update
-from sqlalchemy.exc import DBAPIError, NoResultFound
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 Statement: TypeAlias = Select[Any] | Insert | Update | Delete | TextClause
@@ -93,12 +93,6 @@ class Result:
     def first(self) -> Row | None:
         """Return the first row, or `None` for an empty result."""
         return self._rows[0] if self._rows else None
-
-    def one(self) -> Row:
-        """Return the first row; raises `NoResultFound` for an empty result."""
-        if not self._rows:
-            raise NoResultFound("No row was found where one was required.")
-        return self._rows[0]
 
     def mappings(self) -> list[Mapping[str, Any]]:
         """Return the rows as values by column name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import Select, Table, and_, bindparam, exists, func, literal, or_, select, text
@@ -21,7 +22,7 @@ from tablevault.catalog.sql.codec import (
     table_record,
     tag_record,
 )
-from tablevault.catalog.sql.connection import Connection
+from tablevault.catalog.sql.connection import Connection, Row
 from tablevault.catalog.sql.schema import confirmed, counters, instances, processes, reads, services, tables, tags
 from tablevault.catalog.sql.schema import locks as held_locks
 from tablevault.catalog.sql.store import Store, batches
@@ -282,7 +283,7 @@ class Contents:
         """Return a version of a table that differs from this one only in case, if any."""
         with self._store.read() as connection:
             values = {"table_id": table_id, "version_key": fold(version)}
-            found = connection.execute(_OUTERMOST_VERSIONS_LIKE, values).one()
+            found = connection.execute(_OUTERMOST_VERSIONS_LIKE, values).all()[0]
         return next((str(other) for other in found if other not in (None, version)), None)
 
     def newest(
@@ -367,9 +368,11 @@ class Contents:
     def newest_listed(self, table_ids: Sequence[int]) -> dict[int, ListedInstance]:
         """Return the newest materialized instance of each table that has one, by table id."""
         with self._store.read() as connection:
-            rows = connection.execute(listings.NEWEST_OF_EACH, {"table_ids": list(table_ids)}).mappings()
-            found = map(listed_instance, rows)
-            return {item.table_id: item for item in found}
+            rows = chain.from_iterable(
+                connection.execute(listings.NEWEST_OF_EACH, {"table_ids": batch}).mappings()
+                for batch in batches(table_ids)
+            )
+            return {item.table_id: item for item in map(listed_instance, rows)}
 
     def listed_instances(self, table_id: int, temporary: bool, before: int | None, most: int) -> list[ListedInstance]:
         """Return instances of a table, newest first.
@@ -395,11 +398,8 @@ class Contents:
 
         `None` selects all instances.
         """
-        query, values = (_FAILURE_COUNTS, {}) if row_ids is None else (_FAILURE_COUNTS_OF, {"row_ids": list(row_ids)})
         with self._store.read() as connection:
-            rows: Sequence[Any] = _of_added(
-                connection, tags, lambda: connection.execute(query, values).all(), without=()
-            )
+            rows: Sequence[Row] = _of_added(connection, tags, lambda: _failure_rows(connection, row_ids), without=())
             return {row_id: (failed, skipped) for row_id, failed, skipped in rows}
 
     def tags(
@@ -424,12 +424,18 @@ class Contents:
             query = query.where(tags.c.table_id == table_id)
         if row_id is not None:
             query = query.where(tags.c.row_id == row_id)
+        queries = [query]
         if row_ids is not None:
-            query = query.where(tags.c.row_id.in_(row_ids))
+            queries = [query.where(tags.c.row_id.in_(batch)) for batch in batches(row_ids)]
         with self._store.read() as connection:
             rows: Sequence[Mapping[str, Any]] = _of_added(
-                connection, tags, lambda: connection.execute(query).mappings(), without=()
+                connection,
+                tags,
+                lambda: [row for each in queries for row in connection.execute(each).mappings()],
+                without=(),
             )
+            if len(queries) > 1:
+                rows = sorted(rows, key=lambda row: (fold(row["tag"]), fold(row["table_name"])))
             return [tag_record(row) for row in rows]
 
     def tagged_instances(self, tag: str, table_ids: Sequence[int] | None = None) -> list[NamedInstance]:
@@ -547,6 +553,13 @@ class Contents:
             return None if row is None else record(row)
 
         return self._store.read_once((query, *parameters.values()), read)
+
+
+def _failure_rows(connection: Connection, row_ids: Sequence[int] | None) -> list[Row]:
+    if row_ids is None:
+        return connection.execute(_FAILURE_COUNTS).all()
+    found = (connection.execute(_FAILURE_COUNTS_OF, {"row_ids": batch}) for batch in batches(row_ids))
+    return list(chain.from_iterable(found))
 
 
 def _of_added(connection: Connection, table: Table, read: Callable[[], Result], without: Result) -> Result:

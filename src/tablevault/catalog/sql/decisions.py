@@ -16,8 +16,8 @@ from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.creations import forget_creates
 from tablevault.catalog.sql.processes import BY_SERIAL, ended_process, first_process
 from tablevault.catalog.sql.schema import instances, processes, tidying
-from tablevault.catalog.sql.store import advance
-from tablevault.errors import TVProcessError
+from tablevault.catalog.sql.store import advance, advance_to_finish
+from tablevault.errors import TVImplementationError, TVProcessError
 from tablevault.values.changes import (
     Decision,
     MaterializedInstance,
@@ -32,9 +32,9 @@ from tablevault.values.contents import ArtifactState
 from tablevault.values.processes import EndedProcess, Plan, Status
 
 UPDATE_BY_SERIAL = update(processes).where(processes.c.serial == bindparam("of_serial"))
+_UNDECIDED = [Status.RUNNING.value, Status.PAUSED.value]
 UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
-    processes.c.attempt == bindparam("of_attempt"),
-    processes.c.status.in_([Status.RUNNING.value, Status.PAUSED.value]),
+    processes.c.attempt == bindparam("of_attempt"), processes.c.status.in_(_UNDECIDED)
 )
 """Applies only to a process that the attempt owns. A decision is final, even for the attempt that made it."""
 _DECIDE = UPDATE_UNDECIDED.returning(
@@ -42,7 +42,7 @@ _DECIDE = UPDATE_UNDECIDED.returning(
 )
 _IS_COMMITTING = processes.c.status == Status.COMMITTING.value
 _FINISH = (
-    UPDATE_BY_SERIAL.where(~processes.c.finished)
+    UPDATE_BY_SERIAL.where(~processes.c.finished, processes.c.status.not_in(_UNDECIDED))
     .values(
         finished=True,
         owner_lock=None,
@@ -165,11 +165,13 @@ def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, st
 
     Return it as it ended; `None` if another owner has finished it.
     """
-    counters = advance(connection, "generation", "end_order")
+    counters = advance_to_finish(connection, serial)
+    if not counters:
+        return None
     ended = {"end_order": counters["end_order"], "ended_at": now()}
     row = connection.execute(_FINISH, {"of_serial": serial, **ended}).mapping()
     if row is None:
-        return None
+        raise TVImplementationError(f"The catalog refused a change: process {serial} is not decided.")
     keep_failed_steps(connection, serial, problems)
     locks.release(connection, serial)
     return ended_process(row)

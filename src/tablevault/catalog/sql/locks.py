@@ -85,7 +85,7 @@ def release(connection: Connection, serial: int) -> None:
 def held_by(connection: Connection, serials: Sequence[int]) -> dict[int, tuple[Lock, ...]]:
     """Return the locks of processes, by serial number, in the order taken."""
     found: dict[int, list[Lock]] = {serial: [] for serial in serials}
-    for batch in batches(serials):
+    for batch in batches(list(found)):
         for serial, resource, exclusive in connection.execute(_HELD_BY, {"serials": batch}):
             found[serial].append(Lock(resource, bool(exclusive)))
     return {serial: tuple(held) for serial, held in found.items()}

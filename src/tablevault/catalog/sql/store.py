@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, Engine, PoolProxiedConnection, bindparam, update
+from sqlalchemy import URL, Engine, PoolProxiedConnection, bindparam, exists, update
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidRequestError
 
 from tablevault.catalog.sql import schema
-from tablevault.catalog.sql.connection import Connection, Database, Purpose, translated
+from tablevault.catalog.sql.connection import Connection, Database, Purpose, Row, translated
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.ports import UnknownOutcomeError
 from tablevault.system.forks import ForkHooks, around_forks
@@ -202,8 +202,16 @@ class Store:
 
 def advance(connection: Connection, *counters: str) -> dict[str, int]:
     """Increment counters of the catalog and return their new values."""
-    rows = connection.execute(_ADVANCE_COUNTERS, {"counters": list(counters)})
-    return {str(name): int(value) for name, value in rows}
+    return _values(connection.execute(_ADVANCE_COUNTERS, {"counters": list(counters)}))
+
+
+def advance_to_finish(connection: Connection, serial: int) -> dict[str, int]:
+    """Increment all counters and return their new values; a no-op if the process is finished."""
+    return _values(connection.execute(_ADVANCE_TO_FINISH, {"serial": serial}))
+
+
+def _values(counters: Iterable[Row]) -> dict[str, int]:
+    return {str(name): int(value) for name, value in counters}
 
 
 def batches(items: Sequence[Item]) -> Iterator[list[Item]]:
@@ -217,6 +225,12 @@ _COUNTERS = schema.counters.c
 _ADVANCE_COUNTERS = (
     update(schema.counters)
     .where(_COUNTERS.name.in_(bindparam("counters", expanding=True)))
+    .values(value=_COUNTERS.value + 1)
+    .returning(_COUNTERS.name, _COUNTERS.value)
+)
+_ADVANCE_TO_FINISH = (
+    update(schema.counters)
+    .where(exists().where(schema.processes.c.serial == bindparam("serial"), ~schema.processes.c.finished))
     .values(value=_COUNTERS.value + 1)
     .returning(_COUNTERS.name, _COUNTERS.value)
 )

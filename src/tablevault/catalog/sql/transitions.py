@@ -93,7 +93,7 @@ class Transitions:
                 holders = locks.conflicting_holders(connection, plan.locks, ancestors)
                 if holders:
                     return Blocked(holders)
-                begun = connection.execute(_BEGIN, row).one()
+                begun = connection.execute(_BEGIN, row).all()[0]
             serial, generation, has_failed_steps = begun
             locks.take(connection, serial, plan.locks)
             record_creates(connection, serial, plan)
