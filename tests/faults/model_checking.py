@@ -215,6 +215,8 @@ def source() -> Source:
     def add(name: str, table: Table, frame: dict[str, list[Any]], **facts: Any) -> Instance:
         instance_id = vault.get_table_instances(name, "")[-1]
         made = Instance(instance_id, instance_id.split("_", 1)[0], frame=frame, **facts)
+        if table.last_made is not None and not table.multiple and not table.tags_of(table.last_made):
+            table.last_made.has_artifacts = False
         table.instances[instance_id] = table.last_made = made
         return made
 
