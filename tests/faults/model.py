@@ -218,12 +218,20 @@ class Called:
 Locks = dict[str, bool]
 
 
+def _spelt(tables: Iterable[str], name: str) -> str | None:
+    return next((each for each in tables if each.lower() == name.lower()), None)
+
+
 @dataclass(frozen=True)
 class Source:
     """Another vault, from which instances are imported."""
 
     path: str
     tables: dict[str, Table]
+
+    def spelt(self, name: str) -> str | None:
+        """Return how the name of a table is spelt, if there is one."""
+        return _spelt(self.tables, name)
 
 
 @dataclass
@@ -349,7 +357,7 @@ class Model:
 
     def spelt(self, name: str) -> str | None:
         """Return how the name of a table is spelt, if there is one."""
-        return next((each for each in self.tables if each.lower() == name.lower()), None)
+        return _spelt(self.tables, name)
 
     def _name(self, table: Table) -> str:
         return next(name for name, each in self.tables.items() if each is table)
@@ -539,7 +547,7 @@ class Model:
         def plan(locks: Locks) -> Callable[[], None]:
             pairs = tables if tables is not None else [(name, name) for name in source.tables]
             for there, _ in pairs:
-                _check(there in source.tables)
+                _check(source.spelt(there) is not None)
             _check(len({here.lower() for _, here in pairs}) == len(pairs))
             for _, here in pairs:
                 _check(here not in FORBIDDEN)
@@ -552,7 +560,7 @@ class Model:
         taken: dict[int, Instance] = {}
         new: list[tuple[Table, Table, list[Instance]]] = []
         for there, here in pairs:
-            theirs, spelt = source.tables[there], self.spelt(here)
+            theirs, spelt = source.tables[source.spelt(there) or there], self.spelt(here)
             table = self.tables[spelt] if spelt is not None else Table(theirs.multiple, theirs.effects)
             self.tables.setdefault(spelt or here, table)
             made = []
