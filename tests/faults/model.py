@@ -208,7 +208,7 @@ class Called:
 
     least: Counter[int] = field(default_factory=Counter)
     most: Counter[int] = field(default_factory=Counter)
-    """With more threads than one, a row can be in flight when another one fails."""
+    """In threads and as coroutines, rows can be in flight when another one fails."""
 
     def allows(self, seen: Counter[int]) -> bool:
         """Tell whether these calls are right."""
@@ -248,7 +248,7 @@ class Model:
     rows: int = 0
     """How many instances were ever materialized."""
     seen: Counter[int] = field(default_factory=Counter)
-    """The rows that functions were really called for, which decides what threads had in flight."""
+    """The rows that functions were really called for, which decides what was in flight."""
 
     # --- the life cycle -------------------------------------------------------------------------------------------
 
@@ -689,10 +689,11 @@ class Model:
     def _computed_before(self, fault: Fault, recipe: Recipe, passed: frozenset[int]) -> frozenset[int]:
         """Return the rows that are computed when a function fails at a row."""
         before, rows = frozenset(range(fault.row)) - passed, frozenset(range(recipe.rows)) - passed
+        if recipe.kind == "threads" or (recipe.kind == "async" and fault.kind == WRONG):
+            # A loop begins the next short coroutine before the result of the last one is found to be wrong.
+            self._call(before | {fault.row}, rows)
+            return frozenset(self.seen) - {fault.row}
         match recipe.kind:
-            case "threads":
-                self._call(before | {fault.row}, rows)
-                return frozenset(self.seen) - {fault.row}
             case "batch":
                 missing = sorted(rows)
                 start = missing.index(fault.row) // BATCH * BATCH
