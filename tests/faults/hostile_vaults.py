@@ -157,7 +157,9 @@ class ReceivedVault:
     def _change_row(self, choice: Choices) -> str:
         """Put a value into the catalog that TableVault never would."""
         with contextlib.closing(sqlite3.connect(self.folder / "metadata" / "catalog.db")) as connection:
+            allow_null(connection)
             tables = ("tables", "instances", "processes", "reads", "locks", "tidying", "counters", "tags", "confirmed")
+            tables = (*tables, "creates", "vault")
             table = choice.choice(tables)
             if table == "tidying" or choice.random() < 0.1:
                 return _add_tidying(connection, choice)
@@ -250,6 +252,14 @@ class ReceivedVault:
         is_sealed = len(path.parts) >= 3 and (self.folder / Path(*path.parts[:2]) / "manifest.json").is_file()
         if is_sealed and choice.random() >= 0.2:
             agree(self.folder, path)
+
+
+def allow_null(connection: sqlite3.Connection) -> None:
+    """Let all columns of a catalog be null, as those of a zeroed sector are."""
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("UPDATE sqlite_master SET sql = replace(sql, ' NOT NULL', '') WHERE type = 'table'")
+    connection.commit()
+    connection.execute("PRAGMA writable_schema = RESET")
 
 
 def agree(vault: Path, path: Path) -> None:

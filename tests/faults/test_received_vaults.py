@@ -18,7 +18,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 import xxhash
-from hostile_vaults import agree, make_vault, read
+from hostile_vaults import agree, allow_null, make_vault, read
 
 from tablevault import TableVault, delete_vault, tv_errors
 from tablevault.storage.column_types import type_of_arrow
@@ -121,6 +121,60 @@ def test_folders_that_lead_elsewhere_are_damage(db_dir, table, folder):
     change(db_dir, f"UPDATE {table} SET folder = '{folder}'")
     with pytest.raises(tv_errors.TVFileError, match="damaged"):
         TableVault(db_dir).get_dataframe("plain")
+
+
+SMALL_TABLES = ("counters", "creates", "locks", "vault")
+OTHER_TABLES = ("confirmed", "instances", "processes", "reads", "tables", "tags", "tidying")
+
+
+@pytest.mark.parametrize(
+    ("table", "value"),
+    [
+        *((table, None) for table in SMALL_TABLES),
+        *(
+            pytest.param(table, value, marks=pytest.mark.slow)
+            for table in (*SMALL_TABLES, *OTHER_TABLES)
+            for value in (None, float("inf"))
+            if (table, value) not in [(small, None) for small in SMALL_TABLES]
+        ),
+    ],
+)
+def test_value_of_any_type_in_a_column_is_read_or_refused(template, tmp_path, outside, table, value):
+    def damaged(column):
+        folder = shutil.copytree(template, tmp_path / column, symlinks=True)
+        with contextlib.closing(sqlite3.connect(folder / "metadata" / "catalog.db")) as connection:
+            allow_null(connection)
+            # Keys and unique columns cannot have the value in all rows, nor some of them at all.
+            for rows in ("", f" WHERE rowid = (SELECT max(rowid) FROM {table})"):
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute(f'UPDATE {table} SET "{column}" = ?{rows}', (value,))
+                    break
+            connection.commit()
+        return folder
+
+    with contextlib.closing(sqlite3.connect(template / "metadata" / "catalog.db")) as connection:
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    assert columns
+    assert {column: faults for column in columns if (faults := list(read(damaged(column))))} == {}
+
+
+@pytest.mark.parametrize(
+    ("change_made", "read_it"),
+    [
+        ("UPDATE vault SET format = NULL", TableVault),
+        ("UPDATE vault SET vault_id = NULL", TableVault),
+        ("UPDATE counters SET value = 1e999", lambda folder: TableVault(folder).get_status()),
+        ("UPDATE locks SET resource = NULL", lambda folder: TableVault(folder).get_process("mine")),
+        ("UPDATE creates SET location = NULL", lambda folder: TableVault(folder).get_dataframe("paused", "TEMP_base")),
+        ("DELETE FROM creates", lambda folder: TableVault(folder).get_dataframe("paused", "TEMP_base")),
+    ],
+)
+def test_row_that_lacks_a_value_is_named_as_damage(db_dir, change_made, read_it):
+    with contextlib.closing(sqlite3.connect(db_dir / "metadata" / "catalog.db")) as connection:
+        allow_null(connection)
+    change(db_dir, change_made)
+    with pytest.raises(tv_errors.TVFileError, match="damaged"):
+        read_it(db_dir)
 
 
 MORE_THAN_ROWS = pytest.mark.parametrize(

@@ -247,7 +247,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
     def abandon(self, plan: ExecutePlan, session: Session) -> tuple[Tidying, ...]:
         """Keep computed cells in the temporary instance's folder `partial/`; drop the rest."""
         layout, workspace = session.lookup.layout, session.workspace
-        created = plan.creates[0].location
+        created = plan.created.location
         steps = []
         if workspace.checkpoints.is_dir() and any(workspace.checkpoints.iterdir()):
             target = f"{plan.temporary_folder}/partial"
@@ -261,7 +261,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
                 ),
                 Tidying(TidyingAction.REPLACE_FOLDER, computed, target),
             ]
-        return (*steps, *remove_created(session.lookup, plan.creates[0]), *session.clean_workspace())
+        return (*steps, *remove_created(session.lookup, plan.created), *session.clean_workspace())
 
     def materialize_partial(self, plan: ExecutePlan, session: Session) -> Changes:
         """Return the changes that materialize an unfinished execution, with nulls in missing cells."""
@@ -284,7 +284,7 @@ def _unchanged(
             UnchangedInstance(plan.temporary, origin.row_id, origin.instance_id),
             *newly_confirmed(session.lookup.contents, origin.row_id, inputs),
         ),
-        (*remove_created(session.lookup, plan.creates[0]), *_drop_temporary(plan, session)),
+        (*remove_created(session.lookup, plan.created), *_drop_temporary(plan, session)),
         warnings=failure_warnings(table, origin.instance_id, execution.failures),
     )
 

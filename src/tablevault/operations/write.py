@@ -265,7 +265,7 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
 
     def _copy_artifacts(self, plan: WriteInstancePlan, session: Session, data: FrameData) -> list[ArtifactRecord]:
         source = InstanceFolder(session.lookup.layout.absolute(plan.temporary_folder)).artifacts
-        target = InstanceFolder(session.lookup.layout.absolute(plan.creates[0].location)).artifacts
+        target = InstanceFolder(session.lookup.layout.absolute(plan.created.location)).artifacts
         artifacts = InstanceArtifacts(target)
         frame = DraftFrame(artifacts)
         for name, column_type in data.types.items():

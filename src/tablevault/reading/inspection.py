@@ -138,7 +138,8 @@ class InstanceInspection:
         columns = [(column.name, column.type_name) for column in self._instance.columns]
         found = [(name, column_type.name) for name, column_type in types.items()]
         if rows != self._instance.row_count:
-            raise TVFileError(f"it has {rows:,} rows, but {self._instance.row_count:,} in the catalog")
+            recorded = "none" if self._instance.row_count is None else f"{self._instance.row_count:,}"
+            raise TVFileError(f"it has {rows:,} rows, but {recorded} in the catalog")
         if found != columns:
             raise TVFileError(f"its columns are {found}, but {columns} in the catalog")
         check_frame(self._folder.frame)

@@ -367,7 +367,7 @@ class Queries:
             if isinstance(plan, ExecutePlan) and plan.temporary == instance.row_id and not record.status.ended:
                 workspace = self._lookup.workspace_of(record.serial)
                 if workspace.checkpoints.is_dir():
-                    created = self._lookup.layout.absolute(plan.creates[0].location)
+                    created = self._lookup.layout.absolute(plan.created.location)
                     codes = sorted(workspace.codes.glob("*"), key=lambda path: int(path.name))
                     return UnfinishedFiles(
                         workspace.checkpoints,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tablevault.errors import TVFileError
 from tablevault.system.clock import datetime
 from tablevault.values.contents import JsonObject
 from tablevault.values.outcomes import Cause
@@ -71,6 +72,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     locks: tuple[Lock, ...] = ()
     creates: tuple[Creation, ...] = ()
     """Invisible until the process succeeds; removed if it does not."""
+
+    @property
+    def created(self) -> Creation:
+        """The one instance that the process will make visible.
+
+        Raises
+        ------
+        TVFileError
+            If the catalog has lost it.
+        """
+        if not self.creates:
+            raise TVFileError(
+                f"The catalog is damaged: it does not name the folder that the process on '{self.instance_id}' of "
+                f"table '{self.table_name}' creates. Restore a backup of the vault."
+            )
+        return self.creates[0]
 
     def facts(self) -> JsonObject:
         """Return the facts to show with the arguments of the process."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from sqlalchemy import bindparam, insert, select, update
 
-from tablevault.catalog.sql.codec import now
+from tablevault.catalog.sql.codec import integer, now
 from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import instances, processes, reads, tables, tags
 from tablevault.names import fold
@@ -91,7 +91,7 @@ def _table(connection: Connection, table: ImportedTable, serial: int) -> int:
         "deleted": table.is_hidden,
         "by_serial": serial,
     }
-    return int(connection.scalar(_INSERT_TABLE, row))
+    return integer(connection.scalar(_INSERT_TABLE, row))
 
 
 def _instance(item: ImportedInstance, table_id: int) -> dict[str, object]:
@@ -119,7 +119,7 @@ def _row(connection: Connection, rows: Mapping[str, int], instance_id: str) -> i
     if instance_id in rows:
         return rows[instance_id]
     found = connection.scalar(_ROW_OF, {"instance_id": instance_id})
-    return None if found is None else int(found)
+    return None if found is None else integer(found)
 
 
 def _tag(connection: Connection, tag: ImportedTag, row_id: int, serial: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, insert, select, text, update
 
 from tablevault.catalog.sql.arrivals import insert_imported
-from tablevault.catalog.sql.codec import now, read_row
+from tablevault.catalog.sql.codec import integer, now, read_row
 from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.creations import forget_creates
 from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, services, tables
@@ -224,7 +224,7 @@ def _id_of_table(connection: Connection, name: str) -> int:
     found = connection.scalar(_ID_OF_TABLE, {"name_key": fold(name)})
     if found is None:
         raise TVImplementationError(f"The catalog refused a change: there is no table '{name}'.")
-    return int(found)
+    return integer(found)
 
 
 def _insert_materialized(
@@ -258,7 +258,7 @@ def _insert_instance(connection: Connection, row: Mapping[str, object], serial: 
         "by_serial": serial,
         "deleted": False,
     }
-    return int(connection.scalar(_INSERT_INSTANCE, {**made, **row}))
+    return integer(connection.scalar(_INSERT_INSTANCE, {**made, **row}))
 
 
 @apply_change.register

@@ -18,6 +18,7 @@ import msgspec
 from tablevault.names import is_file_name
 from tablevault.values.changes import Read
 from tablevault.values.contents import (
+    CatalogIdentity,
     ColumnRecord,
     InstanceRecord,
     ListedInstance,
@@ -29,6 +30,7 @@ from tablevault.values.plans import decode_plan, encode_plan
 from tablevault.values.processes import (
     Creation,
     ErrorInfo,
+    Lock,
     NewProcess,
     Owner,
     Plan,
@@ -67,6 +69,13 @@ def file_name(text: Any) -> str:
     if not isinstance(text, str) or not is_file_name(text):
         raise ValueError(f"{text!r:.100} is not the name of a file or folder")
     return text
+
+
+def integer(value: Any) -> int:
+    """Return an integer column of a row; raise `ValueError` if the value is none."""
+    if type(value) is not int:
+        raise ValueError(f"{value!r:.100} is not an integer")
+    return value
 
 
 def now() -> str:
@@ -128,6 +137,18 @@ def encode_progress(progress: Progress) -> str:
 def encode_error(error: ErrorInfo) -> str:
     """Encode an error for the catalog."""
     return _encode(error).decode()
+
+
+def lock_record(resource: Any, exclusive: Any) -> Lock:
+    """Return the record of a lock."""
+    with damage_named("locks"):
+        return as_record(Lock, {"resource": resource, "exclusive": bool(exclusive)})
+
+
+def creation_record(location: Any, instance_id: Any) -> Creation:
+    """Return the record of a pending table or instance."""
+    with damage_named("creates"):
+        return as_record(Creation, {"location": location, "instance_id": instance_id})
 
 
 # --- contents ----------------------------------------------------------------------------------------------------
@@ -195,6 +216,14 @@ def read_limits_row(text: str) -> dict[str, float]:
     """Return the recorded limits of a service."""
     with damage_named("services"):
         return msgspec.json.decode(text, type=dict[str, int | float])
+
+
+def identity_record(row: Mapping[str, Any]) -> CatalogIdentity:
+    """Return the identity of a catalog that records it, in format 2 or newer."""
+    with damage_named("vault"):
+        if row["vault_id"] is None:
+            raise ValueError("it names no vault")
+        return as_record(CatalogIdentity, row)
 
 
 def read_record(row: Mapping[str, Any]) -> Read:

@@ -15,6 +15,7 @@ from tablevault.catalog.sql import listings, locks
 from tablevault.catalog.sql.codec import (
     file_name,
     instance_record,
+    integer,
     listed_instance,
     named_instances,
     read_limits_row,
@@ -211,7 +212,7 @@ class Contents:
 
     def generation(self) -> int:
         """Return a number that grows with every visible change."""
-        return self._store.read_once(_GENERATION, lambda connection: int(connection.scalar(_GENERATION) or 0))
+        return self._store.read_once(_GENERATION, lambda connection: integer(connection.scalar(_GENERATION) or 0))
 
     def table(self, name: str) -> TableRecord | None:
         """Return the table of this name, ignoring case."""
@@ -400,7 +401,7 @@ class Contents:
         """
         with self._store.read() as connection:
             rows: Sequence[Row] = _of_added(connection, tags, lambda: _failure_rows(connection, row_ids), without=())
-            return {row_id: (failed, skipped) for row_id, failed, skipped in rows}
+            return {integer(row_id): (integer(failed), integer(skipped)) for row_id, failed, skipped in rows}
 
     def tags(
         self,
@@ -484,7 +485,7 @@ class Contents:
             return _of_added(
                 connection,
                 confirmed,
-                lambda: tuple(connection.scalars(_CONFIRMED_OF, {"row_id": row_id})),
+                lambda: tuple(map(integer, connection.scalars(_CONFIRMED_OF, {"row_id": row_id}))),
                 without=tuple[int, ...](),
             )
 
@@ -509,7 +510,7 @@ class Contents:
         """Return the row ids of the instances computed from an instance, each with its read."""
         with self._store.read() as connection:
             rows = connection.execute(_READERS_OF, {"row_id": row_id}).mappings()
-            return [(row["row_id"], read_record(row)) for row in rows]
+            return [(integer(row["row_id"]), read_record(row)) for row in rows]
 
     def instance_folders(self, table_id: int) -> set[str]:
         """Return the folder names of a table's instances, without reading their records."""
@@ -524,7 +525,7 @@ class Contents:
         """Return the row ids of instances and their inputs in pairs, including deleted ones."""
         query = select(reads.c.row_id, reads.c.input_row_id).distinct().order_by(reads.c.row_id, reads.c.input_row_id)
         with self._store.read() as connection:
-            return [(row_id, input_row_id) for row_id, input_row_id in connection.execute(query)]
+            return [(integer(row_id), integer(input_row_id)) for row_id, input_row_id in connection.execute(query)]
 
     def origins(self) -> list[tuple[int, int]]:
         """Return the row ids of materialized instances and their origins in pairs, including deleted ones."""
@@ -534,7 +535,7 @@ class Contents:
             .order_by(instances.c.row_id)
         )
         with self._store.read() as connection:
-            return [(row_id, origin) for row_id, origin in connection.execute(query)]
+            return [(integer(row_id), integer(origin)) for row_id, origin in connection.execute(query)]
 
     def side_effects_by(self, table_name: str) -> tuple[int, ...]:
         """Return the serials of the processes that hold a whole table exclusively."""
@@ -543,7 +544,7 @@ class Contents:
 
     def _keep_generation(self, row: Mapping[str, Any]) -> None:
         """Let a snapshot know the generation that came with a row, since a plan needs both."""
-        self._store.keep(_GENERATION, int(row["generation"] or 0))
+        self._store.keep(_GENERATION, integer(row["generation"] or 0))
 
     def _first(
         self, query: Select[Any], parameters: Mapping[str, object], record: Callable[[Mapping[str, Any]], Result]

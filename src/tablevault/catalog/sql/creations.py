@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import bindparam, delete, insert, select
 
+from tablevault.catalog.sql.codec import creation_record
 from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import creates, processes
 from tablevault.names import fold
@@ -55,7 +56,7 @@ def creates_of(connection: Connection, serials: Sequence[int]) -> dict[int, tupl
     """Return the creations of processes, by serial number."""
     found: dict[int, tuple[Creation, ...]] = {}
     for serial, location, instance_id in connection.execute(_CREATES_OF, {"serials": list(serials)}):
-        found[serial] = (*found.get(serial, ()), Creation(location, instance_id))
+        found[serial] = (*found.get(serial, ()), creation_record(location, instance_id))
     return found
 
 

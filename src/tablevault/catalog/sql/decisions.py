@@ -11,7 +11,7 @@ from sqlalchemy import Insert, bindparam, case, delete, exists, insert, select, 
 
 from tablevault.catalog.sql import locks
 from tablevault.catalog.sql.changes import apply_change
-from tablevault.catalog.sql.codec import as_record, encode_error, encode_progress, now
+from tablevault.catalog.sql.codec import as_record, encode_error, encode_progress, integer, now
 from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.creations import forget_creates
 from tablevault.catalog.sql.processes import BY_SERIAL, ended_process, first_process
@@ -138,7 +138,9 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
             f"{name}_{place}": value for place, row in enumerate(rows) for name, value in zip(_STEP, row, strict=True)
         }
         inserted = connection.execute(_insert_steps(len(rows)), values).mappings()
-        steps = sorted(((int(line["tidying_id"]), as_record(Tidying, line)) for line in inserted), key=itemgetter(0))
+        steps = sorted(
+            ((integer(line["tidying_id"]), as_record(Tidying, line)) for line in inserted), key=itemgetter(0)
+        )
         return Remaining(tuple(steps), bool(inserted[0]["has_superseded"]))
     if decision.changes.leaves_work:
         return Remaining((), has_superseded=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, insert, or_, select, text
 
+from tablevault.catalog.sql.codec import integer, lock_record
 from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import locks
 from tablevault.catalog.sql.store import batches
@@ -87,7 +88,7 @@ def held_by(connection: Connection, serials: Sequence[int]) -> dict[int, tuple[L
     found: dict[int, list[Lock]] = {serial: [] for serial in serials}
     for batch in batches(list(found)):
         for serial, resource, exclusive in connection.execute(_HELD_BY, {"serials": batch}):
-            found[serial].append(Lock(resource, bool(exclusive)))
+            found[serial].append(lock_record(resource, exclusive))
     return {serial: tuple(held) for serial, held in found.items()}
 
 
@@ -104,7 +105,7 @@ def held_by_others(connection: Connection, table: TableRecord, instance: Instanc
 
 def exclusive_holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
     """Return the serials of the processes that hold exactly this resource exclusively."""
-    return tuple(int(serial) for serial in connection.scalars(_EXCLUSIVE_HOLDERS, {"resource": resource}))
+    return tuple(map(integer, connection.scalars(_EXCLUSIVE_HOLDERS, {"resource": resource})))
 
 
 def _path_to(resource: str) -> list[str]:
@@ -130,7 +131,7 @@ def _near(connection: Connection, resources: Sequence[str]) -> Iterator[tuple[in
     else:
         rows = connection.execute(_locks_near(len(resources)), values_near(resources)).all()
     for serial, resource, exclusive in rows:
-        yield int(serial), Lock(resource, bool(exclusive))
+        yield integer(serial), lock_record(resource, exclusive)
 
 
 @cache

@@ -9,7 +9,7 @@ from sqlalchemy import Dialect, Index, MetaData, delete, insert, select, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
-from tablevault.catalog.sql.codec import damage_named
+from tablevault.catalog.sql.codec import damage_named, identity_record
 from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.creations import record_creates
 from tablevault.catalog.sql.schema import (
@@ -35,7 +35,7 @@ _NOT_SUCCEEDED = select(processes.c.serial, processes.c.operation, processes.c.p
 def identity_of(connection: Connection) -> CatalogIdentity:
     """Return a catalog's format, and the vault that it belongs to."""
     try:
-        row = connection.execute(select(vault.c.format, vault.c.vault_id, vault.c.address)).first()
+        row = connection.execute(select(vault.c.format, vault.c.vault_id, vault.c.address)).mapping()
     except OperationalError:
         # Checked only after a failure, because almost every catalog has the table.
         if connection.has_table(vault.name):
@@ -43,7 +43,7 @@ def identity_of(connection: Connection) -> CatalogIdentity:
         return CatalogIdentity(1)
     if row is None:
         raise ValueError("its table 'vault' is empty")
-    return CatalogIdentity(int(row[0]), str(row[1]), row[2] and str(row[2]))
+    return identity_record(row)
 
 
 def record_address(connection: Connection, address: str | None) -> None:

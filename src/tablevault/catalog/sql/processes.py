@@ -9,7 +9,7 @@ from sqlalchemy import Select, and_, bindparam, func, or_, select, text
 from sqlalchemy.exc import OperationalError
 
 from tablevault.catalog.sql import locks
-from tablevault.catalog.sql.codec import damage_named, process_record
+from tablevault.catalog.sql.codec import damage_named, file_name, integer, process_record
 from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.creations import creates_of, was_to_create
 from tablevault.catalog.sql.schema import processes, vault
@@ -84,7 +84,7 @@ class Processes:
         with self._store.read() as connection:
             try:
                 return {
-                    int(serial): str(reason)
+                    integer(serial): str(reason)
                     for batch in batches(serials)
                     for serial, reason in connection.execute(_WAITING, {"serials": batch})
                 }
@@ -123,7 +123,7 @@ class Processes:
         with self._store.read() as connection:
             for batch in batches(serials):
                 rows = connection.execute(_IDS, {"serials": batch})
-                found.update((int(serial), str(process_id)) for serial, process_id in rows)
+                found.update((integer(serial), file_name(process_id)) for serial, process_id in rows)
         return found
 
     def history(self, filters: Mapping[str, str], limit: int, before: int | None = None) -> list[ProcessRecord]:
@@ -142,7 +142,7 @@ class Processes:
         """Return the processes after a position in end order, each with its own position."""
         with self._store.read() as connection:
             rows = connection.execute(_ENDED_AFTER, {"end_order": end_order}).mappings()
-            places = [int(row["end_order"]) for row in rows]
+            places = [integer(row["end_order"]) for row in rows]
             return list(map(EndedProcess, places, process_records(connection, rows)))
 
     def is_ancestor(self, serial: int, of: int | None) -> bool:
@@ -153,7 +153,7 @@ class Processes:
     def begun(self) -> int:
         """Return the serial number of the newest process, or 0."""
         with self._store.read() as connection:
-            return int(connection.scalar(select(func.max(processes.c.serial))) or 0)
+            return integer(connection.scalar(select(func.max(processes.c.serial))) or 0)
 
     def created(self, path: str) -> bool:
         """Return whether a finished, unsuccessful process had planned to create a path."""
@@ -173,7 +173,7 @@ class Processes:
 
 def ended_process(row: Mapping[str, Any]) -> EndedProcess:
     """Decode the row of a finished process."""
-    return EndedProcess(int(row["end_order"]), process_record(row, ()))
+    return EndedProcess(integer(row["end_order"]), process_record(row, ()))
 
 
 def first_process(connection: Connection, query: Select[Any], parameters: Mapping[str, object]) -> ProcessRecord | None:

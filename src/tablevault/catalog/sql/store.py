@@ -13,6 +13,7 @@ from sqlalchemy import URL, Engine, PoolProxiedConnection, bindparam, exists, up
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidRequestError
 
 from tablevault.catalog.sql import schema
+from tablevault.catalog.sql.codec import integer
 from tablevault.catalog.sql.connection import Connection, Database, Purpose, Row, translated
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.ports import UnknownOutcomeError
@@ -211,7 +212,7 @@ def advance_to_finish(connection: Connection, serial: int) -> dict[str, int]:
 
 
 def _values(counters: Iterable[Row]) -> dict[str, int]:
-    return {str(name): int(value) for name, value in counters}
+    return {str(name): integer(value) for name, value in counters}
 
 
 def batches(items: Sequence[Item]) -> Iterator[list[Item]]:

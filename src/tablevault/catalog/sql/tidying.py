@@ -8,7 +8,7 @@ from types import MappingProxyType
 from sqlalchemy import bindparam, insert, select, update
 
 from tablevault.catalog.sql import decisions, locks
-from tablevault.catalog.sql.codec import as_record, instance_record, table_record
+from tablevault.catalog.sql.codec import as_record, instance_record, integer, table_record
 from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import instances, processes, tables, tidying
 from tablevault.catalog.sql.store import Store
@@ -77,7 +77,7 @@ class TidyingSteps:
     def processes_with_failed(self) -> list[int]:
         """Return the serial numbers of finished processes with failed steps on disk."""
         with self._store.read() as connection:
-            return [int(serial) for serial in connection.scalars(_PROCESSES_WITH_FAILED)]
+            return [integer(serial) for serial in connection.scalars(_PROCESSES_WITH_FAILED)]
 
     def failed(self) -> list[tuple[Tidying, str]]:
         """Return the steps on disk that failed, each with its reason."""
