@@ -80,6 +80,13 @@ arguments: {x: "<<self.x[index]>>"}
 """
 
 
+CATALOG_TABLES = (
+    *("tables", "instances", "processes", "reads", "locks", "tidying", "counters", "tags", "confirmed"),
+    *("creates", "vault"),
+)
+"""Tables of the catalog whose rows are changed."""
+
+
 def make_vault(folder: Path) -> Path:
     """Make a vault with instances of every kind.
 
@@ -158,9 +165,7 @@ class ReceivedVault:
         """Put a value into the catalog that TableVault never would."""
         with contextlib.closing(sqlite3.connect(self.folder / "metadata" / "catalog.db")) as connection:
             allow_null(connection)
-            tables = ("tables", "instances", "processes", "reads", "locks", "tidying", "counters", "tags", "confirmed")
-            tables = (*tables, "creates", "vault")
-            table = choice.choice(tables)
+            table = choice.choice(CATALOG_TABLES)
             if table == "tidying" or choice.random() < 0.1:
                 return _add_tidying(connection, choice)
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]

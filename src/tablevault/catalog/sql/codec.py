@@ -72,7 +72,7 @@ def file_name(text: Any) -> str:
 
 
 def integer(value: Any) -> int:
-    """Return an integer column of a row; raise `ValueError` if the value is none."""
+    """Return the value of an integer column; raise `ValueError` for a value of another type."""
     if type(value) is not int:
         raise ValueError(f"{value!r:.100} is not an integer")
     return value
