@@ -60,6 +60,39 @@ return_type: row-wise
 arguments: {name: "<<self.name[index]>>", folder: ~ARTIFACT_FOLDER~}
 """
 
+VECTOR_CODE = """
+import numpy as np
+import pandas as pd
+
+
+def numbers(count):
+    return pd.DataFrame({"n": range(count)})
+
+
+def embed(n):
+    return np.full(768, n, dtype=np.float32)
+"""
+
+NUMBERS = """
+builder_type: IndexBuilder
+changed_columns: [n]
+python_function: numbers
+code_module: embedding
+is_custom: true
+arguments: {{count: {count}}}
+"""
+
+EMBED = """
+builder_type: ColumnBuilder
+changed_columns: [vector]
+dtypes: {vector: "vector<float32, 768>"}
+python_function: embed
+code_module: embedding
+is_custom: true
+return_type: row-wise
+arguments: {n: "<<self.n[index]>>"}
+"""
+
 MAXIMUM_MEMORY_LEFT = 300 << 20
 """Bytes that may stay: allocators keep some of what they had."""
 
@@ -73,6 +106,7 @@ class Amounts:
     tables: int = 1_000
     frame_bytes: int = 2_000_000_000
     open_vaults: int = 500
+    vectors: int = 100_000
 
 
 @dataclass(frozen=True)
@@ -115,13 +149,17 @@ class Resources:
     """
 
     code = "resources"
-    title = "100,000 artifacts, 10,000 instances, 1,000 tables, a frame of 2 GB, 500 open vault objects"
+    title = (
+        "100,000 artifacts, 10,000 instances, 1,000 tables, a frame of 2 GB, 500 open vault objects, "
+        "100,000 vectors of 768 numbers"
+    )
     unit = "kinds of much"
-    target = 5
+    target = 6
     minutes = 20.0
 
     def __init__(self, amounts: Amounts | None = None) -> None:
         self._amounts = amounts or Amounts()
+        self._seconds = 0.0
 
     def run(self, budget: Budget, watch: Watch) -> Figures:
         """Do all of it, one after the other."""
@@ -130,10 +168,10 @@ class Resources:
         for name in self._kinds():
             if time.monotonic() > end:
                 break
-            begun = time.monotonic()
+            self._seconds = 0.0
             problem = self.repeat({"kind": name})
             violations = [Violation({"kind": name}, problem)] if problem else []
-            figures += Figures(1, violations, {name: f"{time.monotonic() - begun:.0f} s"})
+            figures += Figures(1, violations, {name: self._duration(name)})
             watch(figures)
         return figures
 
@@ -145,7 +183,9 @@ class Resources:
             TableVault(folder, author="ada", create=True).create_table("warm")
             self._warm_up(root / "warm")
             before = Held.now()
+            begun = time.monotonic()
             self._kinds()[case["kind"]](folder)
+            self._seconds = time.monotonic() - begun
             problem = Held.now().growth_since(before)
             left = [path.name for path in (folder / "_temp").iterdir()]
             report = TableVault(folder).verify() if case["kind"] != "frame" else None
@@ -162,7 +202,7 @@ class Resources:
         Modules and caches that are loaded once must not count as leftovers.
         """
         TableVault(folder, author="ada", create=True)
-        small = Resources(Amounts(3, 2, 2, 1_000, 2))
+        small = Resources(Amounts(3, 2, 2, 1_000, 2, 3))
         for kind in small._kinds().values():
             kind(folder)
 
@@ -173,7 +213,20 @@ class Resources:
             "tables": self._make_tables,
             "frame": self._make_frame,
             "open vaults": self._open_vaults,
+            "vectors": self._make_vectors,
         }
+
+    def _duration(self, kind: str) -> str:
+        """Return the time of the last use, and the time of each of its objects where there are many."""
+        objects = {
+            "artifacts": self._amounts.artifacts,
+            "instances": self._amounts.instances,
+            "tables": self._amounts.tables,
+            "vectors": self._amounts.vectors,
+        }
+        if kind not in objects:
+            return f"{self._seconds:.0f} s"
+        return f"{self._seconds:.0f} s ({self._seconds / objects[kind] * 1000:.2g} ms each)"
 
     def _make_artifacts(self, folder: Path) -> None:
         vault = TableVault(folder, author="ada")
@@ -183,6 +236,16 @@ class Resources:
         vault.create_instance("drawings", builders={"drawings_index": index, "draw": DRAW})
         vault.execute_instance("drawings")
         assert len(vault.get_dataframe("drawings")[0]) == self._amounts.artifacts
+
+    def _make_vectors(self, folder: Path) -> None:
+        vault = TableVault(folder, author="ada")
+        vault.create_code_module("embedding", text=VECTOR_CODE)
+        vault.create_table("vectors")
+        index = NUMBERS.format(count=self._amounts.vectors)
+        vault.create_instance("vectors", builders={"vectors_index": index, "embed": EMBED})
+        vault.execute_instance("vectors")
+        frame, _ = vault.get_dataframe("vectors")
+        assert all((vector == n).all() for n, vector in zip(frame["n"], frame["vector"], strict=True))
 
     def _make_instances(self, folder: Path) -> None:
         vault = TableVault(folder, author="ada")

@@ -20,7 +20,7 @@ import json
 import sys
 from experiment import Budget
 from resources import Amounts, Resources
-figures = Resources(Amounts(200, 20, 20, 2_000_000, 20)).run(Budget(600.0, 5, 0), lambda figures: None)
+figures = Resources(Amounts(200, 20, 20, 2_000_000, 20, 200)).run(Budget(600.0, 6, 0), lambda figures: None)
 print(json.dumps([figures.tried, [violation.problem for violation in figures.violations]]))
 """
 
@@ -36,4 +36,4 @@ def test_descriptors_threads_memory_and_working_folders_do_not_grow():
         text=True,
     )
     assert answer.returncode == 0, answer.stderr
-    assert json.loads(answer.stdout) == [5, []]
+    assert json.loads(answer.stdout) == [6, []]
