@@ -5,6 +5,7 @@ Descriptors, threads, memory and `_temp` return to their initial values.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import shutil
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psutil
+import pyarrow as pa
 from experiment import Budget, Figures, Violation, Watch
 
 from tablevault import TableVault
@@ -94,7 +96,7 @@ arguments: {n: "<<self.n[index]>>"}
 """
 
 MAXIMUM_MEMORY_LEFT = 300 << 20
-"""Bytes that may stay: allocators keep some of what they had."""
+"""Bytes that may stay: allocators cannot return a page of which a part is in use."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,13 @@ class Held:
 
     @classmethod
     def now(cls) -> Held:
-        """Count, once what is garbage is gone and threads on their way out have left."""
+        """Count when garbage is gone, ending threads have ended, and allocators hold no free memory."""
         process = psutil.Process()
         end = time.monotonic() + 10
         while True:
             gc.collect()
+            pa.default_memory_pool().release_unused()
+            _return_free_memory()
             held = cls(len(os.listdir("/proc/self/fd")), threading.active_count(), process.memory_info().rss)
             if held.threads == 1 or time.monotonic() > end:
                 return held
@@ -277,3 +281,10 @@ class Resources:
     def _open_vaults(self, folder: Path) -> None:
         vaults = [TableVault(folder, author=f"user{number}") for number in range(self._amounts.open_vaults)]
         assert len({tuple(vault.get_tables()) for vault in vaults}) == 1
+
+
+def _return_free_memory() -> None:
+    """Let the allocator of the C library return its free memory, which it keeps for a next use."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
+    if trim is not None:
+        trim(0)
