@@ -136,6 +136,24 @@ def followed(judged):
     return judged.partition("-")[0] + "-followed"
 
 
+def embedded(x):
+    import numpy as np
+
+    work("embedded", x)
+    return np.full(48, x, dtype=np.float32)
+
+
+def stacked(x):
+    import numpy as np
+
+    for each in x:
+        fail_at_random(each, FAILING / 5)
+    time.sleep(pause())
+    for each in x:
+        note("stacked", each, time.monotonic(), OWNER)
+    return np.array([np.full(48, each, dtype=np.float32) for each in x])
+
+
 def whole(xs):
     import pandas as pd
 
@@ -223,7 +241,9 @@ arguments: {{{arguments}}}
 ROW = 'x: "<<self.x[index]>>"'
 
 BATCH = 5
-"""Rows of one call of `scored`."""
+"""Rows of one call of `scored` and `stacked`."""
+
+VECTOR = "vector<float32, 48>"
 
 FURTHER = {
     "scored": {"scored": f"return_type: batch\nbatch_size: {BATCH}\nretry: {{max_retries: 1, wait: 0}}"},
@@ -232,6 +252,10 @@ FURTHER = {
         "judged": "return_type: row-wise\non_error: collect\nstop_on: [ConnectionError]\nmax_failures: 50%\n"
         "setup_arguments: {mark: judged}",
         "followed": "return_type: row-wise",
+    },
+    "vectors": {
+        "embedded": f'return_type: row-wise\ndtypes: {{embedded: "{VECTOR}"}}',
+        "stacked": f'return_type: batch\nbatch_size: {BATCH}\ndtypes: {{stacked: "{VECTOR}"}}',
     },
 }
 """Policies of further builders, some of which each job has."""
@@ -306,7 +330,7 @@ class Job:
     @property
     def most_in_flight(self) -> int:
         """Rows that may be computed and not kept when an interrupt comes."""
-        return max(self.threads, {"scored": BATCH, "spoken": 4, "judged": 2}[self.further])
+        return max(self.threads, {"scored": BATCH, "spoken": 4, "judged": 2, "vectors": BATCH}[self.further])
 
     def is_failed(self, builder: str, x: int) -> bool:
         """Return whether a row has no cell."""
@@ -354,10 +378,15 @@ class Job:
         """Return the columns that an undisturbed run gives."""
         count = range(self.rows)
         made = {
-            name: [None if self.is_failed(name, x) else f"{x}-{name}" for x in count]
+            name: [self._expected_cell(name, x) for x in count]
             for name in ("answer", "whole", "filling", *FURTHER[self.further])
         }
         return {"x": list(count), "file": [f"{x}.txt" for x in count], **made}
+
+    def _expected_cell(self, builder: str, x: int) -> object:
+        if self.is_failed(builder, x):
+            return None
+        return [float(x)] * 48 if builder in FURTHER["vectors"] else f"{x}-{builder}"
 
     def expected_errors(self) -> list[tuple[str, int, str]]:
         """Return builder, row and kind of each failed or skipped row of an undisturbed run."""
