@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -64,15 +65,14 @@ def crash(rounds: int) -> list[Result]:
 
     The resume is in a fresh interpreter.
     """
-    repeated, waits, imports = [], [], []
+    repeated, waits, imports, arrow = [], [], [], []
     for _ in range(rounds):
         with empty_folder() as folder:
             again, wait = _killed_and_resumed(folder)
         repeated.append(again)
         waits.append(wait)
         imports.append(_seconds([sys.executable, "-c", IMPORTS]))
-    limit = 1.2 * median(imports) + 0.1
-    wait = median(waits)
+        arrow.append(_seconds([sys.executable, "-c", "import pyarrow"]))
     return [
         Result(
             "W4",
@@ -84,18 +84,24 @@ def crash(rounds: int) -> list[Result]:
             max(repeated) == 0,
             unit=" rows",
         ),
-        Result(
-            "W4",
-            "first new row after that",
-            f"{wait:.2f} s",
-            f"{median(imports):.2f} s imports",
-            wait,
-            f"≤ {limit:.2f} s",
-            wait <= limit,
-            (max(waits) - min(waits)) / 2 / wait,
-            " s",
-        ),
+        _first_row(waits, f"{median(imports):.2f} s imports", 1.2 * median(imports) + 0.1),
+        _first_row(waits, f"{median(arrow):.2f} s import of pyarrow", median(arrow) + 0.1),
     ]
+
+
+def _first_row(waits: list[float], baseline: str, limit: float) -> Result:
+    wait = median(waits)
+    return Result(
+        "W4",
+        "first new row after that",
+        f"{wait:.2f} s",
+        baseline,
+        wait,
+        f"≤ {limit:.2f} s",
+        wait <= limit,
+        (max(waits) - min(waits)) / 2 / wait,
+        " s",
+    )
 
 
 def _killed_and_resumed(folder: Path) -> tuple[int, float]:
@@ -151,16 +157,26 @@ def side_by_side(seconds: float = 4.0) -> list[Result]:
     together = _writers(8, seconds)
     ratio = len(together) / len(alone)
     slowest = sorted(together)[int(len(together) * 0.99)]
+    usual = median(together)
     return [
         Result(
             "W7",
-            f"8 interpreters, one vault (p99 {slowest * 1e3:.0f} ms, median {median(together) * 1e3:.0f} ms)",
+            "8 interpreters, one vault",
             f"{len(together) / seconds:.0f} /s",
             f"{len(alone) / seconds:.0f} /s alone",
             ratio,
             "≥ 4 ×",
             ratio >= 4,
-        )
+        ),
+        Result(
+            "W7",
+            "99th percentile of the waits, against their median",
+            f"{slowest * 1e3:.0f} ms",
+            f"{usual * 1e3:.0f} ms",
+            slowest / usual,
+            "≤ 3 ×",
+            slowest <= 3 * usual,
+        ),
     ]
 
 
@@ -206,6 +222,22 @@ def start_up(rounds: int) -> list[Result]:
         results.append(
             Result("W9", name, f"{taken:.3f} s", f"{base:.3f} s bare", more, target, more <= 0.15, unit=" s more")
         )
+    return [*results, *_commands(max(rounds, 5))]
+
+
+def _commands(rounds: int) -> list[Result]:
+    """Return the processor time of commands that read a vault."""
+    results = []
+    with empty_folder() as folder:
+        vault = TableVault(folder / "vault", create=True, author="benchmark")
+        vault.create_table("t")
+        vault.write("t", pd.DataFrame({"x": [1, 2, 3]}))
+        for command in ("ps", "get-tables", "status"):
+            program = [sys.executable, "-m", "tablevault", "--db-dir", str(folder / "vault"), command]
+            taken = median(_processor_seconds(program) for _ in range(rounds))
+            target = "≤ 0.25 s of processor time"
+            what = f"tablevault {command}"
+            results.append(Result("W9", what, f"{taken:.2f} s", "", taken, target, taken <= 0.25, unit=" s"))
     return results
 
 
@@ -213,3 +245,10 @@ def _seconds(command: list[str]) -> float:
     start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - start
+
+
+def _processor_seconds(command: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

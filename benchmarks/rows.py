@@ -64,8 +64,8 @@ def threads(rounds: int, rows: int = 500, n_threads: int = 16) -> list[Result]:
             f"{samples.median:.3f} s",
             f"{ideal:.3f} s",
             ratio,
-            "≤ 1.05 ×",
-            ratio <= 1.05,
+            "≤ 1.03 ×",
+            ratio <= 1.03,
             samples.spread,
         )
     ]
