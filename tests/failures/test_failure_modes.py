@@ -790,12 +790,13 @@ def test_own_failed_cells_that_are_read_as_null_are_counted(make, failed_inputs,
 
 
 def test_views_of_a_run_name_its_most_frequent_errors_and_waiting_rows(make):
-    waiting, go_on = threading.Event(), threading.Event()
+    lost, waiting, go_on = threading.Event(), threading.Event(), threading.Event()
 
     def answer(x):
         if x in (1, 2, 3, 4):
             raise (ValueError if x < 3 else KeyError if x == 3 else OSError)(x)
-        if x == 6 and not waiting.is_set():
+        if x == 6 and not lost.is_set():
+            lost.set()
             raise ConnectionError
         if x == 29:
             waiting.set()
