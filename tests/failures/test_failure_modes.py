@@ -793,8 +793,8 @@ def test_views_of_a_run_name_its_most_frequent_errors_and_waiting_rows(make):
     lost, waiting, go_on = threading.Event(), threading.Event(), threading.Event()
 
     def answer(x):
-        if x in (1, 2, 3, 4):
-            raise (ValueError if x < 3 else KeyError if x == 3 else OSError)(x)
+        if x in range(6):
+            raise (ValueError if x < 3 else KeyError if x < 5 else OSError)(x)
         if x == 6 and not lost.is_set():
             lost.set()
             raise ConnectionError
@@ -805,17 +805,17 @@ def test_views_of_a_run_name_its_most_frequent_errors_and_waiting_rows(make):
 
     retry = {"max_retries": 1, "wait": 2, "on": ["ConnectionError"]}
     table = make(answer, on_error="collect", retry=retry, max_failures="100%", max_concurrency=2)
-    told = "4 failed (2 ValueError, 1 KeyError)"
+    told = "6 failed (3 ValueError, 2 KeyError)"
     running = threading.Thread(target=run, args=(table, "night"))
     running.start()
     try:
         assert waiting.wait(60)
         other = TableVault(table.vault.db_dir, author="bob")
-        info = poll(lambda: _info_with(other, "night", failed=4), repeat(0.05), timeout=60)
+        info = poll(lambda: _info_with(other, "night", failed=6), repeat(0.05), timeout=60)
         assert info is not None
-        assert info.progress["answer"].errors == {"ValueError": 2, "KeyError": 1}
+        assert info.progress["answer"].errors == {"ValueError": 3, "KeyError": 2}
         assert told in repr(info)
-        assert "2 ValueError, 1 KeyError" in info._repr_html_()
+        assert "3 ValueError, 2 KeyError" in info._repr_html_()
         shown = CliRunner().invoke(application, ["--db-dir", str(table.vault.db_dir), "ps", "--json"])
         assert told in json.loads(shown.output)[0]["rows"]
     finally:
@@ -826,7 +826,7 @@ def test_views_of_a_run_name_its_most_frequent_errors_and_waiting_rows(make):
     assert "1 retried" in repr(info)
     table.copy()
     plan = table.vault.plan_instance("answers", run_index=True)
-    assert "4 rows failed in the origin (2 ValueError, 1 KeyError)" in plan.builders["answer"].reasons
+    assert "6 rows failed in the origin (3 ValueError, 2 KeyError)" in plan.builders["answer"].reasons
 
 
 def _info_with(vault, process_id, failed):
