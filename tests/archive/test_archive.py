@@ -208,9 +208,9 @@ def test_a_full_disk_leaves_the_older_archive_and_nothing_else(db_dir, tmp_path)
 # --- archives of strangers ----------------------------------------------------------------------------------------
 
 
-def entry(name, kind=tarfile.REGTYPE, leads_to=""):
+def entry(name, kind=tarfile.REGTYPE, leads_to="", **headers):
     member = tarfile.TarInfo(name)
-    member.type, member.linkname = kind, leads_to
+    member.type, member.linkname, member.pax_headers = kind, leads_to, headers
     return member
 
 
@@ -226,13 +226,16 @@ def entry(name, kind=tarfile.REGTYPE, leads_to=""):
         [entry("vault/out", tarfile.SYMTYPE, "../..")],
         [entry("vault/a/b", tarfile.DIRTYPE), entry("vault/a/up", tarfile.SYMTYPE, "b/../..")],
         [entry("vault/in", tarfile.SYMTYPE, "metadata"), entry("vault/in/stranger")],
+        [entry("vault/in", tarfile.SYMTYPE, linkpath="meta\0data")],
+        [entry("vault/in", tarfile.SYMTYPE, linkpath="a/" * 3000)],
+        [entry("vault/hard", tarfile.LNKTYPE, linkpath="vault/meta\0data")],
         [entry("vault/hard", tarfile.LNKTYPE, "/etc/passwd")],
         [entry("vault/hard", tarfile.LNKTYPE, "vault/../../shadow")],
         [entry("vault/hard", tarfile.LNKTYPE, "vault/not there")],
         [entry("vault/twice"), entry("vault/twice")],
         [entry("vault/.tablevault")],
     ],
-    ids=lambda members: members[-1].name.replace("/", "-") + members[-1].linkname.replace("/", "-"),
+    ids=lambda members: "-".join((members[-1].name, members[-1].linkname, *members[-1].pax_headers)).replace("/", "-"),
 )
 def test_an_archive_that_reaches_out_is_refused_and_leaves_nothing(db_dir, tmp_path, members):
     archive = Path(compress_vault(db_dir))

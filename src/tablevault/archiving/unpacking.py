@@ -198,7 +198,7 @@ class Unpacking:
         elif member.islnk():
             source = self._inside(member, member.linkname)
             if source not in self._plain:
-                raise self._refused(member, f"it is a link to '{member.linkname}', which is not a file of the archive")
+                raise self._refused(member, f"it links to '{member.linkname[:200]}', which the archive lacks")
             os.link(self._target / source, path)
             self._plain.add(name)
         elif member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse():
@@ -240,7 +240,7 @@ class Unpacking:
     def _inside(self, member: tarfile.TarInfo, name: str) -> str:
         """Strip the archive's top folder from a name, which must not escape it."""
         parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or ".." in parts or "\0" in name or len(name) > _MAXIMUM_PATH_LENGTH:
+        if not parts or name.startswith("/") or ".." in parts or not _is_path(name):
             raise self._refused(member, "its name is empty or leads out of the vault")
         return "/".join(parts[1:]) or "."
 
@@ -249,9 +249,15 @@ class Unpacking:
         upwards = len(parts) - len([part for part in parts if part != ".."])
         leads_to = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
         goes_down_and_up = ".." in parts[upwards:]
-        if not parts or parts[0] == "/" or goes_down_and_up or leads_to == ".." or leads_to.startswith("../"):
-            raise self._refused(member, f"it is a link that may lead out of the vault ('{member.linkname}')")
+        leads_out = parts[:1] == ("/",) or leads_to == ".." or leads_to.startswith("../")
+        if not parts or leads_out or goes_down_and_up or not _is_path(member.linkname):
+            raise self._refused(member, f"it is a link that may lead out of the vault ('{member.linkname[:200]}')")
         return member.linkname
 
     def _refused(self, member: tarfile.TarInfo, reason: str) -> TVFileError:
         return TVFileError(f"The archive '{self._archive}' is refused: '{member.name[:200]}': {reason}.")
+
+
+def _is_path(text: str) -> bool:
+    """Return whether the operating system accepts a text as a path; extended headers can hold any text."""
+    return "\0" not in text and len(text) <= _MAXIMUM_PATH_LENGTH
