@@ -345,6 +345,27 @@ def test_a_resumed_run_keeps_the_vectors_that_are_there(tmp_path):
     np.testing.assert_array_equal(to_numpy(frame["t"])[:, 1, 1], np.arange(20))
 
 
+@pytest.mark.parametrize(
+    "declared", ["vector<float32>", "vector<float32, 3>", "vector<float32, 4>", "vector<int8, 12>"]
+)
+@pytest.mark.parametrize("column", ["v", "n", "t"])
+def test_computed_arrays_are_shown_under_any_dtype_declared_later(tmp_path, column, declared):
+    dtypes = {"v": "vector<float32, 3>", "n": "vector<int8>", "t": "tensor<float64, 2, 2>"}
+    vault = new_vault(tmp_path, "built")
+    vault.create_code_module("made", text=CODE + STOPPING)
+    stop = builder("stop", ["v", "n", "t"], "row-wise", arguments=ROW, dtypes=json.dumps(dtypes))
+    vault.create_instance("built", builders=ROWS | {"v": stop})
+    with pytest.raises(OSError, match="no network"):
+        vault.execute_instance("built")
+    changed = stop.replace(dtypes[column], declared)
+    (tmp_path / "vault/built/TEMP_base/builders/v.yaml").write_text(changed, encoding="utf-8")
+    frame, _ = vault.get_dataframe("built", "TEMP_base")
+    expected = {"v": lambda i: [float(i)] * 3, "n": lambda i: list(range(i % 3)), "t": lambda i: [[float(i)] * 2] * 2}
+    cells = [None if cell is pd.NA else np.asarray(cell).tolist() for cell in frame[column]]
+    assert len([cell for cell in cells if cell is not None]) > 5
+    assert all(cell in (None, expected[column](i)) for i, cell in enumerate(cells))
+
+
 STOPPING_AMONG_NULLS = """
 
 def some(i):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from tablevault.execution.frame import DraftFrame
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
 from tablevault.storage.checkpoints import BuilderState, read_checkpoints
-from tablevault.storage.dtypes import CellError, ColumnType, build_column, json_type, parse_dtype
+from tablevault.storage.dtypes import CellError, Column, ColumnType, build_column, json_type, parse_dtype
 from tablevault.storage.frames import read_frame
 
 
@@ -72,9 +73,13 @@ def _put_rows(frame: DraftFrame, state: BuilderState, types: Mapping[str, Column
         cells: list[object] = [None] * frame.row_count
         for position, cell in zip(state.positions, known, strict=True):
             cells[position] = cell
-        try:
-            column, column_type = build_column(cells, types.get(name))
-        except CellError:
-            # Declared types are in the builder; without it, mixed values are shown unconverted.
-            column, column_type = build_column([None if cell is None else str(cell) for cell in cells], json_type())
+        column, column_type = _shown_column(cells, types.get(name))
         frame.put(name, column, column_type, cells)
+
+
+def _shown_column(cells: list[object], declared: ColumnType | None) -> tuple[Column, ColumnType]:
+    """Return a column for cells that may lack their builder, or have one that now declares another type."""
+    for column_type in (declared, None, json_type()):
+        with contextlib.suppress(CellError):
+            return build_column(cells, column_type)
+    return build_column([None if cell is None else str(cell) for cell in cells], json_type())

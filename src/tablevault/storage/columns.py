@@ -171,7 +171,7 @@ def _natural_vector(values: Sequence[Any]) -> ColumnType | None:
 def _column_with_arrays(values: Sequence[Any], column_type: ColumnType) -> Column | None:
     """Build a column of arrays; returns `None` for other columns and if cells need individual checks."""
     form = array_form(column_type)
-    if form is None or set(map(type, values)) - {np.ndarray, NoneType}:
+    if form is None or set(map(type, values)) - {np.ndarray, NoneType} or not _have_shape(values, form.shape):
         return None
     dtypes = {value.dtype for value in values if value is not None}
     if dtypes - {form.dtype}:
@@ -179,6 +179,13 @@ def _column_with_arrays(values: Sequence[Any], column_type: ColumnType) -> Colum
             return None
         values = [None if value is None else value.astype(form.dtype) for value in values]
     return column_of_arrays(values, column_type.arrow, form.dtype)
+
+
+def _have_shape(cells: Sequence[Any], shape: tuple[int, ...] | None) -> bool:
+    """Return whether all arrays have a shape, or are one-dimensional; a builder may declare another type later."""
+    if shape is None:
+        return {cell.ndim for cell in cells if cell is not None} <= {1}
+    return {cell.shape for cell in cells if cell is not None} <= {shape}
 
 
 def without_arrays(values: Sequence[Any]) -> list[object]:

@@ -14,11 +14,12 @@ from tablevault.storage.column_types import (
     parse_dtype,
     type_of_arrow,
 )
-from tablevault.storage.columns import build_column, natural_type, plain_values
+from tablevault.storage.columns import Column, build_column, natural_type, plain_values
 
 __all__ = [
     "CellChecker",
     "CellError",
+    "Column",
     "ColumnType",
     "Kind",
     "artifact_type",
