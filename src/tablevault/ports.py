@@ -431,9 +431,9 @@ class Contents(Protocol):
     """Visible tables and instances. Reads never wait for a writer."""
 
     def generation(self) -> int:
-        """Return a number that grows whenever something becomes visible or a process releases its locks.
+        """Return a number that grows whenever a process is decided or finished.
 
-        It need not grow when a process is withdrawn, which has changed nothing.
+        Every visible change, and every release of locks except by a withdrawal, comes with a larger number.
         """
         ...
 
@@ -812,8 +812,7 @@ class Transitions(Protocol):
         """Commit the whole visible effect of one or more processes atomically.
 
         A process without remaining tidying is finished at once, which releases its locks, and returned as it ended. The
-        others keep theirs until `finish`, and their remaining work is returned. The generation grows with changes and
-        released locks.
+        others keep theirs until `finish`, and their remaining work is returned. The generation grows.
 
         Changes are applied in order, whatever the status; then the process is without its creations, unless it
         succeeds. A process that materializes, writes or confirms an instance is recorded with the id of the last one;

@@ -70,7 +70,7 @@ def test_opening_sends_few_statements(tmp_path, vault):
 
 
 def test_create_table_sends_few_statements(vault):
-    with at_most(8):
+    with at_most(5):
         vault.create_table("stories")
 
 
@@ -78,7 +78,7 @@ def test_write_instance_sends_few_statements(vault):
     vault.create_table("stories")
     vault.create_instance("stories", external_edit=True)
     frame = pd.DataFrame({"x": [1, 2, 3]})
-    with at_most(16):
+    with at_most(11):
         vault.write_instance(frame, "stories")
 
 
@@ -94,7 +94,7 @@ def test_get_dataframe_sends_one_statement(vault, format):
 def test_create_instance_sends_few_statements(vault):
     vault.create_table("stories")
     vault.create_instance("stories", builders={"stories_index": INDEX})
-    with at_most(15):
+    with at_most(10):
         vault.create_instance("stories", "other", builders={"stories_index": INDEX})
 
 
@@ -106,11 +106,11 @@ def test_execute_instance_sends_few_statements(vault, monkeypatch):
     vault.create_table("stories")
     builders = {"stories_index": INDEX, "double": DOUBLE}
     vault.create_instance("stories", builders=builders)
-    with at_most(18):
+    with at_most(13):
         vault.execute_instance("stories")
     vault.create_instance("stories", copy=True)
     # One more transaction drops the artifacts of the instance before.
-    with at_most(32):
+    with at_most(27):
         vault.execute_instance("stories")
 
 
@@ -141,7 +141,7 @@ def test_run_of_an_unchanged_file_sends_few_statements_per_table(tmp_path, vault
         "second.index('x', rows_of='first')\nthird.index('x', rows_of='second')\n"
     )
     vault.run(source)
-    with at_most(160):
+    with at_most(150):
         vault.run(source)
 
 
@@ -152,17 +152,17 @@ def test_tags_of_many_tables_send_few_statements(vault):
     for value in range(2):
         for name in names:
             vault.write(name, pd.DataFrame({"x": [value]}))
-        with at_most(12):
+        with at_most(9):
             vault.create_tag("paper", move=True)
-    with at_most(9):
+    with at_most(6):
         vault.delete_tag("paper", names[:4])
-    with at_most(9):
+    with at_most(6):
         vault.delete_tag("paper")
 
 
 def test_conflicts_of_many_locks_are_checked_together(vault):
     locks = [Lock(f"table/t{number}", False) for number in range(450)]
-    with at_most(23):
+    with at_most(1):
         assert vault._context.catalog.processes.conflicts(locks, None) == ()
 
 
@@ -171,5 +171,5 @@ def test_listings_send_few_statements_however_long_they_are(vault):
         vault.write("stories", pd.DataFrame({"x": [number]}))
     with at_most(2):
         assert len(vault.get_table_instances("stories")) == 12
-    with at_most(4):
+    with at_most(1):
         assert len(vault.get_history()) > 12

@@ -16,7 +16,8 @@ from sqlalchemy import URL, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from tablevault.catalog.sql.connection import Connection, Purpose
+from tablevault.catalog.sql.connection import Connection, Purpose, translated
+from tablevault.catalog.sqlite_triggers import LiveConnection
 from tablevault.errors import TVArgumentError, TVFileError, TVImplementationError
 from tablevault.system.sqlite_files import (
     Snapshot,
@@ -109,7 +110,10 @@ class SqliteDatabase:
         return engine
 
     def begin(self, connection: Connection, purpose: Purpose) -> None:
-        """Begin a transaction; a writer locks immediately."""
+        """Begin a transaction; a writer locks immediately, and has the triggers of transitions."""
+        if purpose is Purpose.WRITING and isinstance(connection.driver, LiveConnection):
+            with translated(self.dialect):
+                connection.driver.create_triggers()
         statement = _BEGIN_STATEMENTS[purpose]
         if not _begin_soon(connection.driver, statement):
             connection.send(statement)
@@ -171,7 +175,7 @@ def _open(path: Path) -> sqlite3.Connection:
         return read_snapshot(path)
     # Mode "rw", not "rwc": a missing catalog must not be recreated empty.
     uri = f"file:{quote(str(path))}?mode=rw"
-    return sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT, check_same_thread=False)
+    return sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT, check_same_thread=False, factory=LiveConnection)
 
 
 def _prepare(connection: sqlite3.Connection, _record: object) -> None:

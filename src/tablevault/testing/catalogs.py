@@ -179,8 +179,8 @@ def a_snapshot_sees_one_state(make: MakeCatalog) -> None:
         assert catalog.contents.table("a") == catalog.contents.table_by_id(table.table_id) == table
 
 
-def the_generation_grows_with_every_visible_change(make: MakeCatalog) -> None:
-    """The generation changes only if changes become visible or locks are released."""
+def the_generation_grows_with_every_decision(make: MakeCatalog) -> None:
+    """The generation changes only if a process is decided or finished."""
     catalog = _made(make)
     before = catalog.contents.generation()
     begun = _try(catalog, _locked("code"))
@@ -855,7 +855,7 @@ def past_instances_are_found_by_the_order_of_commits(make: MakeCatalog) -> None:
 CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
     creating_again_changes_nothing,
     a_snapshot_sees_one_state,
-    the_generation_grows_with_every_visible_change,
+    the_generation_grows_with_every_decision,
     locks_are_taken_together_or_not_at_all,
     a_lock_covers_whatever_is_below_it,
     a_child_may_read_the_locks_of_its_ancestors,

@@ -118,7 +118,7 @@ def process_row(new: NewProcess, plan: Plan, owner: Owner | None) -> dict[str, o
         "user_given": new.user_given,
         "background": new.background,
         "status": Status.RUNNING.value if owner else Status.REVERTED.value,
-        "finished": False,
+        "finished": owner is None,
         "attempt": 1,
         "owner_lock": owner.lock if owner else None,
         "owner_host": owner.host if owner else "",

@@ -126,7 +126,17 @@ class Database(Protocol):
         ...
 
     def begin(self, connection: Connection, purpose: Purpose) -> None:
-        """Begin a transaction."""
+        """Begin a transaction.
+
+        In a writing one, the database itself applies what follows from a changed row of `processes`, so that each
+        transition is one statement:
+
+        - A new process that is not finished takes the locks of its plan.
+        - A process that is decided, or finished, increments the counter `generation`.
+        - A process that gets an `end_order` moves the counter of this name there.
+        - A process that is finished loses its locks, and its steps on disk that have no problem.
+        - A deleted process loses its locks and creations.
+        """
         ...
 
     def has_table(self, connection: Connection, name: str) -> bool:

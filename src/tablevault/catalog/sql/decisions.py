@@ -9,14 +9,12 @@ from typing import Any
 
 from sqlalchemy import Insert, bindparam, case, delete, exists, insert, select, update
 
-from tablevault.catalog.sql import locks
 from tablevault.catalog.sql.changes import apply_change
 from tablevault.catalog.sql.codec import as_record, encode_error, encode_progress, integer, now
 from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.creations import forget_creates
 from tablevault.catalog.sql.processes import BY_SERIAL, ended_process, first_process
-from tablevault.catalog.sql.schema import instances, processes, tidying
-from tablevault.catalog.sql.store import advance, advance_to_finish
+from tablevault.catalog.sql.schema import counters, instances, processes, tidying
 from tablevault.errors import TVImplementationError, TVProcessError
 from tablevault.values.changes import (
     Decision,
@@ -40,6 +38,9 @@ UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
 _DECIDE = UPDATE_UNDECIDED.returning(
     exists().where(tidying.c.problem.is_not(None)).label("has_failed_steps"), *processes.c
 )
+_NEXT_END = select(counters.c.value + 1).where(counters.c.name == "end_order").scalar_subquery()
+_DECIDE_END = _DECIDE.values(end_order=_NEXT_END)
+_REFUSE = UPDATE_BY_SERIAL.values(end_order=_NEXT_END)
 _IS_COMMITTING = processes.c.status == Status.COMMITTING.value
 _FINISH = (
     UPDATE_BY_SERIAL.where(~processes.c.finished, processes.c.status.not_in(_UNDECIDED))
@@ -48,11 +49,12 @@ _FINISH = (
         owner_lock=None,
         status=case((_IS_COMMITTING, Status.SUCCEEDED.value), else_=processes.c.status),
         ended_at=case((_IS_COMMITTING, bindparam("ended_at")), else_=processes.c.ended_at),
-        end_order=case((_IS_COMMITTING, bindparam("end_order")), else_=processes.c.end_order),
+        end_order=case((_IS_COMMITTING, _NEXT_END), else_=processes.c.end_order),
     )
     .returning(*processes.c)
 )
 """A reverted or stopped process ended when that was decided, not when it was tidied up."""
+_IS_UNFINISHED = select(processes.c.serial).where(processes.c.serial == bindparam("serial"), ~processes.c.finished)
 _STEP = ("serial", "action", "source", "target")
 """Columns of a step on disk."""
 _FAILED_STEPS = select(tidying).where(tidying.c.problem.is_not(None))
@@ -67,6 +69,7 @@ _FORGET_MOVES = delete(tidying).where(
 _UPDATE_STEP = update(tidying).where(tidying.c.tidying_id == bindparam("of_id"))
 _SAVE_PROBLEM = _UPDATE_STEP.where(tidying.c.serial == bindparam("of_serial"))
 """Checks the process, because SQLite may reuse the id of a finished step for another one's."""
+_KEEP_PROBLEM = _SAVE_PROBLEM.where(exists().where(processes.c.serial == tidying.c.serial, ~processes.c.finished))
 _DELETE_STEPS = delete(tidying).where(tidying.c.serial == bindparam("serial"))
 
 
@@ -112,15 +115,9 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
     values = _decided(decision)
     if made is not None:
         values["instance_id"] = made
-    advanced = [] if _is_left_open(decision) else ["end_order"]
-    if changes or not decision.changes.leaves_work:
-        # A process waiting for these locks may have planned before their release.
-        advanced.append("generation")
-    counters = advance(connection, *advanced) if advanced else {}
-    if "end_order" in counters:
-        values |= {"end_order": counters["end_order"], "ended_at": now()}
     fence = {"of_serial": decision.serial, "of_attempt": decision.attempt}
-    row = connection.execute(_DECIDE, {**fence, **values}).mapping()
+    decide = _DECIDE if _is_left_open(decision) else _DECIDE_END
+    row = connection.execute(decide, {**fence, **values}).mapping()
     if row is None:
         raise not_owned(connection, decision.serial)
     if changes and decision.status is not Status.SUCCEEDED:
@@ -144,7 +141,6 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
         return Remaining(tuple(steps), bool(inserted[0]["has_superseded"]))
     if decision.changes.leaves_work:
         return Remaining((), has_superseded=True)
-    locks.release(connection, decision.serial)
     return ended_process(row)
 
 
@@ -167,39 +163,31 @@ def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, st
 
     Return it as it ended; `None` if another owner has finished it.
     """
-    counters = advance_to_finish(connection, serial)
-    if not counters:
-        return None
-    ended = {"end_order": counters["end_order"], "ended_at": now()}
-    row = connection.execute(_FINISH, {"of_serial": serial, **ended}).mapping()
-    if row is None:
+    failed = _problem_rows(serial, problems)
+    if failed:
+        connection.execute(_KEEP_PROBLEM, failed)
+    row = connection.execute(_FINISH, {"of_serial": serial, "ended_at": now()}).mapping()
+    if row is None and connection.scalar(_IS_UNFINISHED, {"serial": serial}):
         raise TVImplementationError(f"The catalog refused a change: process {serial} is not decided.")
-    keep_failed_steps(connection, serial, problems)
-    locks.release(connection, serial)
-    return ended_process(row)
+    return None if row is None else ended_process(row)
 
 
 def refuse(connection: Connection, serial: int, error: str) -> None:
     """Record that a process ended before it started its work."""
-    values = {
-        "status": Status.REVERTED.value,
-        "ended_at": now(),
-        "end_order": advance(connection, "end_order")["end_order"],
-        "finished": True,
-        "error": error,
-    }
-    connection.execute(UPDATE_BY_SERIAL, {"of_serial": serial, **values})
+    connection.execute(_REFUSE, {"of_serial": serial, "ended_at": now(), "error": error})
 
 
 def keep_failed_steps(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:
-    """Keep the failed steps of a process with their reasons; delete the others."""
-    failed = dict(problems)
-    if not failed:
-        connection.execute(_DELETE_STEPS, {"serial": serial})
-        return
-    rows = [{"of_id": step, "of_serial": serial, "problem": problem} for step, problem in failed.items()]
-    connection.execute(_SAVE_PROBLEM, rows)
-    connection.execute(_DELETE_STEPS.where(tidying.c.tidying_id.not_in(list(failed))), {"serial": serial})
+    """Keep the failed steps of a finished process with their reasons; delete the others."""
+    failed = _problem_rows(serial, problems)
+    if failed:
+        connection.execute(_SAVE_PROBLEM, failed)
+    kept = [row["of_id"] for row in failed]
+    connection.execute(_DELETE_STEPS.where(tidying.c.tidying_id.not_in(kept)), {"serial": serial})
+
+
+def _problem_rows(serial: int, problems: Iterable[tuple[int, str]]) -> list[dict[str, object]]:
+    return [{"of_id": step, "of_serial": serial, "problem": problem} for step, problem in problems]
 
 
 def forget_moot(connection: Connection, plan: Plan) -> None:
@@ -217,7 +205,7 @@ def not_owned(connection: Connection, serial: int) -> TVProcessError:
 
 
 def _decided(decision: Decision) -> dict[str, Any]:
-    """Return the new values of a process's row, except the time and order of its end."""
+    """Return the new values of a process's row, except the order of its end."""
     status = Status.COMMITTING if _is_left_open(decision) else decision.status
     values: dict[str, Any] = {"status": status.value}
     if decision.status is Status.SUCCEEDED:
@@ -229,6 +217,8 @@ def _decided(decision: Decision) -> dict[str, Any]:
         values["progress"] = encode_progress(decision.progress)
     if not decision.changes.leaves_work:
         values |= {"finished": True, "owner_lock": None}
+    if not _is_left_open(decision):
+        values["ended_at"] = now()
     return values
 
 

@@ -1,4 +1,4 @@
-"""Locks of processes, taken atomically in the transaction that records the process."""
+"""Locks of processes, which the database takes when a process is recorded, and releases when it is finished."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, insert, or_, select, text
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, or_, select
 
 from tablevault.catalog.sql.codec import integer, lock_record
 from tablevault.catalog.sql.connection import Connection
@@ -19,15 +19,6 @@ from tablevault.values.lock_names import lock_on_instance
 from tablevault.values.processes import Lock
 
 # Statements are built once, because building one takes longer than running it.
-_TAKE = insert(locks)
-_MAXIMUM_ROWS = 100
-"""Number of locks taken by one statement."""
-_TAKE_MANY = text(
-    "INSERT INTO locks (serial, resource, exclusive) SELECT :serial, column1, column2 FROM (VALUES "
-    + ", ".join(f"(:resource_{number}, :exclusive_{number})" for number in range(_MAXIMUM_ROWS))
-    + ") AS wanted"
-)
-"""Written as text, because SQLAlchemy would rebuild a multi-row statement each time."""
 MAXIMUM_AT_ONCE = 20
 """Maximum number of resources in one query; beyond it, SQLite scans all locks for each term."""
 _HELD_BY = (
@@ -39,7 +30,6 @@ _ALL = select(locks.c.serial, locks.c.resource, locks.c.exclusive).order_by(lock
 _EXCLUSIVE_HOLDERS = (
     select(locks.c.serial).where(locks.c.resource == bindparam("resource"), locks.c.exclusive.is_(True)).distinct()
 )
-_RELEASE = delete(locks).where(locks.c.serial == bindparam("serial"))
 
 
 def conflicting_holders(
@@ -63,24 +53,6 @@ def conflicting_holders(
         if overlapped and (is_exclusive or any(on[resource] for resource in overlapped)):
             holders.add(held_by)
     return tuple(sorted(holders))
-
-
-def take(connection: Connection, serial: int, wanted: Sequence[Lock]) -> None:
-    """Record locks as held by a process."""
-    left = len(wanted) % _MAXIMUM_ROWS
-    rows = [{"serial": serial, "resource": lock.resource, "exclusive": lock.exclusive} for lock in wanted[:left]]
-    if rows:
-        connection.execute(_TAKE, rows)
-    for start in range(left, len(wanted), _MAXIMUM_ROWS):
-        values: dict[str, object] = {"serial": serial}
-        for number, lock in enumerate(wanted[start : start + _MAXIMUM_ROWS]):
-            values[f"resource_{number}"], values[f"exclusive_{number}"] = lock.resource, lock.exclusive
-        connection.execute(_TAKE_MANY, values)
-
-
-def release(connection: Connection, serial: int) -> None:
-    """Release all locks of a process."""
-    connection.execute(_RELEASE, {"serial": serial})
 
 
 def held_by(connection: Connection, serials: Sequence[int]) -> dict[int, tuple[Lock, ...]]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, Engine, PoolProxiedConnection, bindparam, exists, update
+from sqlalchemy import URL, Engine, PoolProxiedConnection, bindparam, update
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidRequestError
 
 from tablevault.catalog.sql import schema
@@ -206,11 +206,6 @@ def advance(connection: Connection, *counters: str) -> dict[str, int]:
     return _values(connection.execute(_ADVANCE_COUNTERS, {"counters": list(counters)}))
 
 
-def advance_to_finish(connection: Connection, serial: int) -> dict[str, int]:
-    """Increment all counters and return their new values; a no-op if the process is finished."""
-    return _values(connection.execute(_ADVANCE_TO_FINISH, {"serial": serial}))
-
-
 def _values(counters: Iterable[Row]) -> dict[str, int]:
     return {str(name): integer(value) for name, value in counters}
 
@@ -229,13 +224,6 @@ _ADVANCE_COUNTERS = (
     .values(value=_COUNTERS.value + 1)
     .returning(_COUNTERS.name, _COUNTERS.value)
 )
-_ADVANCE_TO_FINISH = (
-    update(schema.counters)
-    .where(exists().where(schema.processes.c.serial == bindparam("serial"), ~schema.processes.c.finished))
-    .values(value=_COUNTERS.value + 1)
-    .returning(_COUNTERS.name, _COUNTERS.value)
-)
-
 # Connections must not cross a fork: closing one in the child would drop the parent's file locks. The child therefore
 # keeps the inherited pools alive and untouched.
 _engines: weakref.WeakValueDictionary[URL, _SharedEngine] = weakref.WeakValueDictionary()

@@ -95,7 +95,6 @@ class Transitions:
                     return Blocked(holders)
                 begun = connection.execute(_BEGIN, row).all()[0]
             serial, generation, has_failed_steps = begun
-            locks.take(connection, serial, plan.locks)
             record_creates(connection, serial, plan)
             if has_failed_steps:
                 decisions.forget_moot(connection, plan)
@@ -113,8 +112,6 @@ class Transitions:
     def withdraw(self, serial: int) -> None:
         """Delete the record of a process that has not started its work."""
         with self._store.write() as connection:
-            locks.release(connection, serial)
-            forget_creates(connection, serial)
             connection.execute(delete(processes).where(processes.c.serial == serial))
 
     def record_refused(self, new: NewProcess, table_name: str, error: ErrorInfo) -> None:

@@ -259,8 +259,7 @@ def _decide(state: State, decision: Decision, made: str | None) -> Remaining | E
         if isinstance(change, RenamedTable):
             follow_renaming(state, change)
         apply_change(change, state, serial)
-    if changes.changes or not changes.leaves_work:
-        state.generation += 1
+    state.generation += 1
     if not changes.leaves_work:
         return _finish(state, state.processes[serial])
     drop_overridden(state, changes.tidying)
