@@ -240,6 +240,65 @@ class ArtifactStore(Protocol):
         ...
 
 
+class StoredPart(NamedTuple):
+    """A part of checkpoints: packed rows of one builder."""
+
+    builder: str
+    content: bytes
+    place: str
+    """Where it is stored, for messages."""
+
+
+class CheckpointLog(Protocol):
+    """The checkpoints of one process, in the order of appending.
+
+    One attempt at a time appends, from one thread; other threads and interpreters may read meanwhile. A name for
+    messages is its text.
+    """
+
+    def create(self) -> None:
+        """Create an empty log; a no-op if it exists."""
+        ...
+
+    def prepare(self) -> None:
+        """Do what the first `append` needs, so that no row has to wait for it; raises `OSError` as it does."""
+        ...
+
+    def append(self, parts: Sequence[tuple[str, bytes]]) -> None:
+        """Append packed parts, each with its builder, all or none.
+
+        They are durable on return. Raises `OSError` if they cannot be written; a reader may see them nevertheless, and
+        the next call writes elsewhere.
+        """
+        ...
+
+    def save_frame(self, builder: str, write: Callable[[Path], object]) -> str:
+        """Save a whole frame durably, as a file that `write` writes; return its name."""
+        ...
+
+    def frame(self, name: str) -> Path:
+        """Return a local file with a saved frame."""
+        ...
+
+    def close(self) -> None:
+        """Mark the end durably, so that nothing can be missing there unnoticed."""
+        ...
+
+    def abandon(self) -> None:
+        """Release all resources without marking the end.
+
+        Used after errors, by forked children, and where the checkpoints are about to be removed.
+        """
+        ...
+
+    def read(self, builder: str | None = None) -> Iterator[StoredPart]:
+        """Yield the parts of one builder, or of all, in the order of appending.
+
+        What an interrupted `append` left is not included. Raises `TVFileError` if anything is damaged or missing.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """The limit for which a call has to wait."""

@@ -80,7 +80,7 @@ def test_rows_are_durable_while_clocks_stand_still(job, frozen):
             "def answer(x, control):\n"
             "    import glob, sqlite3, time\n"
             "    for _ in range(3000):\n"
-            "        if x < 2 or any(glob.glob(control + '/../vault/_temp/*/partial/checkpoints/segment-*.db')):\n"
+            "        if x < 2 or any(glob.glob(control + '/../vault/_temp/*/partial/checkpoints/segment-*.log')):\n"
             "            return str(x)\n"
             "        time.sleep(0.01)\n"
             "    raise TimeoutError('nothing was written')\n"

@@ -19,7 +19,7 @@ import msgspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
+from checkpoint_files import parts_in, write_segment, write_sqlite_segment
 from hostile_mutations import OUTSIDE, Choices, hostile_value, mutate_bytes, mutate_json, mutate_value
 
 from tablevault import TableVault, TableVaultError
@@ -194,20 +194,25 @@ class ReceivedVault:
         return f"content of {path}"
 
     def _change_checkpoint(self, choice: Choices) -> str:
-        """Change what a checkpoint says, and its digest with it."""
-        path = choice.choice([path for path in self.files if path.name.startswith("segment-")])
-        with contextlib.closing(sqlite3.connect(self.folder / path)) as connection:
-            rows = connection.execute("SELECT number, builder, content FROM part").fetchall()
-            if not rows:
-                return "nothing"
-            number, builder, content = choice.choice(rows)
+        """Change what a checkpoint says, and its digest with it; or give it in the format of earlier versions."""
+        path = choice.choice(
+            [path for path in self.files if path.name.startswith("segment-") and path.suffix == ".log"]
+        )
+        segment = self.folder / path
+        parts = list(parts_in(segment.parent))
+        if parts:
+            place = choice.randrange(len(parts))
+            builder, content = parts[place]
             fields = mutate_value(msgspec.msgpack.decode(content), choice)
             with contextlib.suppress(OverflowError, TypeError, msgspec.MsgspecError):
                 content = msgspec.msgpack.encode(fields)
-            digest = xxhash.xxh3_128(f"{number}:{builder}:".encode())
-            digest.update(content)
-            connection.execute("UPDATE part SET content = ?, digest = ?", (content, digest.digest()))
-            connection.commit()
+            parts[place] = builder, content
+        if choice.random() < 0.3:
+            segment.unlink()
+            segment.with_suffix(".end").unlink()
+            write_sqlite_segment(segment.with_suffix(".db"), parts)
+        else:
+            write_segment(segment, parts, is_closed=choice.random() < 0.5)
         return f"a part of {path}"
 
     def _change_parquet(self, choice: Choices) -> str:

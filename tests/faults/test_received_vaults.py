@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 import pytest
-import xxhash
+from checkpoint_files import make_sqlite, parts_in, write_segment
 from hostile_vaults import CATALOG_TABLES, agree, allow_null, make_vault, read
 
 from tablevault import TableVault, delete_vault, tv_errors
@@ -211,7 +211,7 @@ def test_catalog_whose_schema_is_not_text_is_damaged(db_dir):
 
 @MORE_THAN_ROWS
 def test_a_checkpoint_that_does_more_than_hold_rows_is_refused(db_dir, statement):
-    segment = next(db_dir.glob("_temp/*/partial/checkpoints/segment-1.db"))
+    segment = make_sqlite(next(db_dir.glob("_temp/*/partial/checkpoints/segment-1.log")))
     with contextlib.closing(sqlite3.connect(segment)) as connection:
         connection.execute("CREATE TABLE processes (x)")
         connection.execute("CREATE TABLE tables (x)")
@@ -223,19 +223,14 @@ def test_a_checkpoint_that_does_more_than_hold_rows_is_refused(db_dir, statement
 
 @pytest.mark.parametrize("name", ["../../../../outside/table.parquet", "/etc/hostname"])
 def test_a_checkpoint_cannot_name_a_frame_elsewhere(db_dir, name):
-    segment = next(db_dir.glob("_temp/*/partial/checkpoints/segment-1.db"))
-    with contextlib.closing(sqlite3.connect(segment)) as connection:
-        for number, builder, content in connection.execute("SELECT number, builder, content FROM part").fetchall():
-            fields = msgspec.msgpack.decode(content)
-            if fields[4] and fields[4].get("frame"):
-                fields[4]["frame"] = name
-            packed = msgspec.msgpack.encode(fields)
-            digest = xxhash.xxh3_128(f"{number}:{builder}:".encode())
-            digest.update(packed)
-            connection.execute(
-                "UPDATE part SET content = ?, digest = ? WHERE number = ?", (packed, digest.digest(), number)
-            )
-        connection.commit()
+    segment = next(db_dir.glob("_temp/*/partial/checkpoints/segment-1.log"))
+    changed = []
+    for builder, content in parts_in(segment.parent):
+        fields = msgspec.msgpack.decode(content)
+        if fields[4] and fields[4].get("frame"):
+            fields[4]["frame"] = name
+        changed.append((builder, msgspec.msgpack.encode(fields)))
+    write_segment(segment, changed)
     with pytest.raises(tv_errors.TVFileError, match="damaged"):
         TableVault(db_dir).get_dataframe("paused", "TEMP_base")
 

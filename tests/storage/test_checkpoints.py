@@ -1,6 +1,5 @@
 """Checkpoints keep rows across stores, interpreters, kills, full disks and interrupts."""
 
-import contextlib
 import datetime
 import os
 import shutil
@@ -11,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -19,10 +19,15 @@ from hypothesis import strategies as st
 
 from tablevault.errors import TVFileError, TVImplementationError
 from tablevault.storage.artifact_commits import ArtifactCommits
+from tablevault.storage.checkpoint_parts import Part
+from tablevault.storage.checkpoint_segments import SegmentFolder
 from tablevault.storage.checkpoints import CheckpointStore, read_checkpoints
 from tablevault.storage.frame_data import table_from_frame
 from tablevault.storage.frames import read_frame
 from tablevault.values.contents import ArtifactRecord
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+from checkpoint_files import write_sqlite_segment
 
 PATIENCE = 20
 
@@ -38,7 +43,7 @@ def open_store(folder):
     stores = []
 
     def open_one(artifacts=None, on_interval=None):
-        stores.append(CheckpointStore.open(folder, artifacts, on_interval))
+        stores.append(CheckpointStore.open(SegmentFolder(folder), artifacts, on_interval))
         return stores[-1]
 
     yield open_one
@@ -348,14 +353,14 @@ def assert_equal(store, model):
 def test_any_sequence_of_calls_equals_a_model(tmp_path_factory, steps):
     folder = tmp_path_factory.mktemp("model")
     model = Model()
-    store = CheckpointStore.open(folder, None, None)
+    store = CheckpointStore.open(SegmentFolder(folder), None, None)
     try:
         for builder in model.rows:
             store.begin(builder, ("x",), "first")
         for name, *arguments in steps:
             if name == "reopen":
                 store.close()
-                store = CheckpointStore.open(folder, None, None)
+                store = CheckpointStore.open(SegmentFolder(folder), None, None)
                 for builder, code in model.code.items():
                     store.begin(builder, ("x",), code)
             else:
@@ -507,8 +512,9 @@ def test_rows_older_than_a_flush_survive_a_kill(folder):
         """
         import sys, time
         from pathlib import Path
+        from tablevault.storage.checkpoint_segments import SegmentFolder
         from tablevault.storage.checkpoints import CheckpointStore
-        store = CheckpointStore.open(Path(sys.argv[1]), None, None)
+        store = CheckpointStore.open(SegmentFolder(Path(sys.argv[1])), None, None)
         store.begin("fruit", ("name",), "code")
         for position in range(100_000):
             store.append("fruit", position, (f"{position}-ok",), b"fingerprint")
@@ -534,8 +540,9 @@ def test_a_row_is_on_the_disk_while_the_next_one_takes_for_ever(folder):
         """
         import sys, time
         from pathlib import Path
+        from tablevault.storage.checkpoint_segments import SegmentFolder
         from tablevault.storage.checkpoints import CheckpointStore
-        store = CheckpointStore.open(Path(sys.argv[1]), None, None)
+        store = CheckpointStore.open(SegmentFolder(Path(sys.argv[1])), None, None)
         store.begin("fruit", ("name",), "code")
         store.append("fruit", 7, ("only",), b"fingerprint")
         print("appended", flush=True)
@@ -552,10 +559,11 @@ def test_a_row_is_on_the_disk_while_the_next_one_takes_for_ever(folder):
 FULL_DISK = """
     import resource, signal, sqlite3, sys, time
     from pathlib import Path
+    from tablevault.storage.checkpoint_segments import SegmentFolder
     from tablevault.storage.checkpoints import CheckpointStore, read_checkpoints
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     folder = Path(sys.argv[1])
-    store = CheckpointStore.open(folder, None, None)
+    store = CheckpointStore.open(SegmentFolder(folder), None, None)
     store.begin("fruit", ("text",), "code")
     store.append("fruit", 0, ("durable",), b"f")
     store.flush()
@@ -667,9 +675,10 @@ def test_a_forked_child_leaves_the_store_alone(folder):
         import os, sys, warnings
         from pathlib import Path
         from tablevault.errors import TVProcessError
+        from tablevault.storage.checkpoint_segments import SegmentFolder
         from tablevault.storage.checkpoints import CheckpointStore
         warnings.simplefilter("ignore")
-        store = CheckpointStore.open(Path(sys.argv[1]), None, None)
+        store = CheckpointStore.open(SegmentFolder(Path(sys.argv[1])), None, None)
         store.begin("fruit", ("name",), "code")
         for position in range(300):
             store.append("fruit", position, ("x",), b"f")
@@ -686,7 +695,7 @@ def test_a_forked_child_leaves_the_store_alone(folder):
                 _, status = os.waitpid(child, 0)
                 assert os.waitstatus_to_exitcode(status) == 7, status
         store.close()
-        print(len(CheckpointStore.open(Path(sys.argv[1]), None, None).load("fruit").positions))
+        print(len(CheckpointStore.open(SegmentFolder(Path(sys.argv[1])), None, None).load("fruit").positions))
     """
     assert output_of(folder, script) == "300\n"
 
@@ -702,50 +711,91 @@ def segment(open_store, folder):
     store.flush()
     append_rows(store, range(100, 200))
     store.close()
-    return folder / "segment-1.db"
+    return folder / "segment-1.log"
 
 
-def test_a_damaged_file_is_never_read_wrongly(segment, folder):
-    sound = segment.read_bytes()
-    expected = read_checkpoints(folder).load("fruit")
-    errors = []
-    for place in range(0, len(sound), 37):
-        segment.write_bytes(sound[:place] + bytes([sound[place] ^ (1 << place % 8)]) + sound[place + 1 :])
-        try:
-            assert read_checkpoints(folder).load("fruit") == expected
-        except TVFileError as error:
-            errors.append(str(error))
-    assert len(errors) > 50
-    assert all("segment-1.db" in error for error in errors)
+def flipped(content, place):
+    return content[:place] + bytes([content[place] ^ (1 << place % 8)]) + content[place + 1 :]
 
 
-def test_damage_after_a_crash_costs_a_tail_at_most(open_store, folder, tmp_path):
+@pytest.mark.parametrize("name", ["segment-1.log", "segment-1.end"])
+def test_a_damaged_file_is_never_read_wrongly(segment, folder, name):
+    damaged = folder / name
+    sound = damaged.read_bytes()
+    for place in range(0, len(sound), max(1, len(sound) // 300)):
+        damaged.write_bytes(flipped(sound, place))
+        with pytest.raises(TVFileError, match=r"segment-1\.(log|end)"):
+            read_checkpoints(folder).load("fruit")
+
+
+@pytest.fixture
+def crashed(open_store, folder, tmp_path):
+    """A segment with three flushes of 20 rows, as a kill would leave it, and its size after each flush."""
     store = open_store()
     store.begin("fruit", ("name",), "code")
+    store.flush()
+    sizes = []
     for start in (0, 20, 40):
         append_rows(store, range(start, start + 20))
         store.flush()
-    crashed = tmp_path / "crashed"
-    shutil.copytree(folder, crashed)  # As a kill would leave it: what was flushed is still in the WAL.
-    assert read_checkpoints(crashed).load("fruit").positions == list(range(60))
-    for name, places in (("segment-1.db", range(3900, 4096)), ("segment-1.db-wal", range(0, 8000, 41))):
-        sound = (crashed / name).read_bytes()
-        for place in places:
-            (crashed / name).write_bytes(sound[:place] + bytes([sound[place] ^ 0x80]) + sound[place + 1 :])
-            with contextlib.suppress(TVFileError):
-                state = read_checkpoints(crashed).load("fruit")
-                positions = state.positions if state is not None else []
-                assert positions == list(range(len(positions)))
-                assert len(positions) % 20 == 0
-                assert state is None or state.values[0] == [f"{position}-ok" for position in positions]
-        (crashed / name).write_bytes(sound)
+        sizes.append((folder / "segment-1.log").stat().st_size)
+    shutil.copytree(folder, tmp_path / "crashed")
+    return tmp_path / "crashed" / "segment-1.log", sizes
+
+
+def rows_in(segment):
+    """Return the number of rows in a segment's folder, each of which must be as it was appended."""
+    state = read_checkpoints(segment.parent).load("fruit")
+    if state is None:
+        return 0
+    assert state.positions == list(range(len(state.positions)))
+    assert state.values[0] == [f"{position}-ok" for position in state.positions]
+    return len(state.positions)
+
+
+def test_a_segment_that_was_cut_off_by_a_crash_lacks_the_last_flush_only(crashed):
+    segment, sizes = crashed
+    sound = segment.read_bytes()
+    assert rows_in(segment) == 60
+    for size in range(len(sound)):
+        segment.write_bytes(sound[:size])
+        assert rows_in(segment) == 20 * sum(whole <= size for whole in sizes)
+
+
+@pytest.mark.parametrize("tail", [b"\0" * 5000, b"\xf1TVr" * 1000, b"x", os.urandom(3000)])
+def test_bytes_that_were_not_written_to_the_end_are_ignored(crashed, tail):
+    segment, _ = crashed
+    segment.write_bytes(segment.read_bytes() + tail)
+    assert rows_in(segment) == 60
+
+
+def test_a_flipped_bit_before_the_last_flush_is_an_error_after_a_crash(crashed):
+    segment, sizes = crashed
+    sound = segment.read_bytes()
+    for place in range(len(sound)):
+        segment.write_bytes(flipped(sound, place))
+        if place < sizes[1]:
+            with pytest.raises(TVFileError, match=r"segment-1\.log"):
+                rows_in(segment)
+        else:
+            assert rows_in(segment) == 40
+
+
+def test_a_next_attempt_goes_on_after_a_segment_that_was_cut_off(crashed):
+    segment, _ = crashed
+    segment.write_bytes(segment.read_bytes()[:-1])
+    store = CheckpointStore.open(SegmentFolder(segment.parent), None, None)
+    store.begin("fruit", ("name",), "code")
+    append_rows(store, range(40, 70))
+    store.close()
+    assert rows_in(segment) == 70
 
 
 def test_a_truncated_file_is_refused(segment, folder):
     sound = segment.read_bytes()
-    for size in range(0, len(sound), 1000):
+    for size in range(0, len(sound), 100):
         segment.write_bytes(sound[:size])
-        with pytest.raises(TVFileError, match=r"segment-1\.db"):
+        with pytest.raises(TVFileError, match=r"segment-1\.log"):
             read_checkpoints(folder).load("fruit")
 
 
@@ -754,13 +804,56 @@ def test_a_missing_segment_is_noticed(segment, open_store, folder):
     store.begin("fruit", ("name",), "code")
     store.close()
     segment.unlink()
-    with pytest.raises(TVFileError, match=r"segment-1\.db"):
+    with pytest.raises(TVFileError, match="segment-1 of its checkpoints is missing"):
         read_checkpoints(folder).load("fruit")
 
 
 def test_a_file_of_a_newer_format_is_refused(segment, folder):
-    with sqlite3.connect(segment) as connection:
-        connection.execute("PRAGMA user_version=99")
-    connection.close()
+    content = bytearray(segment.read_bytes())
+    content[8] = 99
+    segment.write_bytes(content)
     with pytest.raises(TVFileError, match="newer TableVault"):
         read_checkpoints(folder).load("fruit")
+
+
+# --- earlier versions -------------------------------------------------------------------------------------------------
+
+
+def earlier_segment(folder, number, *flushes):
+    """Write a segment as earlier versions did, with some rows in each flush; return its path."""
+    path = folder / f"segment-{number}.db"
+    parts = []
+    for flush in flushes:
+        rows = list(flush)
+        values, fingerprints = [[f"{row}-ok" for row in rows]], [*map(fingerprint, rows)]
+        parts.append(("fruit", Part("fruit", ("name",), "code", (), None, rows, values, fingerprints).packed()))
+    write_sqlite_segment(path, parts)
+    return path
+
+
+def test_segments_of_earlier_versions_are_read_and_continued(folder):
+    folder.mkdir()
+    first = earlier_segment(folder, 1, range(5), range(5, 9))
+    earlier_segment(folder, 2, range(8, 12))
+    assert rows_in(first) == 12
+    store = CheckpointStore.open(SegmentFolder(folder), None, None)
+    store.begin("fruit", ("name",), "code")
+    append_rows(store, range(12, 20))
+    store.close()
+    assert rows_in(first) == 20
+    assert (folder / "segment-3.log").exists()
+
+
+def test_damage_in_a_segment_of_an_earlier_version_is_an_error(folder):
+    folder.mkdir()
+    segment = earlier_segment(folder, 1, range(100))
+    sound = segment.read_bytes()
+    errors = []
+    for place in range(0, len(sound), 37):
+        segment.write_bytes(flipped(sound, place))
+        try:
+            assert rows_in(segment) == 100
+        except TVFileError as error:
+            errors.append(str(error))
+    assert len(errors) > 50
+    assert all("segment-1.db" in error for error in errors)

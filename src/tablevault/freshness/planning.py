@@ -41,6 +41,7 @@ from tablevault.references import CurrentRow, Literal, Reference, find_reference
 from tablevault.rows.artifacts import InstanceArtifacts, names_artifacts
 from tablevault.state.context import VaultContext
 from tablevault.state.lookup import Lookup
+from tablevault.storage.checkpoint_segments import SegmentFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts.plain import Secrets
 from tablevault.values.clusters import RayOptions
@@ -214,7 +215,7 @@ class Planner:
 def _workplace(folder: Path, process_id: str, context: VaultContext) -> Iterator[Workplace]:
     artifacts = InstanceArtifacts(folder / ARTIFACTS)
     artifacts.folder.mkdir()
-    checkpoints = CheckpointStore.open(folder / CHECKPOINTS, artifacts.commits, None)
+    checkpoints = CheckpointStore.open(SegmentFolder(folder / CHECKPOINTS), artifacts.commits, None)
     with ExitStack() as held:
         held.callback(checkpoints.abandon)
 

@@ -183,10 +183,11 @@ class Process:
     def open_checkpoints(self, artifacts: ArtifactStore) -> CheckpointStore:
         """Open the checkpoints of the process; their background thread polls for stop requests."""
         # Imported here because it needs Arrow, which most processes do not.
+        from tablevault.storage.checkpoint_segments import SegmentFolder
         from tablevault.storage.checkpoints import CheckpointStore
 
         watch = OwnerWatch(self)
-        self._checkpoints = CheckpointStore.open(self.workspace.checkpoints, artifacts, watch.look)
+        self._checkpoints = CheckpointStore.open(SegmentFolder(self.workspace.checkpoints), artifacts, watch.look)
         return self._checkpoints
 
     def close_checkpoints(self) -> None:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tablevault.errors import TVImplementationError
-from tablevault.storage.checkpoint_segments import Part, SegmentWriter
+from tablevault.storage.checkpoint_parts import Part
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES, Fingerprints
 from tablevault.storage.packing import pack
 from tablevault.system.forks import ForkHooks, around_forks
 
 if TYPE_CHECKING:
-    from tablevault.ports import ArtifactStore
+    from tablevault.ports import ArtifactStore, CheckpointLog
     from tablevault.values.contents import ArtifactRecord
     from tablevault.values.processes import JobRecord, Usage
 
@@ -206,20 +204,19 @@ class Chapter:
 
 
 class Backlog:
-    """Chapters in order of addition, and the segment they are written to.
+    """Chapters in order of addition, and the log that they are written to.
 
     Only the flusher may call `write` and the methods that close; all others are safe on any thread.
     """
 
-    def __init__(self, folder: Path, artifacts: ArtifactStore | None) -> None:
-        self.folder = folder
+    def __init__(self, log: CheckpointLog, artifacts: ArtifactStore | None) -> None:
+        self._log = log
         self.refusals: list[BaseException] = []
         """Errors of rows that could not be stored and were dropped, for the compute thread to raise."""
         self.bytes_per_row = 0.0
         """Mean of the last write; 0 before the first."""
         self._artifacts = artifacts
         self._chapters: list[Chapter] = []
-        self._segment: SegmentWriter | None = None
         self._refused = 0
         self._short_of_rows: set[str] = set()
         """Builders with refused rows, which are incomplete."""
@@ -242,18 +239,14 @@ class Backlog:
         return self._artifacts.record(names)
 
     def prepare(self) -> None:
-        """Create the segment before the first row.
-
-        No row has to wait for it then.
-        """
+        """Prepare the log before the first row."""
         with self._disk:
-            if self._segment is None:
-                self._segment = SegmentWriter.create(self.folder)
+            self._log.prepare()
 
     def write(self) -> None:
         """Make all current entries durable in one transaction.
 
-        After an error nothing is lost: the segment is abandoned, and the next call retries in a new one.
+        After an error nothing is lost: the next call writes everything again, elsewhere.
         """
         entries = [entry for chapter in list(self._chapters) if (entry := self._entry(chapter)) is not None]
         if not entries:
@@ -265,18 +258,14 @@ class Backlog:
             self.bytes_per_row = sum(len(entry.content) for entry in entries) / rows
 
     def close(self) -> None:
-        """Close the segment."""
+        """Close the log."""
         with self._disk:
-            if self._segment is not None:
-                self._segment.close()
-                self._segment = None
+            self._log.close()
 
     def abandon(self) -> None:
-        """Close the segment without copying its WAL into it."""
+        """Leave the log without marking its end."""
         with self._disk:
-            if self._segment is not None:
-                self._segment.abandon()
-                self._segment = None
+            self._log.abandon()
 
     def _entry(self, chapter: Chapter) -> _Entry | None:
         """Return the part of a chapter to write, without rows that cannot be stored.
@@ -329,24 +318,12 @@ class Backlog:
                     self._refused += 1
 
     def _write_durably(self, entries: list[_Entry]) -> None:
-        with self._disk, contextlib.ExitStack() as giving_up:
-            segment = self._segment or SegmentWriter.create(self.folder)
-            self._segment = None
-            giving_up.callback(segment.abandon)
-            segment.write((entry.chapter.builder, entry.content) for entry in entries)
-            giving_up.pop_all()
-            self._segment = segment
-
-    def _hold_still(self) -> threading.Lock:
-        """Wait until SQLite is idle, and keep it idle until the returned lock is released."""
-        self._disk.acquire()
-        return self._disk
+        with self._disk:
+            self._log.append([(entry.chapter.builder, entry.content) for entry in entries])
 
     def _become_forked(self) -> None:
         self._disk = threading.Lock()
-        if self._segment is not None:
-            self._segment.leak()
-            self._segment = None
+        self._log.abandon()
 
 
 def _mark_durable(entries: list[_Entry]) -> None:
@@ -435,23 +412,11 @@ def _values(stretches: list[Stretch], width: int) -> list[list[object]]:
 
 
 _backlogs: weakref.WeakSet[Backlog] = weakref.WeakSet()
-_held: list[threading.Lock] = []
-
-
-def _before_fork() -> None:
-    for backlog in list(_backlogs):
-        _held.append(backlog._hold_still())
-
-
-def _after_fork_in_parent() -> None:
-    while _held:
-        _held.pop().release()
 
 
 def _after_fork_in_child() -> None:
-    _held.clear()
     for backlog in list(_backlogs):
         backlog._become_forked()
 
 
-around_forks(ForkHooks(_before_fork, _after_fork_in_parent, _after_fork_in_child))
+around_forks(ForkHooks(in_child=_after_fork_in_child))

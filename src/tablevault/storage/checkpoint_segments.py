@@ -1,402 +1,345 @@
-"""Checkpoint segments and the parts stored in them.
+"""A folder of checkpoint segments, each an append-only file of packed parts.
 
-A segment `segment-<n>.db` is an SQLite file in WAL mode that one attempt appends to; numbers begin at 1 and have no
-gaps. Each flush is one transaction that inserts one *part* per builder with new data, nearly always a single one. A
-part is packed columns, guarded by a digest, since SQLite itself does not notice a flipped bit in a row. A segment is
-created under another name and renamed when it is complete, so that readers never see a partial one.
+A segment `segment-<n>.log` belongs to one attempt, which appends to it; numbers begin at 1 and have no gaps. Each flush
+is one *record*: a header, and the packed parts of all builders with new data. Headers and records have checksums, and a
+record is synced before the next one is written. Closing the segment writes its size to `segment-<n>.end`. So only the
+last record of a segment without that file may be incomplete, which a crash or a full disk leaves behind; anything else
+that is invalid is damage. Segments of earlier versions (`segment-<n>.db`) are read as well.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
+import os
 import re
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import quote
+from typing import Any, BinaryIO
 
 import msgspec
 import xxhash
 
 from tablevault.errors import TVFileError
 from tablevault.names import is_file_name
+from tablevault.ports import StoredPart
 from tablevault.storage import files
-from tablevault.storage.fingerprints import FINGERPRINT_BYTES
-from tablevault.storage.packing import bytes_header, list_header, pack_columns, size_of, unpack
-from tablevault.system.sqlite_files import create_empty, harden_connection, may_open_live, read_snapshot
-from tablevault.values.processes import WHOLE_BUILDER, JobRecord, Usage
+from tablevault.storage.packing import bytes_header, list_header
+from tablevault.storage.sqlite_segments import damaged, read_sqlite_segment
 
-SEGMENT_FORMAT = 7
-_READABLE_FORMATS = (2, 3, 4, 5, 6, SEGMENT_FORMAT)
-"""Format 2 has no records of failed rows, 3 does not count their calls, 4 has no arrays, 5 no usage, and 6 no jobs."""
-_APPLICATION_ID = 0x54566370
-_SEGMENT_NAME = re.compile(r"segment-([1-9][0-9]*)\.db")
-_UNFINISHED_SEGMENT = ".segment.db.unfinished"
-_BUSY_SECONDS = 30.0
-_PAGE_BYTES = 2**14  # Large parts cost less in large pages.
-_WAL_BYTES = 2**26  # Copying the WAL costs two more fsyncs, so it happens once per 64 MiB instead of 4.
-_LARGE_PART, _LARGE_WAL_BYTES = 2**22, 2**30
-"""While parts are this large, the WAL is copied at this size, so that vectors are written once rather than twice."""
-_PACKED_FIELDS = (9, 11, 12, 13, 14)
-"""Fields of a part in formats 2, 3, 4 and 5, 6, and now."""
-_MAXIMUM_EMPTY_ROWS = 2**20  # Per part: rows without columns take no space, so a file could claim any number.
+SEGMENT_FORMAT = 8
+_NAME = re.compile(r"segment-([1-9][0-9]*)\.(log|end|db)")
+_MAGIC = b"TVpoints"
+_FILE_HEADER = struct.Struct("<8sQ")
+"""Magic text and format."""
+_HEADER = struct.Struct("<4sIQ16s")
+"""Mark, number of the record, size of its content, and digest of the content."""
+_CHECK = struct.Struct("<Q")
+"""Checksum of a header."""
+_HEADER_BYTES = _HEADER.size + _CHECK.size
+_RECORD, _END = b"\xf1TVr", b"\xf1TVe"
+_END_HEADER = struct.Struct("<4sIQ")
+"""Mark, number of records, and size of the file."""
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter.
+_MAXIMUM_PIECES = 512
+"""Maximum number of pieces in one system call."""
 _encode = msgspec.msgpack.Encoder().encode
-_decode_fields = msgspec.msgpack.Decoder().decode
+_decode_record = msgspec.msgpack.Decoder(list[tuple[str, bytes]]).decode
 
 
-@dataclass(slots=True, eq=False)
-class Part:
-    """The rows of one builder in one flush.
+class SegmentFolder:
+    """The checkpoints of one process in a folder, as a `CheckpointLog`.
 
-    They are parallel lists, in the order of appending.
+    Parameters
+    ----------
+    folder
+        Belongs to one process, and to one owner at a time.
     """
 
-    builder: str
-    columns: tuple[str, ...]
-    code: str
-    """The code version under which the rows of this part were computed."""
-    forgotten: tuple[int, ...] = ()
-    """Positions whose earlier rows are void."""
-    finished: dict[str, Any] | None = None
-    """Set if the builder is complete: its row count and, for a whole frame, the facts about that frame."""
-    positions: Sequence[int] = field(default_factory=list)
-    values: list[list[object]] = field(default_factory=list)
-    """One list per column."""
-    fingerprints: list[bytes] | bytes = field(default_factory=list)
-    """16 bytes per row, joined; or a list with one per row; or a list with one that all rows share."""
-    artifacts: dict[int, list[tuple[str, int, str]]] = field(default_factory=dict)
-    """Path, size and SHA-256 of recorded files, by position."""
-    failures: dict[int, bytes] = field(default_factory=dict)
-    """Packed records of rows that failed or were skipped, by position."""
-    is_nested: bool = False
-    """Whether a cell is a list with the cells of several rows."""
-    calls: dict[int, int] = field(default_factory=dict)
-    """Number of calls of this process that have ended without a result, by position, where that is counted."""
-    usage: dict[int, Usage] = field(default_factory=dict)
-    """Usage of calls so far in this process, by position, where it is counted."""
-    jobs: dict[str, JobRecord] = field(default_factory=dict)
-    """Jobs at a provider, by their tokens."""
-    are_atoms: bool = False
-    """Whether all values are known to have classes in `packing.ATOMS`; not stored."""
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._segment: _Segment | None = None
 
-    def each_fingerprint(self) -> list[bytes]:
-        """Return one fingerprint per row."""
-        if isinstance(self.fingerprints, bytes):
-            starts = range(0, len(self.fingerprints), FINGERPRINT_BYTES)
-            return [self.fingerprints[start : start + FINGERPRINT_BYTES] for start in starts]
-        return self.fingerprints * len(self.positions) if len(self.fingerprints) == 1 else self.fingerprints
+    def __str__(self) -> str:
+        return str(self._folder)
 
-    def packed(self) -> bytes:
-        """Return the part as bytes; raises `TypeError` or `ValueError` if a value cannot be stored."""
-        artifacts = [[position, *map(list, records)] for position, records in self.artifacts.items()]
-        # Everything but the values consists of MessagePack types, so items need no individual check.
-        before = [
-            self.builder,
-            self.columns,
-            self.code,
-            self.forgotten,
-            self.finished,
-            _packed_positions(self.positions),
-        ]
-        after = [
-            self.fingerprints,
-            artifacts,
-            list(self.failures.items()),
-            self.is_nested,
-            list(self.calls.items()),
-            list(self.usage.items()),
-            list(self.jobs.values()),
-        ]
-        values = pack_columns(self.values, self.are_atoms)
-        if len(values) == 1:
-            return _encode([*before, values[0], *after])
-        # Copy the bytes of arrays, which may be large, only once.
-        header = list_header(len(before) + 1 + len(after))
-        size = bytes_header(size_of(values))
-        return b"".join([header, *map(_encode, before), size, *values, *map(_encode, after)])
+    def create(self) -> None:
+        """Create the folder; a no-op if it exists."""
+        files.make_folder(self._folder)
 
-    @classmethod
-    def unpacked(cls, content: bytes) -> Self:
-        """Decode and check a part from the bytes that `packed` returned."""
-        fields: Any = _decode_fields(content)
-        if len(fields) not in _PACKED_FIELDS:
-            raise ValueError(f"a part has {_PACKED_FIELDS[-1]} fields, this one {len(fields)}")
-        builder, columns, code, forgotten, finished, positions, values, fingerprints, artifacts, *rest = fields
-        part = cls(
-            builder,
-            tuple(columns),
-            code,
-            tuple(forgotten),
-            finished,
-            range(positions["start"], positions["stop"]) if isinstance(positions, dict) else positions,
-            unpack(values),
-            fingerprints,
-            {position: [tuple(record) for record in records] for position, *records in artifacts},
-            dict(rest[0]) if rest else {},
-            bool(rest and rest[1]),
-            dict(rest[2]) if len(rest) > 2 else {},
-            msgspec.convert(dict(rest[3]), type=dict[int, Usage]) if len(rest) > 3 else {},
-            {job.token: job for job in msgspec.convert(rest[4], type=list[JobRecord])} if len(rest) > 4 else {},
-        )
-        part.check()
-        return part
+    def prepare(self) -> None:
+        """Create the next segment durably, so that no row has to wait for it."""
+        if self._segment is None:
+            segments, _ = self._listed()
+            self._segment = _Segment(self._folder, max(segments, default=0) + 1)
 
-    def check(self) -> None:
-        """Raise `ValueError` or `TypeError` if the fields are inconsistent; a digest guards only against accidents."""
-        if not all(isinstance(name, str) for name in (self.builder, self.code, *self.columns)):
-            raise ValueError("a name is not text")
-        rows = len(self.positions)
-        widths = [len(column) for column in self.values]
-        if widths != [rows] * len(self.columns) or (not widths and rows > _MAXIMUM_EMPTY_ROWS):
-            raise ValueError("its columns differ in length")
-        if len(self.each_fingerprint()) != rows:
-            raise ValueError("the number of fingerprints differs from the number of rows")
-        listed = [
-            self.forgotten,
-            self.artifacts,
-            self.failures,
-            self.calls,
-            self.calls.values(),
-            self.positions if not isinstance(self.positions, range) else (),
-        ]
-        if not all(type(number) is int and number >= 0 for numbers in listed for number in numbers):
-            raise ValueError("invalid row position or number of calls")
-        if not all(isinstance(record, bytes) for record in self.failures.values()):
-            raise ValueError("invalid record of a failed row")
-        if any(position < WHOLE_BUILDER for position in self.usage):
-            raise ValueError("invalid row position of usage")
-        if any(position < 0 for job in self.jobs.values() for position in job.positions):
-            raise ValueError("invalid row position of a job")
-        if self.finished is not None:
-            _check_finished(self.finished)
+    def append(self, parts: Sequence[tuple[str, bytes]]) -> None:
+        """Append packed parts as one durable record; after an error, the next call begins a new segment."""
+        self.prepare()
+        segment, self._segment = self._segment, None
+        assert segment is not None  # `prepare` has just made it.
+        with contextlib.ExitStack() as giving_up:
+            giving_up.callback(segment.abandon)
+            segment.append(parts)
+            giving_up.pop_all()
+        self._segment = segment
 
-
-def _check_finished(finished: dict[str, Any]) -> None:
-    total, frame = finished["total"], finished.get("frame")
-    if type(total) is not int or total < 0:
-        raise ValueError("invalid row count")
-    if frame is not None and not (is_file_name(frame) and isinstance(finished["fingerprint"], bytes)):
-        raise ValueError("invalid facts about its frame")
-    for path, size, digest in finished.get("artifacts", ()):
-        if not (isinstance(path, str) and isinstance(size, int) and isinstance(digest, str)):
-            raise ValueError("invalid record of an artifact")  # noqa: TRY004 - as everything else that is wrong
-
-
-def _packed_positions(positions: Sequence[int]) -> object:
-    return {"start": positions.start, "stop": positions.stop} if isinstance(positions, range) else positions
-
-
-class SegmentWriter:
-    """A new segment, open for appending by one thread."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._number = self._wal_bytes = 0
-        with _translated(path):
-            self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-            self._connection.execute("PRAGMA synchronous=FULL")
-            self._limit_wal(_WAL_BYTES)
-
-    @classmethod
-    def create(cls, folder: Path) -> Self:
-        """Create the next segment of a folder, durably.
-
-        There must be no other writer in this folder.
-        """
-        numbers = [number for number, _ in _segments(folder)]
-        path = folder / f"segment-{max(numbers, default=0) + 1}.db"
-        unfinished = folder / _UNFINISHED_SEGMENT
-        _remove_database(unfinished)
-        with _translated(unfinished):
-            _write_empty_segment(unfinished)
-        files.fsync_file(unfinished)
-        unfinished.rename(path)
-        files.fsync_folder(folder)
-        return cls(path)
-
-    def write(self, contents: Iterable[tuple[str, bytes]]) -> None:
-        """Append packed parts (with their builders) in one durable transaction."""
-        rows = []
-        number = self._number
-        for builder, content in contents:
+    def save_frame(self, builder: str, write: Callable[[Path], object]) -> str:
+        """Save a frame durably under a free name."""
+        number = 1
+        while (path := self._folder / f"{builder}-{number}.parquet").exists():
             number += 1
-            rows.append((number, builder, content, _digest(number, builder, content)))
-        insertion = "INSERT INTO part (number, builder, content, digest) VALUES (?, ?, ?, ?)"
-        with _translated(self.path):
-            large = any(len(content) >= _LARGE_PART for _, _, content, _ in rows)
-            self._limit_wal(_LARGE_WAL_BYTES if large else _WAL_BYTES)
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany(insertion, rows)
-            self._connection.execute("COMMIT")
-        self._number = number
+        write(path)
+        files.sync_new_file(path)
+        return path.name
 
-    def _limit_wal(self, size: int) -> None:
-        if size != self._wal_bytes:
-            self._connection.execute(f"PRAGMA wal_autocheckpoint={size // _PAGE_BYTES}")
-            self._wal_bytes = size
+    def frame(self, name: str) -> Path:
+        """Return the path of a saved frame."""
+        if not is_file_name(name):
+            raise damaged(self._folder, f"{name!r:.100} is not the name of a frame")
+        return self._folder / name
 
     def close(self) -> None:
-        """Close the segment; its content becomes one file."""
-        with _translated(self.path):
-            self._connection.close()
+        """Mark the end of the segment, if there is one."""
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.close()
 
     def abandon(self) -> None:
-        """Close the segment without copying its WAL into it.
+        """Leave the segment as a crash would."""
+        segment, self._segment = self._segment, None
+        if segment is not None:
+            segment.abandon()
 
-        Used after errors, or if it will not be read again.
-        """
-        with contextlib.ExitStack() as closed_last:
-            with contextlib.suppress(sqlite3.Error):
-                # SQLite copies the WAL when the last connection closes, which a read-only one cannot do.
-                reader = closed_last.enter_context(contextlib.closing(_connect_for_reading(self.path)))
-                reader.execute("SELECT number FROM part LIMIT 1").fetchall()
-            self._connection.close()
+    def read(self, builder: str | None = None) -> Iterator[StoredPart]:
+        """Yield the parts of one builder, or of all, in the order of appending."""
+        for path, parts in self._contents():
+            for owner, content in parts:
+                if builder is None or owner == builder:
+                    yield StoredPart(owner, content, str(path))
 
-    def leak(self) -> None:
-        """Keep the connection from ever being closed, since a forked child would close its parent's files."""
-        import ctypes
+    def _contents(self) -> Iterator[tuple[Path, list[tuple[str, bytes]]]]:
+        """Yield each segment with its parts."""
+        segments, ends = self._listed()
+        for expected, (number, path) in enumerate(sorted(segments.items()), start=1):
+            if number != expected:
+                raise TVFileError(f"{self._folder}: segment-{expected} of its checkpoints is missing; put it back.")
+            yield path, read_sqlite_segment(path) if path.suffix == ".db" else _read_segment(path, ends.get(number))
 
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+    def _listed(self) -> tuple[dict[int, Path], dict[int, Path]]:
+        """Return the segments and their ends, by number."""
+        try:
+            entries = list(files.unlinked(self._folder).iterdir())
+        except FileNotFoundError:
+            return {}, {}
+        named = [(int(match[1]), path) for path in entries if (match := _NAME.fullmatch(path.name))]
+        segments = {number: path for number, path in named if path.suffix != ".end"}
+        return segments, {number: path for number, path in named if path.suffix == ".end"}
+
+
+class _Segment:
+    """A new segment, open for appending by one thread.
+
+    Parameters
+    ----------
+    folder
+        The folder of segments.
+    number
+        Number of this one.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._path = folder / f"segment-{number}.log"
+        self._records = 0
+        self._size = _FILE_HEADER.size
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        with _named(self._path):
+            self._file = os.open(self._path, flags, 0o666)
+            try:
+                _write_all(self._file, [_FILE_HEADER.pack(_MAGIC, SEGMENT_FORMAT)])
+                os.fsync(self._file)
+                files.fsync_folder(folder)
+            except OSError:
+                os.close(self._file)
+                with contextlib.suppress(OSError):
+                    self._path.unlink()
+                raise
+
+    def append(self, parts: Sequence[tuple[str, bytes]]) -> None:
+        """Append one record, durably."""
+        pieces = [list_header(len(parts))]
+        for builder, content in parts:
+            pieces += [list_header(2), _encode(builder), bytes_header(len(content)), content]
+        size = sum(map(len, pieces))
+        self._records += 1
+        header = _HEADER.pack(_RECORD, self._records, size, _digest(pieces))
+        with _named(self._path):
+            _write_all(self._file, [_checked(header, self._size), *pieces])
+            _sync(self._file)
+        self._size += _HEADER_BYTES + size
+
+    def close(self) -> None:
+        """Record durably where the file ends."""
+        self.abandon()
+        end = _END_HEADER.pack(_END, self._records, self._size)
+        with _named(self._path):
+            files.write_bytes(self._path.with_suffix(".end"), _checked(end, 0))
+
+    def abandon(self) -> None:
+        """Close the file as a crash would."""
+        with contextlib.suppress(OSError):  # Everything that counts is synced.
+            os.close(self._file)
 
 
 @contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Translate SQLite's errors while a segment is written into the disk errors that caused them."""
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in errors about the disk."""
     try:
         yield
-    except sqlite3.Error as error:
-        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-        number = errno.ENOSPC if full else errno.EIO
-        raise OSError(number, f"Checkpoints cannot be written ({error})", str(path)) from error
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, f"Checkpoints cannot be written ({error.strerror})", str(path)) from error
 
 
-def read_parts(folder: Path, builder: str | None) -> Iterator[Part]:
-    """Yield the parts of one builder, or of all (`None`), in writing order.
-
-    May be used while another thread or interpreter appends. Raises `TVFileError` if a segment is damaged.
-    """
-    for expected, (number, path) in enumerate(_segments(folder), start=1):
-        if number != expected:
-            raise TVFileError(f"{folder}: segment-{expected}.db of its checkpoints is missing; put it back.")
-        for owner, content in _read_segment(path):
-            if builder is None or owner == builder:
-                yield _decode(path, content)
+def _write_all(file: int, pieces: list[bytes]) -> None:
+    """Write pieces with as few system calls as possible."""
+    rest: list[memoryview] = [memoryview(piece) for piece in pieces if piece]
+    while rest:
+        written = os.writev(file, rest[:_MAXIMUM_PIECES])
+        while rest and written >= len(rest[0]):
+            written -= len(rest.pop(0))
+        if written:
+            rest[0] = rest[0][written:]
 
 
-def read_builders(folder: Path) -> tuple[str, ...]:
-    """Return the names of the builders with parts, in order of their first part."""
-    return tuple(dict.fromkeys(owner for _, path in _segments(folder) for owner, _ in _read_segment(path)))
-
-
-def _segments(folder: Path) -> list[tuple[int, Path]]:
-    try:
-        entries = list(files.unlinked(folder).iterdir())
-    except FileNotFoundError:
-        return []
-    matches = ((_SEGMENT_NAME.fullmatch(path.name), path) for path in entries)
-    return sorted((int(match[1]), path) for match, path in matches if match)
-
-
-_empty_segment: bytes | None = None
-"""The content of an empty segment, once known."""
-
-
-def _write_empty_segment(path: Path) -> None:
-    """Write an empty segment.
-
-    SQLite makes only the first one of an interpreter, because it writes it in many steps.
-    """
-    global _empty_segment
-    create_empty(path)
-    if _empty_segment is not None:
-        path.write_bytes(_empty_segment)
-        return
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
-        connection.execute("PRAGMA synchronous=OFF")  # It is fsynced as a whole before it is renamed.
-        connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={SEGMENT_FORMAT}")
-        connection.execute(
-            "CREATE TABLE part (number INTEGER PRIMARY KEY, builder TEXT NOT NULL, content BLOB NOT NULL,"
-            " digest BLOB NOT NULL)"
-        )
-        connection.execute("PRAGMA journal_mode=WAL")
-    _empty_segment = path.read_bytes()
-
-
-def _remove_database(path: Path) -> None:
-    for suffix in ("", "-journal", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _trouble_of_disk(path: Path, error: Exception) -> int | None:
-    """Return the errno behind an SQLite error; `None` if the file itself is at fault.
-
-    SQLite also writes beside the file in order to read it; a full disk must not end a paused process.
-    """
-    code = getattr(error, "sqlite_errorcode", 0)
-    match code & 0xFF:
-        case sqlite3.SQLITE_FULL:
-            return errno.ENOSPC
-        case sqlite3.SQLITE_IOERR if code != sqlite3.SQLITE_IOERR_SHORT_READ:
-            return errno.EIO
-        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM if path.is_file():
-            return errno.EACCES
-    return None
-
-
-def _read_segment(path: Path) -> list[tuple[str, bytes]]:
-    try:
-        with files.plain_file_expected(path), contextlib.closing(_connect_for_reading(path)) as connection:
-            harden_connection(connection)
-            connection.execute("BEGIN")  # One snapshot for the whole read.
-            _check_format(path, connection)
-            rows = connection.execute("SELECT number, builder, content, digest FROM part ORDER BY number").fetchall()
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # The latter where SQLite quotes damaged text.
-        if (trouble := _trouble_of_disk(path, error)) is not None:
-            raise OSError(trouble, f"The checkpoints cannot be read ({error})", str(path)) from error
-        raise TVFileError(f"{path}: this checkpoint file is damaged or cannot be read ({error}).") from error
-    for expected, (number, builder, content, digest) in enumerate(rows, start=1):
-        if number != expected or digest != _digest(number, builder, content):
-            raise _damaged(path, f"part {expected} is missing or has changed")
-    return [(builder, content) for _, builder, content, _ in rows]
-
-
-def _connect_for_reading(path: Path) -> sqlite3.Connection:
-    if path.exists() and not may_open_live(path):
-        return read_snapshot(path)
-    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
-
-
-def _check_format(path: Path, connection: sqlite3.Connection) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != _APPLICATION_ID:
-        raise _damaged(path, "it is not marked as a checkpoint file")
-    if version > SEGMENT_FORMAT:
-        raise TVFileError(f"{path}: written in format {version} by a newer TableVault; update TableVault to read it.")
-    if version not in _READABLE_FORMATS:
-        raise _damaged(path, f"it claims to be of format {version}, which no release has written")
-
-
-def _decode(path: Path, content: bytes) -> Part:
-    try:
-        return Part.unpacked(content)
-    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
-
-
-def _damaged(path: Path, detail: str) -> TVFileError:
-    return TVFileError(
-        f"{path}: this checkpoint file is damaged ({detail}). "
-        "Restore it from a backup, or stop the process and run again."
-    )
-
-
-def _digest(number: int, builder: object, content: object) -> bytes:
-    digest = xxhash.xxh3_128(f"{number}:{builder}:".encode())
-    digest.update(content if isinstance(content, bytes) else b"")
+def _digest(pieces: Sequence[Any]) -> bytes:
+    digest = xxhash.xxh3_128()
+    for piece in pieces:
+        digest.update(piece)
     return bytes(digest.digest())
+
+
+def _checked(header: bytes, place: int) -> bytes:
+    """Return a header with its checksum, which depends on its place: the same bytes elsewhere are no header."""
+    return header + _CHECK.pack(xxhash.xxh64_intdigest(header, place))
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def _read_segment(path: Path, end: Path | None) -> list[tuple[str, bytes]]:
+    """Return the packed parts of a segment, each with its builder; raises `TVFileError` if it is damaged.
+
+    Parameters
+    ----------
+    path
+        The file.
+    end
+        The file that says where it ends, if it was closed.
+    """
+    with files.plain_file_expected(path), path.open("rb") as file:
+        reader = _Reader(path, file, is_closed=end is not None)
+        parts = list(reader.parts())
+        found = reader.records, reader.size
+    if end is not None and found != (expected := _read_end(end)):
+        raise damaged(path, f"it has {found[0]:,} records and {found[1]:,} bytes, instead of {expected}")
+    return parts
+
+
+def _read_end(path: Path) -> tuple[int, int]:
+    """Return the number of records and the size of a closed segment."""
+    content = files.read_bytes(path)
+    header = content[: _END_HEADER.size]
+    if len(header) < _END_HEADER.size or content != _checked(header, 0) or not header.startswith(_END):
+        raise damaged(path, "it has changed")
+    _, records, size = _END_HEADER.unpack(header)
+    return records, size
+
+
+class _Reader:
+    """Reads one segment.
+
+    Parameters
+    ----------
+    path
+        The file, for messages.
+    file
+        The same, opened.
+    is_closed
+        Whether it is complete.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, is_closed: bool) -> None:
+        self.records = 0
+        """Number of records read."""
+        self.size = 0
+        """Number of bytes read."""
+        self._path = path
+        self._file = file
+        self._length = os.fstat(file.fileno()).st_size
+        self._is_closed = is_closed
+
+    def parts(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the packed parts, each with its builder."""
+        start = self._file.read(_FILE_HEADER.size)
+        if not self._is_file_header(start):
+            self._leave_out(start, "it is not marked as a checkpoint file")
+            return
+        self.size = len(start)
+        while header := self._file.read(_HEADER_BYTES):
+            record = _record_header(header, self.size)
+            if record is None or record[0] != self.records + 1:
+                self._leave_out(header, f"the header of record {self.records + 1} is invalid")
+                return
+            _, size, digest = record
+            content = self._file.read(size) if size <= self._length else b""
+            if len(content) != size or _digest([content]) != digest:
+                self._leave_out(header + content, f"record {self.records + 1} has changed")
+                return
+            self.records += 1
+            self.size += len(header) + size
+            yield from self._decoded(content)
+
+    def _is_file_header(self, start: bytes) -> bool:
+        if len(start) < _FILE_HEADER.size or not start.startswith(_MAGIC):
+            return False
+        _, version = _FILE_HEADER.unpack(start)
+        if version > SEGMENT_FORMAT:
+            raise TVFileError(
+                f"{self._path}: written in format {version} by a newer TableVault; update TableVault to read it."
+            )
+        return bool(version == SEGMENT_FORMAT)
+
+    def _leave_out(self, tail: bytes, problem: str) -> None:
+        """Raise `TVFileError` unless an invalid record is an incomplete tail: in an open file, and the last one.
+
+        Parameters
+        ----------
+        tail
+            The bytes read from the start of the record on.
+        problem
+            What is wrong with it.
+        """
+        if self._is_closed:
+            raise damaged(self._path, problem)
+        tail += self._file.read()
+        later = 0
+        while (later := tail.find(_RECORD, later + 1)) != -1:
+            if _record_header(tail[later : later + _HEADER_BYTES], self.size + later) is not None:
+                raise damaged(self._path, problem)
+
+    def _decoded(self, content: bytes) -> list[tuple[str, bytes]]:
+        try:
+            return _decode_record(content)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise damaged(self._path, f"record {self.records} is invalid: {error}") from error
+
+
+def _record_header(content: bytes, place: int) -> tuple[int, int, bytes] | None:
+    """Return number, size and digest of the record at a place, or `None` for an invalid header."""
+    header = content[: _HEADER.size]
+    if content != _checked(header, place) or not header.startswith(_RECORD):
+        return None
+    _, number, size, digest = _HEADER.unpack(header)
+    return number, size, digest

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from tablevault.errors import TVFileError
-from tablevault.storage import checkpoint_segments
-from tablevault.storage.checkpoint_segments import Part
+from tablevault.ports import CheckpointLog, StoredPart
+from tablevault.storage.checkpoint_parts import Part
+from tablevault.storage.checkpoint_segments import SegmentFolder
+from tablevault.storage.sqlite_segments import damaged
 from tablevault.values.contents import ArtifactRecord
 from tablevault.values.processes import JobRecord, Usage
 
@@ -69,35 +71,42 @@ class BuilderState:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoints:
-    """The checkpoints in a folder, for reading; another thread or interpreter may be appending to them."""
+    """The checkpoints of a process, for reading; another thread or interpreter may be appending to them."""
 
-    folder: Path
+    log: CheckpointLog
 
     def builders(self) -> tuple[str, ...]:
         """Return the builders with durable data, in order of their first."""
-        return checkpoint_segments.read_builders(self.folder)
+        return tuple(dict.fromkeys(part.builder for part in self.log.read()))
 
     def load(self, builder: str) -> BuilderState | None:
         """Return the durable rows of a builder, or `None`.
 
         Raises `TVFileError` if a file is damaged.
         """
-        merge = _Merge(self.folder)
-        for part in checkpoint_segments.read_parts(self.folder, builder):
-            merge.add(part)
+        merge = _Merge(self.log)
+        for stored in self.log.read(builder):
+            merge.add(_decode(stored))
         return merge.state() if merge.columns is not None else None
 
 
 def read_checkpoints(folder: Path) -> Checkpoints:
     """Return the checkpoints in a folder, for reading."""
-    return Checkpoints(folder)
+    return Checkpoints(SegmentFolder(folder))
+
+
+def _decode(stored: StoredPart) -> Part:
+    try:
+        return Part.unpacked(stored.content)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise damaged(stored.place, str(error)) from error
 
 
 @dataclass(slots=True)
 class _Merge:
     """Merges the parts of one builder in order."""
 
-    folder: Path
+    log: CheckpointLog
     columns: tuple[str, ...] | None = None
     done: bool = False
     total: int | None = None
@@ -122,7 +131,7 @@ class _Merge:
             self.values = [[] for _ in part.columns]
         elif self.columns != part.columns:
             raise TVFileError(
-                f"{self.folder}: the checkpoints of builder {part.builder!r} hold rows of {self.columns} and of "
+                f"{self.log}: the checkpoints of builder {part.builder!r} hold rows of {self.columns} and of "
                 f"{part.columns}; stop the process and run again."
             )
         self.is_nested = part.is_nested
@@ -185,7 +194,7 @@ class _Merge:
     def _finish(self, finished: dict[str, Any], code: str) -> None:
         self.done, self.total, self.finished_code = True, finished["total"], code
         if finished.get("frame") is not None:
-            path = self.folder / finished["frame"]
+            path = self.log.frame(finished["frame"])
             self.frame = SavedFrame(path, finished["fingerprint"], _records(finished["artifacts"]), code)
 
     def _drop_artifacts(self, positions: Iterable[int]) -> None:

@@ -1,7 +1,7 @@
 """Checkpoints of an execution, which make computed rows durable in groups.
 
 Durable rows are never computed again. Rows are appended to a list; every 50 ms a background thread writes the new ones
-as one record, in one transaction, to this attempt's own segment. Rows count as durable only afterwards, so that after
+as one record to the log of the process. Rows count as durable only afterwards, so that after
 any failure the other rows are still in memory, to be counted and written again.
 """
 
@@ -10,12 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tablevault.errors import TVImplementationError, TVProcessError
 from tablevault.ports import CAME_BACK_IN_CHILD
-from tablevault.storage import files
 from tablevault.storage.checkpoint_backlog import Backlog, Chapter, RowBatch
 from tablevault.storage.checkpoint_states import BuilderState, Checkpoints, SavedFrame, read_checkpoints
 from tablevault.storage.fingerprints import Fingerprints
@@ -23,7 +21,7 @@ from tablevault.storage.flusher import Flusher
 from tablevault.values.processes import JobRecord, Usage
 
 if TYPE_CHECKING:
-    from tablevault.ports import ArtifactStore, FlushListener
+    from tablevault.ports import ArtifactStore, CheckpointLog, FlushListener
     from tablevault.storage.frame_data import FrameData
     from tablevault.values.contents import ArtifactRecord
 
@@ -44,9 +42,9 @@ class CheckpointStore:
     Calls for one builder must come from one thread at a time. A forked child must not use the store.
     """
 
-    def __init__(self, folder: Path, artifacts: ArtifactStore | None, on_interval: FlushListener | None) -> None:
-        self.folder = folder
-        self._backlog = Backlog(folder, artifacts)
+    def __init__(self, log: CheckpointLog, artifacts: ArtifactStore | None, on_interval: FlushListener | None) -> None:
+        self._log = log
+        self._backlog = Backlog(log, artifacts)
         self._on_interval = on_interval
         self._current: dict[str, Chapter] = {}
         self.room = _FIRST_BACKLOG_ROWS
@@ -58,21 +56,21 @@ class CheckpointStore:
         self._flusher = Flusher(self._at_interval, FLUSH_SECONDS)
 
     @classmethod
-    def open(cls, folder: Path, artifacts: ArtifactStore | None, on_interval: FlushListener | None) -> Self:
-        """Open the checkpoints in a folder, which is created if missing.
+    def open(cls, log: CheckpointLog, artifacts: ArtifactStore | None, on_interval: FlushListener | None) -> Self:
+        """Open checkpoints for appending.
 
         Parameters
         ----------
-        folder
-            Belongs to one process, and to one owner at a time.
+        log
+            The log of one process, which has one owner at a time.
         artifacts
             Makes artifact files durable; `None` if rows name no files.
         on_interval
             Called on the background thread at every interval while the store is open. Its exceptions are raised by the
             next `append`, `flush` or `close`.
         """
-        files.make_folder(folder)
-        return cls(folder, artifacts, on_interval)
+        log.create()
+        return cls(log, artifacts, on_interval)
 
     def begin(self, builder: str, columns: tuple[str, ...], code: str, is_nested: bool = False) -> None:
         """Set the columns and code version of the following rows of a builder."""
@@ -175,13 +173,11 @@ class CheckpointStore:
         """
         from tablevault.storage.frame_files import write_frame
 
-        path = self._free_frame_path(builder)
-        write_frame(path, data, plain=data.types)
-        files.sync_new_file(path)
+        name = self._log.save_frame(builder, lambda path: write_frame(path, data, plain=data.types))
         records = _without_errors(self._backlog.record(artifacts)) if artifacts else []
         finished = {
             "total": len(data),
-            "frame": path.name,
+            "frame": name,
             "fingerprint": fingerprint,
             "artifacts": [[record.path, record.size, record.sha256] for record in records],
         }
@@ -193,11 +189,11 @@ class CheckpointStore:
 
         Flush first to include all appended ones.
         """
-        return read_checkpoints(self.folder).load(builder)
+        return Checkpoints(self._log).load(builder)
 
     def builders(self) -> tuple[str, ...]:
         """Return the builders with durable data, in order of their first."""
-        return read_checkpoints(self.folder).builders()
+        return Checkpoints(self._log).builders()
 
     @property
     def unflushed(self) -> int:
@@ -245,12 +241,6 @@ class CheckpointStore:
         self._backlog.add(chapter)
         self._current[chapter.builder] = chapter
 
-    def _free_frame_path(self, builder: str) -> Path:
-        number = 1
-        while (path := self.folder / f"{builder}-{number}.parquet").exists():
-            number += 1
-        return path
-
     def _catch_up(self) -> None:
         """Raise a pending error; otherwise wait until the disk has caught up."""
         self._check_open()
@@ -270,7 +260,7 @@ class CheckpointStore:
         if self._opened_by != os.getpid():
             raise TVProcessError(CAME_BACK_IN_CHILD)
         if not (self._is_open and self._flusher.is_running):
-            raise TVImplementationError(f"{self.folder}: these checkpoints are closed")
+            raise TVImplementationError(f"{self._log}: these checkpoints are closed")
 
     # On the background thread:
 

@@ -6,7 +6,7 @@ import datetime
 import decimal
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import NoneType
 from typing import Any, TypeAlias
 
@@ -27,7 +27,7 @@ from tablevault.storage.column_types import (
     vector_type,
 )
 from tablevault.storage.plain import json_value, shown, type_name, unwrapped
-from tablevault.storage.vectors import EXACT_INTEGERS, array_form, arrays_of_column, column_of_arrays
+from tablevault.storage.vectors import CHUNK_BYTES, EXACT_INTEGERS, array_form, arrays_of_column, column_of_arrays
 from tablevault.storage.zones import zone_name
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray
@@ -38,6 +38,8 @@ _MAXIMUM_LIST_DEPTH = 40
 """Lists nested deeper than this are JSON: the readers of Parquet refuse types of more than a hundred levels."""
 _MAXIMUM_LEVELS = 64
 """Values nested deeper than this are checked one by one."""
+_SAMPLED_ROWS = 64
+_MINIMUM_CHUNK_ROWS = 1024
 _ARROW_ERRORS = (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError)
 
 _encode_json = msgspec.json.Encoder().encode
@@ -81,11 +83,13 @@ def _column_of_texts(values: Sequence[object]) -> Column | None:
     Returns `None` if there may be other values among them.
     """
     try:
-        built = pa.array(values)
+        chunks = [pa.array(chunk) for chunk in _chunks(values)]
     except _ARROW_ERRORS:
         return None
     # Only texts and nulls are inferred to be strings.
-    return built if pa.types.is_string(built.type) else None
+    if not all(pa.types.is_string(chunk.type) or pa.types.is_null(chunk.type) for chunk in chunks):
+        return None
+    return _joined([chunk.cast(pa.string()) for chunk in chunks], pa.string())
 
 
 def natural_type(values: Sequence[object]) -> ColumnType:
@@ -307,11 +311,33 @@ def _mixture(values: Sequence[object]) -> CellError:
 
 def _arrow_column(values: Sequence[object], arrow: pa.DataType) -> Column:
     try:
-        return pa.array(values, type=arrow)
+        return _array(values, arrow)
     except _ARROW_ERRORS as error:
         for position, value in enumerate(values):
             _check_fits(position, value, arrow)
         raise CellError(0, f"the values do not fit together into {arrow} ({error})") from error
+
+
+def _array(values: Sequence[object], arrow: pa.DataType) -> Column:
+    return _joined([pa.array(chunk, type=arrow) for chunk in _chunks(values)], arrow)
+
+
+def _chunks(values: Sequence[object]) -> Iterator[Sequence[object]]:
+    """Yield values in pieces of moderate size: Arrow copies an array repeatedly while it grows."""
+    sample = values[:: max(1, len(values) // _SAMPLED_ROWS)]
+    sampled = sum(len(value) for value in sample if isinstance(value, str | bytes))
+    rows = max(_MINIMUM_CHUNK_ROWS, CHUNK_BYTES * len(sample) // max(sampled, 1))
+    for start in range(0, len(values), rows):
+        yield values[start : start + rows] if rows < len(values) else values
+    if not len(values):
+        yield values
+
+
+def _joined(chunks: Sequence[Column], arrow: pa.DataType) -> Column:
+    if len(chunks) == 1:
+        return chunks[0]
+    pieces = [piece for chunk in chunks for piece in (chunk.chunks if isinstance(chunk, pa.ChunkedArray) else (chunk,))]
+    return pa.chunked_array(pieces, type=arrow)
 
 
 def _check_fits(position: int, value: object, arrow: pa.DataType) -> None:
@@ -324,7 +350,7 @@ def _check_fits(position: int, value: object, arrow: pa.DataType) -> None:
 def _json_column(values: Sequence[object]) -> Column:
     if _are_json(values):
         try:
-            return pa.array([None if value is None else _encode_json(value) for value in values], type=pa.string())
+            return _array([None if value is None else _encode_json(value) for value in values], pa.string())
         except _ARROW_ERRORS:  # A lone surrogate, or a whole number beyond 64 bits.
             pass
     texts: list[bytes | None] = []
@@ -333,7 +359,7 @@ def _json_column(values: Sequence[object]) -> Column:
             texts.append(None if value is None else _json_text(value))
         except (TypeError, ValueError, RecursionError) as error:
             raise CellError(position, f"{shown(value)} cannot be stored as JSON: {error}") from error
-    return pa.array(texts, type=pa.string())
+    return _array(texts, pa.string())
 
 
 def _are_json(values: Sequence[Any]) -> bool:

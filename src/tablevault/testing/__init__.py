@@ -1,4 +1,4 @@
-"""Conformance suites for adapters, usable with any test runner, and a catalog in memory.
+"""Conformance suites for adapters, usable with any test runner, and adapters in memory.
 
 A check takes a factory of the adapter, and raises `AssertionError` if the adapter breaks its contract. With pytest::
 
@@ -10,7 +10,16 @@ A check takes a factory of the adapter, and raises `AssertionError` if the adapt
 from __future__ import annotations
 
 from tablevault.testing.catalogs import CATALOG_CHECKS
+from tablevault.testing.checkpoints import CHECKPOINT_LOG_CHECKS
 from tablevault.testing.executors import EXECUTOR_CHECKS, LOCAL_EXECUTOR_CHECKS, Awaited
-from tablevault.testing.memory import MemoryCatalog
+from tablevault.testing.memory import MemoryCatalog, MemoryLog
 
-__all__ = ["CATALOG_CHECKS", "EXECUTOR_CHECKS", "LOCAL_EXECUTOR_CHECKS", "Awaited", "MemoryCatalog"]
+__all__ = [
+    "CATALOG_CHECKS",
+    "CHECKPOINT_LOG_CHECKS",
+    "EXECUTOR_CHECKS",
+    "LOCAL_EXECUTOR_CHECKS",
+    "Awaited",
+    "MemoryCatalog",
+    "MemoryLog",
+]
