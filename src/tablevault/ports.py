@@ -240,6 +240,66 @@ class ArtifactStore(Protocol):
         ...
 
 
+class FileStore(Protocol):
+    """The files of a vault by key: a path relative to the vault, as the catalog records it.
+
+    Libraries open frames, artifacts and code as local files, whose paths `local` returns. All methods raise `OSError`
+    if the store cannot be used, and `TVFileError` for a key that is not a path in the vault.
+    """
+
+    def local(self, key: str) -> Path:
+        """Return the path of a file or folder on this machine, existing or not.
+
+        What is written there belongs to the store once it is sealed, or moved by a step.
+        """
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is a file or folder."""
+        ...
+
+    def names(self, key: str) -> list[str]:
+        """Return the names in a folder, sorted; empty for a missing one."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """Return the content of a file.
+
+        Raises `FileNotFoundError` for a missing file, and `TVFileError` for anything else in its place.
+        """
+        ...
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write a file durably, whole or not at all, and the folders around it; replaces an existing file."""
+        ...
+
+    def seal(self, key: str, durable: str = "") -> None:
+        """Make a folder with everything in it durable, and protect it from changes.
+
+        `durable` is the name of a folder in it whose files are durable already.
+        """
+        ...
+
+    def apply(self, step: Tidying) -> None:
+        """Perform a step of a decision; idempotent.
+
+        Steps without anything to do are no-ops: a missing source, or a target in a folder that was removed. Raises
+        `OSError` for a step that fails now but may be repeated.
+        """
+        ...
+
+    def put_again(self, step: Tidying, archived: str) -> bool:
+        """Repeat a `PUT_FILE` that failed; return whether its target was edited by hand in the meantime.
+
+        Then the target stays, and the staged file is moved to `archived`.
+        """
+        ...
+
+    def was_edited(self, staged: str, target: str) -> bool:
+        """Return whether a file was edited by hand after a staged one could not replace it."""
+        ...
+
+
 class StoredPart(NamedTuple):
     """A part of checkpoints: packed rows of one builder."""
 
@@ -398,6 +458,69 @@ class Interruptible(Protocol):
 
 Request = TypeVar("Request", contravariant=True)
 """An operation with its arguments."""
+
+
+class Lease(Protocol):
+    """Proof that an attempt is alive, until it is released or its interpreter ends; forked children do not hold it."""
+
+    @property
+    def name(self) -> str:
+        """Name of the owner, used once; it begins with its kind."""
+        ...
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this interpreter is a forked child, which does not own the lease."""
+        ...
+
+    @property
+    def descriptor(self) -> int:
+        """An open file; a subprocess that inherits it keeps the lease alive."""
+        ...
+
+    def release(self) -> None:
+        """End the lease; every process then sees this owner as dead."""
+        ...
+
+
+class Owners(Protocol):
+    """The owners of attempts, as far as they are known by their names.
+
+    An owner that is alive is never seen as dead.
+    """
+
+    @property
+    def host(self) -> str:
+        """Name of this machine."""
+        ...
+
+    def claim(self, kind: str = "owner") -> Lease:
+        """Return the lease of a new owner.
+
+        Raises `TVFileError` if there can be none, because the vault was moved, or cannot tell live owners from dead
+        ones.
+        """
+        ...
+
+    def is_alive(self, name: str | None) -> bool:
+        """Return whether the owner of this name holds its lease; `False` for any other text."""
+        ...
+
+    def process_number(self, name: str) -> int:
+        """Return the number of the owner's process on its host; 0 for other texts."""
+        ...
+
+    def forget(self, name: str | None) -> None:
+        """Forget an owner that is known to be dead; a no-op for other texts."""
+        ...
+
+    def names(self) -> list[str]:
+        """Return the names of all owners that are not forgotten, sorted; there may be others among them."""
+        ...
+
+    def forget_dead(self) -> None:
+        """Forget all dead owners."""
+        ...
 
 
 class Children(Protocol[Request]):

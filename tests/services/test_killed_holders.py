@@ -19,12 +19,12 @@ import sys
 import time
 from pathlib import Path
 
-from tablevault.catalog.owners import Owners
+from tablevault.catalog.owners import OwnerFiles
 from tablevault.ports import Permit
 from tablevault.storage.service_counters import ServiceCounters
 
 folder, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-owners = Owners(folder / "metadata" / "owners")
+owners = OwnerFiles(folder / "metadata" / "owners")
 limits = {"api": {"max_concurrency": 6, "calls_per_second": 400, "tokens_per_minute": 1e9}}
 chance = random.Random(seed)
 

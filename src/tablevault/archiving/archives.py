@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 
 from tablevault.archiving.unpacking import Counted, Unpacking
 from tablevault.catalog import sqlite_catalog, sqlite_path
-from tablevault.catalog.owners import Owners
+from tablevault.catalog.owners import OwnerFiles
 from tablevault.display.progress import shown_bytes, shown_files
 from tablevault.errors import TableVaultError, TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import VaultLayout
@@ -191,7 +191,7 @@ def _existing_vault(db_dir: str | Path) -> VaultLayout:
 
 def _check_nobody_works(layout: VaultLayout) -> None:
     """Raise `TVProcessError` if any process has a live owner; works with a damaged catalog."""
-    owners = Owners(layout.owners)
+    owners = OwnerFiles(layout.owners)
     for name in owners.names():
         if owners.is_alive(name):
             raise TVProcessError(

@@ -44,9 +44,14 @@ class OwnerLock:
     """Held claim on an attempt of a process, which forked children do not inherit."""
 
     def __init__(self, name: str, lock: KernelLock) -> None:
-        self.name = name
+        self._name = name
         self._lock = lock
         self._pid = os.getpid()
+
+    @property
+    def name(self) -> str:
+        """Name of the lock file."""
+        return self._name
 
     @property
     def is_inherited(self) -> bool:
@@ -66,8 +71,8 @@ class OwnerLock:
         self._lock.release()
 
 
-class Owners:
-    """Owner lock files of a vault.
+class OwnerFiles:
+    """Owner lock files of a vault, as `Owners`.
 
     Parameters
     ----------
@@ -77,7 +82,12 @@ class Owners:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.host = socket.gethostname()
+        self._host = socket.gethostname()
+
+    @property
+    def host(self) -> str:
+        """Name of this machine."""
+        return self._host
 
     def claim(self, kind: str = "owner") -> OwnerLock:
         """Create and lock the lock file of a new attempt.

@@ -281,7 +281,9 @@ class _VaultImport:
             columns=tuple(ColumnRecord(name, column_type.name) for name, column_type in data.types.items()),
         )
         self._describe(record, table, folder)
-        return replace(record, manifest=seal(folder, stored))
+        return replace(
+            record, manifest=seal(self._context.files, self._context.layout.relative(folder.root), folder, stored)
+        )
 
     def _import_artifacts(
         self, table: LegacyTable, instance: LegacyInstance, folder: InstanceFolder, data: FrameData

@@ -345,7 +345,7 @@ def seal_execution(
     if any(outcome.usage for outcome in execution.outcomes):
         write_usage(folder.usage, _used_rows(execution))
     described = InstanceFacts(table.name, plan.new_instance_id, len(data), success, failed, skipped)
-    manifest = seal_instance(folder, stored, artifacts, provenance, described)
+    manifest = seal_instance(session.lookup, folder, stored, artifacts, provenance, described)
     shares = success and not table.allow_multiple_artifacts
     link = [artifact_link(session.lookup, table, plan.new_instance_id, bool(artifacts))] if shares else []
     return Sealed(

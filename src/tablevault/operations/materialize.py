@@ -41,6 +41,7 @@ class InstanceFacts:
 
 
 def seal_instance(
+    lookup: Lookup,
     folder: InstanceFolder,
     frame: FrameRecord,
     artifacts: Sequence[ArtifactRecord],
@@ -51,6 +52,8 @@ def seal_instance(
 
     Parameters
     ----------
+    lookup
+        The vault's files.
     folder
         Contains the frame, and the files specific to this kind of instance.
     frame
@@ -81,7 +84,7 @@ def seal_instance(
         **({"failed_cells": facts.failed_cells} if facts.failed_cells else {}),
         **({"skipped_cells": facts.skipped_cells} if facts.skipped_cells else {}),
     )
-    return seal(folder, frame)
+    return seal(lookup.files, lookup.layout.relative(folder.root), folder, frame)
 
 
 def new_instance_id(version: str) -> str:

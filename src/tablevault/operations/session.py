@@ -150,8 +150,8 @@ class Session(Protocol):
         """The process's folder in `_temp/`, invisible to readers."""
         ...
 
-    def stage_text(self, name: str, text: str) -> Path:
-        """Write a text durably into the workspace and return its path."""
+    def stage_text(self, name: str, text: str) -> None:
+        """Write a text durably into the workspace."""
         ...
 
     def staged_text(self, name: str) -> str:

@@ -212,7 +212,7 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
         stored, data = self._stage(folder, session)
         records = self._copy_artifacts(plan, session, data)
         facts = InstanceFacts(table.name, plan.new_instance_id, len(data), success)
-        manifest = seal_instance(folder, stored, records, self._provenance(session, plan.inputs), facts)
+        manifest = seal_instance(session.lookup, folder, stored, records, self._provenance(session, plan.inputs), facts)
         shares = success and not table.allow_multiple_artifacts
         change = MaterializedInstance(
             plan.temporary,
@@ -354,7 +354,7 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
         stored, data = self._stage(folder, session)
         provenance = self._provenance(session, plan.inputs, self._key)
         manifest = seal_instance(
-            folder, stored, (), provenance, InstanceFacts(plan.table_name, plan.instance_id, len(data))
+            session.lookup, folder, stored, (), provenance, InstanceFacts(plan.table_name, plan.instance_id, len(data))
         )
         table = None if isinstance(plan, WriteTablePlan) else session.lookup.table_by_id(plan.table_id)
         shares = table is None or not table.allow_multiple_artifacts

@@ -5,36 +5,20 @@ They are decided in one transaction, tidied up, finished and logged. All undo co
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tablevault import names
-from tablevault.errors import TVFileError
-from tablevault.layout import ARTIFACTS, FRAME, MANIFEST, PARTIAL
 from tablevault.operations.base import long_arguments
 from tablevault.processes.process import Process
 from tablevault.state.context import VaultContext
-from tablevault.state.lookup import Lookup, note_content, was_edited
-from tablevault.storage import files, log
+from tablevault.state.lookup import Lookup
+from tablevault.storage import log
 from tablevault.system.warnings import warn
 from tablevault.texts.plain import MAXIMUM_SHOWN, cut, shortened
 from tablevault.values.changes import Changes, Decision, Remaining, Tidying, TidyingAction
 from tablevault.values.contents import InstanceRecord, TableRecord
 from tablevault.values.processes import EndedProcess, ErrorInfo, Status
-
-_ON_FOLDERS = (TidyingAction.MOVE_FOLDER, TidyingAction.REPLACE_FOLDER, TidyingAction.PRUNE)
-_WITH_TARGET = (
-    TidyingAction.PUT_FILE,
-    TidyingAction.MOVE_FOLDER,
-    TidyingAction.REPLACE_FOLDER,
-    TidyingAction.LINK,
-    TidyingAction.UNLINK,
-)
-
 
 Decided = dict[int, Remaining | EndedProcess]
 """Processes that were decided, each with its remaining work on disk; a finished one as it ended."""
@@ -55,6 +39,7 @@ class Decisions:
         self._transitions = context.catalog.transitions
         self._tidying = context.catalog.tidying
         self._layout = context.layout
+        self._files = context.files
 
     def commit(self, process: Process, changes: Changes) -> Decided:
         """Commit a success.
@@ -152,17 +137,13 @@ class Decisions:
                 continue
             try:
                 if edited is None:
-                    self._tidy(step)
+                    self._files.apply(step)
                 else:
                     # Until then, nothing can be decided for or created at this path.
-                    self._tidying.while_undone(serial, step_id, partial(self._tidy_again, step, edited))
+                    self._tidying.while_undone(serial, step_id, partial(self._retry, serial, step, edited))
             except OSError as error:
                 failed.append(step)
                 problems.append((step_id, str(error)))
-                if edited is None and step.action is TidyingAction.PUT_FILE:
-                    # To distinguish a later manual edit from the content to be replaced.
-                    with contextlib.suppress(OSError):
-                        note_content(self._place(step.source), self._place(step.target))
                 told.append(
                     f"Tidying up failed ({step.action} {step.source} {step.target}: {error}). Nothing depends on it; "
                     "verify() reports it, and the next operation tries again."
@@ -198,78 +179,17 @@ class Decisions:
 
         return self._tidying.drop_superseded(serial, folder_of)
 
-    def _tidy(self, step: Tidying) -> None:
-        nowhere = self._layout.root
-        source = nowhere if step.action is TidyingAction.UNLINK else self._place(step.source)
-        target = self._place(step.target) if step.action in _WITH_TARGET else nowhere
-        if step.action in _ON_FOLDERS and source.is_symlink():
-            raise OSError(f"{step.source} is a symbolic link")
-        match step.action:
-            case TidyingAction.REMOVE:
-                _remove(source)
-            case TidyingAction.PUT_FILE:
-                if source.exists():
-                    files.replace(source, target)
-            case TidyingAction.MOVE_FOLDER:
-                if source.exists() and not target.exists():
-                    self._move_folder(source, target)
-            case TidyingAction.REPLACE_FOLDER:
-                if source.exists() and target.parent.is_dir():
-                    files.remove_tree(target)
-                    self._move_folder(source, target)
-            case TidyingAction.PRUNE:
-                _prune(source)
-            case TidyingAction.LINK:
-                if target.parent.is_dir() and (target.is_symlink() or not target.exists()):
-                    if not source.is_relative_to(target.parent):
-                        raise TVFileError(f"The catalog asks for a link from {step.target} to {step.source}.")
-                    leads_to = source.relative_to(target.parent)
-                    files.replace_link(target, leads_to, self._layout.temporary)
-            case TidyingAction.UNLINK:
-                if target.is_symlink():
-                    files.remove_tree(target)
-
-    def _move_folder(self, source: Path, target: Path) -> None:
-        files.make_folder(target.parent)
-        # Moving a folder takes write permission for it and for the folder that holds it.
-        for folder in (source.parent, source):
-            files.make_writable(folder)
-        try:
-            files.replace(source, target)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            # A folder of a lower layer, as in the image of a container, can be copied but not moved.
-            files.copy_folder(source, target, self._layout.temporary)
-            files.remove_tree(source)
-        files.fsync_folder(source.parent)
-
-    def _tidy_again(self, step: Tidying, edited: list[str]) -> None:
-        """Retry a failed step, but keep a file that was manually edited since then."""
+    def _retry(self, serial: int, step: Tidying, edited: list[str]) -> None:
+        """Repeat a failed step of a process, but keep a file that was edited by hand since then."""
         if step.action is not TidyingAction.PUT_FILE:
-            self._tidy(step)
+            self._files.apply(step)
             return
-        source, target = self._place(step.source), self._place(step.target)
-        if source.exists() and was_edited(source, target):
-            archived = self._layout.archived(int(source.parent.parent.name), source.name)
-            files.make_folder(archived.parent)
-            files.replace(source, archived)
+        archived = self._layout.relative(self._layout.archived(serial, Path(step.source).name))
+        if self._files.put_again(step, archived):
             edited.append(
                 f"{step.target} was edited by hand before its new content could be put in its place: the edit stays, "
-                f"and the new content is in {self._layout.relative(archived)}."
+                f"and the new content is in {archived}."
             )
-        else:
-            self._tidy(step)
-
-    def _place(self, path: str) -> Path:
-        """Return the path of a step.
-
-        Raises `OSError` if it or a link in it leads out of the vault.
-        """
-        place = self._layout.absolute(path)
-        if not files.is_inside(self._layout.root, place.parent / "_"):
-            raise OSError(f"a symbolic link leads from {path} out of the vault")
-        return place
 
 
 def _needs(step: Tidying, other: Tidying) -> bool:
@@ -286,32 +206,6 @@ def _needs(step: Tidying, other: Tidying) -> bool:
 
 def _is_inside(path: str, folder: str) -> bool:
     return bool(path and folder) and Path(path).is_relative_to(folder)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or folder; a sealed instance's folder around it is read-only again afterwards."""
-    if not path.parent.is_dir():
-        return
-    # The folder's mode is not reliable: an owner killed during this step left it writable.
-    sealed = names.is_materialized(path.parent.name) and path.parent.joinpath(MANIFEST).exists()
-    if sealed and os.path.lexists(path):
-        files.make_writable(path.parent)
-    try:
-        files.remove_tree(path)
-    finally:
-        if sealed:
-            files.take_write_permission(path.parent)
-
-
-def _prune(archived: Path) -> None:
-    """Remove frames, artifacts and partial results; the metadata stays."""
-    if not archived.is_dir():
-        return
-    for folder in (archived, *(path for path in archived.iterdir() if path.is_dir() and not path.is_symlink())):
-        if folder.exists():
-            files.make_writable(folder)
-            for name in (FRAME, ARTIFACTS, PARTIAL):
-                files.remove_tree(folder / name)
 
 
 def _log_entry(ended: EndedProcess) -> log.Entry:

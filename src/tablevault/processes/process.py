@@ -7,20 +7,17 @@ import weakref
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tablevault.catalog.owners import OwnerLock
 from tablevault.errors import TVForcedError, TVImplementationError, TVProcessError
 from tablevault.layout import ProcessFolder
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.session import Leavable
-from tablevault.ports import CAME_BACK_IN_CHILD, ArtifactStore, Children, ServiceLimits
+from tablevault.ports import CAME_BACK_IN_CHILD, ArtifactStore, Children, Lease, ServiceLimits
 from tablevault.rows.gate import Budget
 from tablevault.state.context import VaultContext
 from tablevault.state.liveness import Liveness
 from tablevault.state.lookup import Lookup
-from tablevault.storage import files
 from tablevault.storage.service_counters import ServiceCounters
 from tablevault.system import clock
 from tablevault.system.forks import ForkHooks, around_forks
@@ -57,7 +54,7 @@ class Process:
     """Whether the user gave the id, so that an external error pauses it instead of reverting it."""
     operation: Operation[Any]
     plan: Plan
-    lease: OwnerLock
+    lease: Lease
     """The lock file that proves that this attempt is alive."""
     status: Status = Status.RUNNING
     """Its status when this attempt claimed it."""
@@ -154,23 +151,22 @@ class Process:
         """The process's folder in `_temp/`, invisible to readers."""
         return self.context.layout.process(self.serial)
 
-    def stage_text(self, name: str, text: str) -> Path:
-        """Write a text durably into the workspace and return its path."""
-        path = self.workspace.staged / name
-        files.make_folder(path.parent)
-        files.write_text(path, text)
-        return path
+    def stage_text(self, name: str, text: str) -> None:
+        """Write a text durably into the workspace."""
+        self.context.files.write(self._staged(name), text.encode("utf-8"))
 
     def staged_text(self, name: str) -> str:
         """Return a text that an earlier step staged."""
-        path = self.workspace.staged / name
-        if not path.is_file():
+        if not self.is_staged(name):
             raise TVImplementationError(f"Process '{self.process_id}' never staged '{name}'.")
-        return path.read_text(encoding="utf-8")
+        return self.context.files.read(self._staged(name)).decode("utf-8")
 
     def is_staged(self, name: str) -> bool:
         """Return whether an earlier step staged a file of this name."""
-        return (self.workspace.staged / name).is_file()
+        return self.context.files.exists(self._staged(name))
+
+    def _staged(self, name: str) -> str:
+        return self.context.layout.relative(self.workspace.staged / name)
 
     def clean_workspace(self) -> tuple[Tidying, ...]:
         """Return the steps that remove the workspace."""
@@ -290,7 +286,7 @@ class OwnerWatch:
 # --- claiming -----------------------------------------------------------------------------------------------------
 
 
-def new_owner(context: VaultContext, kind: str = "owner") -> tuple[OwnerLock, Owner]:
+def new_owner(context: VaultContext, kind: str = "owner") -> tuple[Lease, Owner]:
     """Take the lock file of a new attempt; return it with its owner."""
     lease = context.owners.claim(kind)
     return lease, Owner(lease.name, context.owners.host, os.getpid())

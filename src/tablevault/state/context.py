@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tablevault.catalog.owners import Owners
 from tablevault.errors import TVFileError
 from tablevault.layout import VaultLayout
-from tablevault.ports import Catalog
+from tablevault.ports import Catalog, FileStore, Owners
 from tablevault.storage.frame_checks import FrameChecks
 from tablevault.storage.service_counters import ServiceCounters
 from tablevault.system import permissions
@@ -21,6 +20,7 @@ class VaultContext:
 
     layout: VaultLayout
     catalog: Catalog
+    files: FileStore
     owners: Owners
     author: str
     lock_timeout: float

@@ -35,6 +35,7 @@ class Lookup:
     def __init__(self, context: VaultContext) -> None:
         self.context = context
         self.layout = context.layout
+        self.files = context.files
         self.contents = context.catalog.contents
 
     def table(self, table_name: str) -> TableRecord:
@@ -164,13 +165,12 @@ class Lookup:
 
         A pending replacement is read from its staged file; a pending removal counts as done.
         """
-        staged = self.context.catalog.tidying.pending_moves().get(self.layout.relative(path))
-        if staged is not None:
-            source = self.layout.absolute(staged) if staged else None
-            if source is None:
-                return None
-            if source.exists() and not was_edited(source, path):
-                return source
+        target = self.layout.relative(path)
+        staged = self.context.catalog.tidying.pending_moves().get(target)
+        if staged == "":
+            return None
+        if staged is not None and self._replaces(staged, target):
+            return self.files.local(staged)
         return path if path.is_file() else None
 
     def current_files(self, folder: Path, suffix: str) -> dict[str, Path]:
@@ -182,10 +182,10 @@ class Lookup:
         for target, staged in pending.items():
             name = target.removeprefix(here)
             if target.startswith(here) and name.endswith(suffix) and "/" not in name:
-                source = self.layout.absolute(staged) if staged else None
-                if source is None:
+                if not staged:
                     found.pop(Path(name).stem, None)
-                elif source.exists() and not was_edited(source, folder / name):
+                elif self._replaces(staged, target):
+                    source = self.files.local(staged)
                     found[Path(name).stem] = source
                     if source.parent == folder:
                         # It is being renamed.
@@ -194,6 +194,10 @@ class Lookup:
                     # It was put in place after the folder was read.
                     found[Path(name).stem] = folder / name
         return dict(sorted(found.items()))
+
+    def _replaces(self, staged: str, target: str) -> bool:
+        """Return whether a pending replacement is still to be made."""
+        return self.files.exists(staged) and not self.files.was_edited(staged, target)
 
     def builder_files(self, table: TableRecord, instance: InstanceRecord) -> dict[str, Path]:
         """Return the builder files of an instance, by name."""
@@ -246,25 +250,6 @@ def again_if_moved(read: Callable[[], Result]) -> Result:
             if error.filename in missing or len(missing) >= _MAXIMUM_RETRIES:
                 raise
             missing.add(error.filename)
-
-
-def note_content(staged: Path, target: Path) -> None:
-    """Record beside a staged file the content that it could not replace."""
-    files.write_text(_note_of(staged), _content(target))
-
-
-def was_edited(staged: Path, target: Path) -> bool:
-    """Return whether a file was edited after a staged one failed to replace it."""
-    note = _note_of(staged)
-    return note.is_file() and target.is_file() and note.read_text(encoding="utf-8") != _content(target)
-
-
-def _note_of(staged: Path) -> Path:
-    return staged.with_name(f"{staged.name}.replaces")
-
-
-def _content(path: Path) -> str:
-    return files.sha256(path) if path.is_file() else ""
 
 
 def _visible_files(folder: Path, suffix: str) -> list[Path]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tablevault.catalog import sqlite_catalog, sqlite_path
-from tablevault.catalog.owners import Owners
+from tablevault.catalog.owners import OwnerFiles
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import FORMAT, VaultLayout
 from tablevault.names import check_text
@@ -20,6 +20,7 @@ from tablevault.state.formats import Marker, address_of, check_same_vault, read_
 from tablevault.state.liveness import Liveness
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
+from tablevault.storage.local_files import LocalFiles
 from tablevault.system.kernel_locks import KernelLock
 from tablevault.system.mounts import file_system_of
 from tablevault.system.permissions import user_name
@@ -75,7 +76,8 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
     context = VaultContext(
         layout=layout,
         catalog=catalog,
-        owners=Owners(layout.owners),
+        files=LocalFiles(layout),
+        owners=OwnerFiles(layout.owners),
         author=settings.author or user_name(),
         lock_timeout=settings.lock_timeout,
         vault_id=marker.vault_id,

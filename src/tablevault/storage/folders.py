@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tablevault.layout import InstanceFolder
+from tablevault.ports import FileStore
 from tablevault.storage import files
 from tablevault.storage.frame_files import FrameRecord
 from tablevault.storage.manifest import FileRecord, write_manifest
@@ -26,14 +27,24 @@ def write_description(folder: InstanceFolder, **facts: object) -> None:
     files.write_unsynced(folder.description, description_text(facts))
 
 
-def seal(folder: InstanceFolder, frame: FrameRecord) -> str:
-    """Make an instance's folder read-only and durable, with its entry in the table's folder.
+def seal(store: FileStore, key: str, folder: InstanceFolder, frame: FrameRecord) -> str:
+    """Complete and seal an instance's folder.
 
-    Returns the SHA-256 of its manifest, which lists every file except artifacts.
+    Parameters
+    ----------
+    store, key
+        The vault's files, and the key of the folder.
+    folder
+        The folder itself.
+    frame
+        The record of its frame.
+
+    Returns
+    -------
+    str
+        SHA-256 of the manifest, which lists every file except artifacts.
     """
     known = FileRecord(folder.frame.name, frame.size, frame.sha256)
     manifest = write_manifest(folder.manifest, folder.artifacts, {known.path: known})
-    files.make_read_only(folder.root)
-    files.fsync_tree(folder.root, durable=folder.artifacts)
-    files.fsync_folder(folder.root.parent)
+    store.seal(key, durable=folder.artifacts.name)
     return manifest

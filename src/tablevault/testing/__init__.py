@@ -12,14 +12,20 @@ from __future__ import annotations
 from tablevault.testing.catalogs import CATALOG_CHECKS
 from tablevault.testing.checkpoints import CHECKPOINT_LOG_CHECKS
 from tablevault.testing.executors import EXECUTOR_CHECKS, LOCAL_EXECUTOR_CHECKS, Awaited
-from tablevault.testing.memory import MemoryCatalog, MemoryLog
+from tablevault.testing.files import FILE_STORE_CHECKS
+from tablevault.testing.memory import MemoryCatalog, MemoryFiles, MemoryLog, MemoryOwners
+from tablevault.testing.owners import OWNERS_CHECKS
 
 __all__ = [
     "CATALOG_CHECKS",
     "CHECKPOINT_LOG_CHECKS",
     "EXECUTOR_CHECKS",
+    "FILE_STORE_CHECKS",
     "LOCAL_EXECUTOR_CHECKS",
+    "OWNERS_CHECKS",
     "Awaited",
     "MemoryCatalog",
+    "MemoryFiles",
     "MemoryLog",
+    "MemoryOwners",
 ]
