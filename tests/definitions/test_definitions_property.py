@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tablevault import TableVault, TableVaultWarning
@@ -89,7 +89,7 @@ def fields_of(item: dict[str, Any]) -> dict[str, Any]:
 def definitions(columns: list[dict[str, Any]]) -> str:
     """Return the definitions file."""
     parts = [
-        "import datetime\nfrom tablevault.define import Table\n\ntable = Table('table')\n\n\n"
+        "import datetime\nfrom math import inf\nfrom tablevault.define import Table\n\ntable = Table('table')\n\n\n"
         "@table.index('key', primary_key=['key'])\ndef rows():\n    return ['x', 'y']\n"
     ]
     for number, item in enumerate(columns):
@@ -101,7 +101,7 @@ def definitions(columns: list[dict[str, Any]]) -> str:
 def by_hand(columns: list[dict[str, Any]]) -> tuple[str, dict[str, str]]:
     """Return the module and the builder files, as they are written without definitions."""
     module = "\n\n".join(
-        ["import datetime\n\n\ndef rows():\n    return ['x', 'y']\n"]
+        ["import datetime\nfrom math import inf\n\n\ndef rows():\n    return ['x', 'y']\n"]
         + [function_of(number, item) for number, item in enumerate(columns)]
     )
     common = {"code_module": "file", "is_custom": True}
@@ -133,7 +133,15 @@ def fields(text: str) -> dict[str, object]:
 
 
 @pytest.mark.slow
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+)
+@example(
+    [
+        {"column": "one", "reads": ["key"], "policies": {}, "untracked": False}
+        | {"arguments": {"a": {"b": [float("inf"), -float("inf")]}}}
+    ]
+)
 @given(tables())
 def test_definitions_and_handwritten_yaml_reuse_each_others_cells(columns):
     module, texts = by_hand(columns)
