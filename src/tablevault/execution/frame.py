@@ -37,6 +37,11 @@ class BuiltColumn:
             return normal_cells(cells, self.column, self.type)
         return python_values(self.name, self.column, self.type)
 
+    def forget_values(self) -> None:
+        """Release the plain values, which are made again if they are needed."""
+        self.cells = None
+        vars(self).pop("values", None)
+
     @property
     def holds_artifacts(self) -> bool:
         """Whether its cells name files."""

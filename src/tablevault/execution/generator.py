@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import islice
 from typing import NoReturn
 
@@ -107,7 +108,7 @@ class Yields:
         self._fingerprint = fingerprint
         self._first = first
         self._total = total
-        self._collector = RowCollector(table, self._owner, self._error_note, may_end=True)
+        self._collector = RowCollector(table, self._owner, partial(_error_note, table), may_end=True)
         self._collects = run.spec.policies.collects
         self._policy = FailurePolicy(
             run.spec.policies,
@@ -238,11 +239,12 @@ class Yields:
         )
 
     def _function_error(self, error: BaseException, position: int) -> FunctionError:
-        add_note(error, self._error_note(position))
+        add_note(error, _error_note(self._table, position))
         return FunctionError(error, self._policy.reverts(RowError(error)))
 
-    def _error_note(self, position: int) -> str:
-        return f"raised by {self._table.spec.function_text} after {position} rows"
+
+def _error_note(table: RowTable, position: int) -> str:
+    return f"raised by {table.spec.function_text} after {position} rows"
 
 
 def _finish(run: BuilderRun, table: RowTable, total: int, fingerprint: bytes) -> None:

@@ -319,6 +319,9 @@ def seal_execution(
         write_aside()
         stored = write_frame(folder.frame, data)
     else:
+        for built in execution.frame.columns.values():
+            # Encoding a large frame takes as much memory again.
+            built.forget_values()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tablevault-fingerprints") as aside:
             fingerprints = aside.submit(write_aside)
             stored = write_frame(folder.frame, data)

@@ -90,8 +90,10 @@ class RowRunner:
             table.counter,
             call.process_id,
         )
-        self._errors = ErrorHandler(table, call, policy, self._schedule, owner, gate, joins_retries=jobs is not None)
-        self._collector = RowCollector(table, owner, lambda row: self._errors.note((row,)), reader=reader)
+        errors = ErrorHandler(table, call, policy, self._schedule, owner, gate, joins_retries=jobs is not None)
+        self._errors = errors
+        # A reference to `self` would keep all cells alive until the next collection of garbage.
+        self._collector = RowCollector(table, owner, lambda row: errors.note((row,)), reader=reader)
         self._is_uniform = (
             plan.batch_size is None
             and gate is None

@@ -17,12 +17,14 @@ from tablevault.rows.failures import RowFailure, pack_failure, unpack_failure
 from tablevault.rows.usage_log import UsageLog
 from tablevault.storage.checkpoints import BuilderState, CheckpointStore, RowBatch
 from tablevault.storage.columns import Column
-from tablevault.storage.dtypes import ColumnType, holds_arrays, plain_values
+from tablevault.storage.dtypes import CellError, ColumnType, build_column, holds_arrays, plain_values
 from tablevault.storage.fingerprints import Fingerprints, Positions
-from tablevault.storage.stored_cells import completed, examples
+from tablevault.storage.stored_cells import completed, examples, index_of, keeps_its_form
 from tablevault.storage.vectors import reused_array
 from tablevault.values.progress import BuilderCounter
 
+_STORED_ROWS = 16_384
+"""Number of computed rows that are put into Arrow arrays at once."""
 FAILED = 2
 """Mark in `RowTable.filled` of a row without cells that is not computed in this attempt."""
 
@@ -58,7 +60,7 @@ class RowTable:
         self.artifacts = artifacts
         self.checkpoints = checkpoints
         self.columns: tuple[list[object], ...] = tuple([] for _ in spec.changed_columns)
-        """The cells as plain values; `None` in rows that were reused as stored. `cells` has all of them."""
+        """The cells as plain values; `None` in rows that are kept as stored. `cells` has all of them."""
         self.fingerprints = Fingerprints()
         self.codes = array("q")
         """Index into `versions`, for each row."""
@@ -86,10 +88,14 @@ class RowTable:
             if (known := spec.dtypes.get(name)) is not None and holds_arrays(known)
         )
         """Indices of the columns of vectors and tensors, each with the converter for cells of earlier attempts."""
-        self._stored: list[tuple[Positions, Sequence[tuple[Column, ColumnType]]]] = []
-        """Reused rows as stored: their positions and columns."""
+        self._stored: list[tuple[Positions | range, Sequence[tuple[Column, ColumnType]]]] = []
+        """Rows as stored, reused or computed: their positions and columns."""
         self.is_nested = spec.for_each is not None
         """Whether each cell is a list with the cells of several rows."""
+        self._computed_stored = 0
+        """Number of computed rows that are kept as stored, the first ones."""
+        self._stores = not (self.is_nested or self.artifact_columns or self.array_columns)
+        """Whether further computed rows may be stored."""
         self._name = spec.name
         self._append = checkpoints.append
 
@@ -158,7 +164,7 @@ class RowTable:
             return None
         is_other = np.ones(len(self), np.bool_)
         for positions, _ in kept:
-            is_other[positions] = False
+            is_other[index_of(positions)] = False
         others = np.flatnonzero(is_other)
         values = self.columns[place]
         return completed(
@@ -286,6 +292,33 @@ class RowTable:
         columns = list(zip(*batch.cells, strict=True)) if batch.is_wide else [batch.cells]
         self._put(positions, columns, batch.fingerprints_until(count))
         self.codes.frombytes(bytes((len(self.filled) - len(self.codes)) * self.codes.itemsize))
+        if self._stores and len(self.filled) - self._computed_stored >= _STORED_ROWS:
+            self._store_computed()
+
+    def _store_computed(self) -> None:
+        """Put the cells of the first computed rows into Arrow arrays, which take less memory than Python's objects.
+
+        Stops at the first cells that might get another form together with others.
+        """
+        rows = range(self._computed_stored, self._computed_stored + _STORED_ROWS)
+        while rows.stop <= len(self.filled) and self.filled.count(1, rows.start, rows.stop) == _STORED_ROWS:
+            columns = []
+            for name, cells in zip(self.spec.changed_columns, self.columns, strict=True):
+                declared = self.spec.dtypes.get(name)
+                try:
+                    built = build_column(cells[rows.start : rows.stop], declared)
+                except CellError:
+                    self._stores = False
+                    return
+                if not keeps_its_form(*built, declared):
+                    self._stores = False
+                    return
+                columns.append(built)
+            self._stored.append((rows, columns))
+            for cells in self.columns:
+                cells[rows.start : rows.stop] = [None] * _STORED_ROWS
+            self._computed_stored = rows.stop
+            rows = range(rows.stop, rows.stop + _STORED_ROWS)
 
     def _put(
         self, positions: Sequence[int] | Positions, columns: Sequence[Sequence[object]], fingerprints: Fingerprints
@@ -376,6 +409,7 @@ class RowTable:
         versions
             The versions that the codes are indices of.
         """
+        self._stores = False
         self._stored.append((positions, columns))
         used = codes[places] if codes.any() else codes[:1]
         numbers = self._numbers_of(used, versions)
@@ -394,6 +428,7 @@ class RowTable:
 
         Parameters as for `reuse_stored`.
         """
+        self._stores = False
         self.fingerprints = fingerprints.rows(0)
         self.codes = array("q", self._numbers_of(codes, versions)[codes].tobytes())
         self.filled = bytearray(b"\x01") * len(codes)

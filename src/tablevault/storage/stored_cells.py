@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def selected(column: Column, rows: Positions) -> Column | None:
 
 def completed(
     count: int,
-    kept: Sequence[tuple[Positions, Column]],
+    kept: Sequence[tuple[Positions | range, Column]],
     column_type: ColumnType,
     values: Sequence[object],
     places: Positions,
@@ -98,14 +98,31 @@ def completed(
     if new.type != arrow:
         return None
     chunks = [chunk for _, part in kept for chunk in _chunks(part)]
+    if _are_first(rows for rows, _ in kept):
+        return pa.chunked_array([*chunks, *_chunks(new)], type=arrow), column_type
     sources: np.ndarray[Any, np.dtype[np.int64]] = np.empty(count, np.int64)
     start = 0
     for rows, part in kept:
-        sources[rows] = np.arange(start, start + len(part))
+        sources[index_of(rows)] = np.arange(start, start + len(part))
         start += len(part)
     sources[places] = np.arange(start, start + len(new))
     found = selected(pa.chunked_array([*chunks, *_chunks(new)], type=arrow), sources)
     return None if found is None else (found, column_type)
+
+
+def _are_first(ranges: Iterable[Positions | range]) -> bool:
+    """Return whether rows are the first ones of a column, in order."""
+    stop = 0
+    for rows in ranges:
+        if not isinstance(rows, range) or rows.start != stop:
+            return False
+        stop = rows.stop
+    return True
+
+
+def index_of(rows: Positions | range) -> Positions | slice:
+    """Return rows as an index of an array."""
+    return slice(rows.start, rows.stop, rows.step) if isinstance(rows, range) else rows
 
 
 def equal_cells(mine: Column, theirs: Column) -> Mask | None:
