@@ -95,12 +95,16 @@ def file(x, folder):
     return f"{x}.txt"
 
 
-def scored(x):
+def work_together(builder, x):
     for each in x:
         fail_at_random(each, FAILING / 5)
     time.sleep(pause())
     for each in x:
-        note("scored", each, time.monotonic(), OWNER)
+        note(builder, each, time.monotonic(), OWNER)
+
+
+def scored(x):
+    work_together("scored", x)
     return [f"{each}-scored" for each in x]
 
 
@@ -146,11 +150,7 @@ def embedded(x):
 def stacked(x):
     import numpy as np
 
-    for each in x:
-        fail_at_random(each, FAILING / 5)
-    time.sleep(pause())
-    for each in x:
-        note("stacked", each, time.monotonic(), OWNER)
+    work_together("stacked", x)
     return np.array([np.full(48, each, dtype=np.float32) for each in x])
 
 

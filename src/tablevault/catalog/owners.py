@@ -44,14 +44,9 @@ class OwnerLock:
     """Held claim on an attempt of a process, which forked children do not inherit."""
 
     def __init__(self, name: str, lock: KernelLock) -> None:
-        self._name = name
+        self.name = name
         self._lock = lock
         self._pid = os.getpid()
-
-    @property
-    def name(self) -> str:
-        """Name of the lock file."""
-        return self._name
 
     @property
     def is_inherited(self) -> bool:
@@ -82,12 +77,7 @@ class OwnerFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._host = socket.gethostname()
-
-    @property
-    def host(self) -> str:
-        """Name of this machine."""
-        return self._host
+        self.host = socket.gethostname()
 
     def claim(self, kind: str = "owner") -> OwnerLock:
         """Create and lock the lock file of a new attempt.

@@ -302,19 +302,15 @@ class RowTable:
         """
         rows = range(self._computed_stored, self._computed_stored + _STORED_ROWS)
         while rows.stop <= len(self.filled) and self.filled.count(1, rows.start, rows.stop) == _STORED_ROWS:
-            columns = []
-            for name, cells in zip(self.spec.changed_columns, self.columns, strict=True):
-                declared = self.spec.dtypes.get(name)
-                try:
-                    built = build_column(cells[rows.start : rows.stop], declared)
-                except CellError:
-                    self._stores = False
-                    return
-                if not keeps_its_form(*built, declared):
-                    self._stores = False
-                    return
-                columns.append(built)
-            self._stored.append((rows, columns))
+            columns = [
+                _stored_column(cells[rows.start : rows.stop], self.spec.dtypes.get(name))
+                for name, cells in zip(self.spec.changed_columns, self.columns, strict=True)
+            ]
+            built = [column for column in columns if column is not None]
+            if len(built) < len(columns):
+                self._stores = False
+                return
+            self._stored.append((rows, built))
             for cells in self.columns:
                 cells[rows.start : rows.stop] = [None] * _STORED_ROWS
             self._computed_stored = rows.stop
@@ -499,6 +495,15 @@ class RowTable:
         if version not in self.versions:
             self.versions.append(version)
         return self.versions.index(version)
+
+
+def _stored_column(cells: Sequence[object], declared: ColumnType | None) -> tuple[Column, ColumnType] | None:
+    """Return cells as stored, or `None` if they might get another form together with others."""
+    try:
+        built = build_column(cells, declared)
+    except CellError:
+        return None
+    return built if keeps_its_form(*built, declared) else None
 
 
 def _stretches(positions: Sequence[int] | Positions) -> Iterator[tuple[int, range]]:

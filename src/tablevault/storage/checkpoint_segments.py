@@ -78,10 +78,11 @@ class SegmentFolder:
         self.prepare()
         segment, self._segment = self._segment, None
         assert segment is not None  # `prepare` has just made it.
-        with contextlib.ExitStack() as giving_up:
-            giving_up.callback(segment.abandon)
+        try:
             segment.append(parts)
-            giving_up.pop_all()
+        except BaseException:
+            segment.abandon()
+            raise
         self._segment = segment
 
     def save_frame(self, builder: str, write: Callable[[Path], object]) -> str:
@@ -242,8 +243,9 @@ def _read_segment(path: Path, end: Path | None) -> list[tuple[str, bytes]]:
         reader = _Reader(path, file, is_closed=end is not None)
         parts = list(reader.parts())
         found = reader.records, reader.size
-    if end is not None and found != (expected := _read_end(end)):
-        raise damaged(path, f"it has {found[0]:,} records and {found[1]:,} bytes, instead of {expected}")
+    if end is not None and found != (closed := _read_end(end)):
+        counts = f"{found[0]:,} records and {found[1]:,} bytes instead of {closed[0]:,} and {closed[1]:,}"
+        raise damaged(path, f"it has {counts}")
     return parts
 
 

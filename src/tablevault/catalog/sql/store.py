@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidRequestError
 
 from tablevault.catalog.sql import schema
 from tablevault.catalog.sql.codec import integer
-from tablevault.catalog.sql.connection import Connection, Database, Purpose, Row, translated
+from tablevault.catalog.sql.connection import Connection, Database, Purpose, translated
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.ports import UnknownOutcomeError
 from tablevault.system.forks import ForkHooks, around_forks
@@ -203,11 +203,8 @@ class Store:
 
 def advance(connection: Connection, *counters: str) -> dict[str, int]:
     """Increment counters of the catalog and return their new values."""
-    return _values(connection.execute(_ADVANCE_COUNTERS, {"counters": list(counters)}))
-
-
-def _values(counters: Iterable[Row]) -> dict[str, int]:
-    return {str(name): integer(value) for name, value in counters}
+    advanced = connection.execute(_ADVANCE_COUNTERS, {"counters": list(counters)})
+    return {str(name): integer(value) for name, value in advanced}
 
 
 def batches(items: Sequence[Item]) -> Iterator[list[Item]]:
