@@ -102,6 +102,17 @@ def set_origin(error: BaseException, origin: Mapping[str, Any]) -> None:
         vars(BaseException)[name].__set__(error, value)
 
 
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that Python prints before it, the latest first, bypassing their classes."""
+    seen = set[int]()
+    before: BaseException | None = error
+    while before is not None and id(before) not in seen and len(seen) < _MAXIMUM_CHAINED:
+        yield before
+        seen.add(id(before))
+        origin = origin_of(before)
+        before = origin["__cause__"] or (None if origin["__suppress_context__"] else origin["__context__"])
+
+
 def frames_of(error: BaseException) -> TracebackType | None:
     """Return the traceback of an exception, bypassing its class."""
     frames: TracebackType | None = _own(error, "__traceback__")
@@ -115,7 +126,9 @@ def _own(error: BaseException, name: str) -> Any:
 _ORIGIN = ("__cause__", "__context__", "__suppress_context__")
 
 
-def traceback_of(error: BaseException, begin: TracebackType | None = None, notes: bool = True) -> str:
+def traceback_of(
+    error: BaseException, begin: TracebackType | None = None, notes: bool = True, chain: bool = True
+) -> str:
     """Return an exception as Python prints it, even if its class prevents that.
 
     Parameters
@@ -126,6 +139,8 @@ def traceback_of(error: BaseException, begin: TracebackType | None = None, notes
         First frame of the traceback; all frames if omitted.
     notes
         Whether to include its notes.
+    chain
+        Whether to include its causes and contexts.
     """
     begin = begin or frames_of(error)
     if len(message_of(error)) <= _MAXIMUM_FORMATTED:
@@ -133,27 +148,14 @@ def traceback_of(error: BaseException, begin: TracebackType | None = None, notes
             lines = traceback.TracebackException(type(error), error, begin)
             if not notes:
                 lines.__notes__ = None
-            return "".join(map(str.__str__, lines.format()))
-    return "".join(_formatted(error, begin, notes))
+            return "".join(map(str.__str__, lines.format(chain=chain)))
+    return "".join(_formatted(error, begin, notes, chain))
 
 
-def _formatted(error: BaseException, begin: TracebackType | None, notes: bool) -> Iterator[str]:
+def _formatted(error: BaseException, begin: TracebackType | None, notes: bool, chain: bool) -> Iterator[str]:
     """Yield the parts of a traceback, each made without calling the exception's class."""
-    chain = [(error, "")]
-    seen = {id(error)}
-    while len(chain) < _MAXIMUM_CHAINED:
-        origin = origin_of(chain[-1][0])
-        before = origin["__cause__"] or (None if origin["__suppress_context__"] else origin["__context__"])
-        if before is None or id(before) in seen:
-            break
-        seen.add(id(before))
-        between = (
-            "\nThe above exception was the direct cause of the following exception:\n\n"
-            if origin["__cause__"] is not None
-            else "\nDuring handling of the above exception, another exception occurred:\n\n"
-        )
-        chain.append((before, between))
-    for place, (each, after) in reversed(list(enumerate(chain))):
+    errors = list(chain_of(error)) if chain else [error]
+    for place, each in reversed(list(enumerate(errors))):
         frames = begin if place == 0 else frames_of(each)
         if frames is not None:
             yield "Traceback (most recent call last):\n"
@@ -162,7 +164,12 @@ def _formatted(error: BaseException, begin: TracebackType | None, notes: bool) -
         yield f"{class_name_of(each)}: {message}\n" if message else f"{class_name_of(each)}\n"
         if notes or place:
             yield from (f"{note}\n" for note in notes_of(each))
-        yield after
+        if place:
+            yield (
+                "\nThe above exception was the direct cause of the following exception:\n\n"
+                if origin_of(errors[place - 1])["__cause__"] is not None
+                else "\nDuring handling of the above exception, another exception occurred:\n\n"
+            )
 
 
 def note_missing_module(error: BaseException) -> None:

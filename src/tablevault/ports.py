@@ -575,7 +575,7 @@ CAME_BACK_IN_CHILD = (
 
 
 class FunctionError(Exception):
-    """Wrapper of an exception from a user's function on its way to the engine.
+    """Wrapper of an error of a user's function on its way to the engine: an exception, or a refused result.
 
     Callers see the original.
 

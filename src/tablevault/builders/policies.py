@@ -138,6 +138,11 @@ class Policies:
         return self.on_error == "collect"
 
     @property
+    def reverts(self) -> bool:
+        """Whether an error of the function reverts a process even if its id is the user's."""
+        return self.on_error == "revert"
+
+    @property
     def runs_jobs(self) -> bool:
         """Whether rows are submitted to a provider as jobs."""
         return self.executor == JOBS

@@ -14,12 +14,13 @@ from functools import wraps
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from tablevault.errors import TableVaultError, TableVaultWarning
-from tablevault.notes import frames_of, location_of, notes_of, outcome_of, traceback_of
+from tablevault.notes import chain_of, frames_of, location_of, notes_of, outcome_of, traceback_of
 from tablevault.texts.plain import shown
 from tablevault.values.outcomes import Cause, Outcome, OutcomeKind
 
@@ -346,15 +347,23 @@ def _say_what_happened(error: BaseException, outcome: Outcome, cause: Cause) -> 
 
 def _say_traceback(error: BaseException) -> None:
     """Print a traceback that begins with the user's code."""
+    inner = _frames_of_user(error)
+    outcome = outcome_of(error)
+    is_from_function = outcome is not None and outcome.cause is Cause.FUNCTION
+    has_frames = any(_frames_of_user(each) for each in chain_of(error))
+    if inner is None and (is_from_function or isinstance(error, SyntaxError)):
+        # None of the user's code ran here: a result is refused, the error comes from another process, or it shows its
+        # own line.
+        error = error.with_traceback(None)
+    _say(traceback_of(error, inner, notes=False, chain=has_frames or not is_from_function).rstrip("\n"))
+
+
+def _frames_of_user(error: BaseException) -> TracebackType | None:
+    """Return the traceback of an exception from its first frame in the user's code."""
     inner = frames_of(error)
     while inner is not None and str(inner.tb_frame.f_globals.get("__name__")).partition(".")[0] in _BEFORE_USER_CODE:
         inner = inner.tb_next
-    outcome = outcome_of(error)
-    is_from_function = outcome is not None and outcome.cause is Cause.FUNCTION
-    if inner is None and (is_from_function or isinstance(error, SyntaxError)):
-        # None of the user's code ran here: the error comes from another process, or shows its own line.
-        error = error.with_traceback(None)
-    _say(traceback_of(error, inner, notes=False).rstrip("\n"))
+    return inner
 
 
 def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:

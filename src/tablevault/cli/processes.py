@@ -21,11 +21,10 @@ from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import is_json, plain, show
 from tablevault.texts.plain import duration
 from tablevault.values.outcomes import command_of, operation_of
-from tablevault.values.processes import Status
+from tablevault.values.processes import OWNER_DIED, Status
 
 if TYPE_CHECKING:
     from tablevault.records import ProcessInfo
-    from tablevault.values.processes import BuilderProgress
 
 
 _ACTIVE_COLUMNS = ("id", "operation", "table", "state", "rows", "age", "error")
@@ -218,12 +217,13 @@ def _in_short(info: ProcessInfo) -> dict[str, object]:
         "operation": info.operation,
         "table": f"{info.table_name} {info.instance_id}".strip(),
         "state": info.status,
-        "rows": _rows(info.progress),
+        "rows": _rows(info),
     }
 
 
-def _rows(progress: Mapping[str, BuilderProgress]) -> str:
+def _rows(info: ProcessInfo) -> str:
     """Return the progress of the current or last builder."""
+    progress = info.progress
     if not progress:
         return ""
     from tablevault.display.processes import failed_text, retrying_text
@@ -232,4 +232,6 @@ def _rows(progress: Mapping[str, BuilderProgress]) -> str:
     name, item = next(((name, item) for name, item in progress.items() if not item.done), list(progress.items())[-1])
     skipped = f"{item.skipped:,} skipped" if item.skipped else ""
     others = filter(None, (failed_text(item), skipped, retrying_text(item)))
-    return ", ".join([f"{rows_done(item)} ({name})", *others])
+    is_dead = info.status == Status.PAUSED and info.error is not None and info.error.type == OWNER_DIED
+    least = "at least " if is_dead and not item.done else ""
+    return ", ".join([f"{least}{rows_done(item)} ({name})", *others])

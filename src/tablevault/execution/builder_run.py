@@ -12,6 +12,7 @@ from tablevault.execution.context import Execution
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.outcomes import BuilderOutcome, InputOutcome, PreparedBuilder
+from tablevault.ports import FunctionError
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
 from tablevault.rows.failures import RowFailure
@@ -118,18 +119,18 @@ class BuilderRun:
 
         Raises
         ------
-        ValueError
+        FunctionError
             If cells do not fit into one column; a resumed process recomputes their rows.
         """
         self.counter.total = total
         try:
             self.put_columns(table)
-        except ValueError:
+        except ValueError as error:
             refused = self._misfits(table)
             table.forget(refused)
             self.counter.computed -= len(refused)
             self.counter.raised += len(refused)
-            raise
+            raise self.refused(error) from error
         if not self.is_done or table.is_incomplete:
             self.execution.checkpoints.finish(self.spec.name, total)
         self.record_artifacts()
@@ -156,6 +157,10 @@ class BuilderRun:
                 self.frame.failures[name] = {
                     position: failure.cause or (self.spec.name, name) for position, failure in table.failures.items()
                 }
+
+    def refused(self, error: TypeError | ValueError) -> FunctionError:
+        """Return the error that refuses a result as one of the function."""
+        return FunctionError(error, self.spec.policies.reverts)
 
     def _misfits(self, table: RowTable) -> list[int]:
         """Return the rows with a cell incompatible with earlier ones in its column."""

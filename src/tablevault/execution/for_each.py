@@ -209,11 +209,14 @@ def _misfits(run: BuilderRun, table: RowTable) -> set[int]:
 
 
 def _check_fit(run: BuilderRun, table: RowTable) -> None:
-    """Raise a located error for incompatible cells, and clear their input rows."""
+    """Raise a `FunctionError` for incompatible cells, and clear their input rows."""
     refused = _misfits(run, table)
     if refused:
         table.forget(refused)
         run.counter.computed -= len(refused)
         run.counter.raised += len(refused)
-        for name, cells in zip(run.spec.changed_columns, table.columns, strict=True):
-            typed_column(run.spec, name, _flat(cells))
+        try:
+            for name, cells in zip(run.spec.changed_columns, table.columns, strict=True):
+                typed_column(run.spec, name, _flat(cells))
+        except ValueError as error:
+            raise run.refused(error) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from itertools import islice
 from typing import NoReturn
 
@@ -104,11 +103,12 @@ class Yields:
     def __init__(self, run: BuilderRun, table: RowTable, fingerprint: bytes, first: int, total: int | None) -> None:
         self._table = table
         self._owner = run.execution.owner
+        self._refused = run.refused
         self._primary_key = run.execution.primary_key
         self._fingerprint = fingerprint
         self._first = first
         self._total = total
-        self._collector = RowCollector(table, self._owner, partial(_error_note, table), may_end=True)
+        self._collector = RowCollector(table, self._owner, may_end=True)
         self._collects = run.spec.policies.collects
         self._policy = FailurePolicy(
             run.spec.policies,
@@ -173,9 +173,9 @@ class Yields:
 
     def _raise(self, failure: RowError, position: int) -> NoReturn:
         self._table.counter.raised += 1
-        if failure.is_invalid and not self._policy.reverts(failure):
-            raise failure.error from failure.error.__cause__
-        raise self._function_error(failure.error, position) from failure.error
+        if not failure.is_invalid:
+            add_note(failure.error, self._note(position))
+        raise FunctionError(failure.error, self._policy.reverts(failure)) from failure.error
 
     def _repeat(self, iterator: Iterator[object], position: int) -> bool:
         """Pull a row that may already exist; return whether the generator yielded one."""
@@ -187,7 +187,10 @@ class Yields:
             raise self._function_error(error, position) from error
         if self._table.filled[position] == FAILED:
             return True
-        cells = self._collector.read(value, position)
+        try:
+            cells = self._collector.read(value, position)
+        except (TypeError, ValueError) as error:
+            raise self._refused(error) from error
         if self._table.filled[position]:
             self._compare_key(position, cells)
         else:
@@ -205,9 +208,8 @@ class Yields:
             return
         except BaseException as error:
             raise self._function_error(error, position) from error
-        raise ValueError(
-            f"Builder '{spec.name}': {spec.python_function}() yielded more rows than the instance's {total}."
-        )
+        text = f"Builder '{spec.name}': {spec.python_function}() yielded more rows than the instance's {total}."
+        raise self._refused(ValueError(text))
 
     def _compare_key(self, position: int, cells: tuple[object, ...]) -> None:
         spec = self._table.spec
@@ -216,35 +218,34 @@ class Yields:
                 place = spec.changed_columns.index(name)
                 before = self._table.columns[place][position]
                 if cells[place] != before:
-                    raise ValueError(
+                    text = (
                         f"Builder '{spec.name}', column '{name}', row {position}: the restarted generator "
                         f"yields {cells[place]!r} instead of {before!r}. Make it yield the same rows each time, or let "
                         "it take <<self>> and continue after the existing rows."
                     )
+                    raise self._refused(ValueError(text))
 
     def _iterator(self, values: object) -> Iterator[object]:
         try:
             return iter(values)  # type: ignore[call-overload, no-any-return]
-        except TypeError as error:
-            raise TypeError(
+        except TypeError:
+            text = (
                 f"{self._table.spec.function_text} must return an iterator or be a generator function, "
                 f"not return {type(values).__name__}."
-            ) from error
+            )
+            raise self._refused(TypeError(text)) from None
 
-    def _wrong_count(self, position: int, end: int) -> ValueError:
-        spec = self._table.spec
-        return ValueError(
-            f"Builder '{spec.name}': {spec.python_function}() yielded {position - self._first} rows, "
-            f"but {end - self._first} were expected."
-        )
+    def _wrong_count(self, position: int, end: int) -> FunctionError:
+        name, function = self._table.spec.name, self._table.spec.python_function
+        text = f"Builder '{name}': {function}() yielded {position - self._first} rows, "
+        return self._refused(ValueError(f"{text}but {end - self._first} were expected."))
 
     def _function_error(self, error: BaseException, position: int) -> FunctionError:
-        add_note(error, _error_note(self._table, position))
+        add_note(error, self._note(position))
         return FunctionError(error, self._policy.reverts(RowError(error)))
 
-
-def _error_note(table: RowTable, position: int) -> str:
-    return f"raised by {table.spec.function_text} after {position} rows"
+    def _note(self, position: int) -> str:
+        return f"raised by {self._table.spec.function_text} after {position} rows"
 
 
 def _finish(run: BuilderRun, table: RowTable, total: int, fingerprint: bytes) -> None:

@@ -154,8 +154,10 @@ def _compute_frame(run: BuilderRun, call: SingleCall, usage: UsageLog) -> FrameD
     returned = call_function(run, call, ended, usage)
     try:
         data = read_frame_result(spec, returned, run.counter.total, frame.artifacts.name_of)
-    except Exception:
+    except Exception as error:
         ended.count()
+        if isinstance(error, TypeError | ValueError):
+            raise run.refused(error) from error
         raise
     run.counter.computed = len(data)
     artifacts = _artifacts_of(data)

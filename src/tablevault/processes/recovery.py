@@ -14,7 +14,7 @@ from tablevault.state.liveness import Liveness
 from tablevault.storage import files
 from tablevault.system.kernel_locks import KernelLock
 from tablevault.values.outcomes import Cause, Outcome, OutcomeKind
-from tablevault.values.processes import ErrorInfo, ProcessRecord, Status
+from tablevault.values.processes import OWNER_DIED, ErrorInfo, ProcessRecord, Status
 
 
 class Recovery:
@@ -123,6 +123,7 @@ def _remove_if_allowed(path: Path) -> None:
 def _owner_died(record: ProcessRecord) -> ErrorInfo:
     text = (
         f"The interpreter that ran this process (process number {record.owner_pid} on {record.owner_host}) exited "
-        "without recording its state; it was killed or the machine went down."
+        "without recording its state; it was killed or the machine went down. Rows of its last second may be finished "
+        "without being counted."
     )
-    return ErrorInfo("OwnerDied", text, text, Cause.SYSTEM)
+    return ErrorInfo(OWNER_DIED, text, text, Cause.SYSTEM)

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, TypeVar
 
-from tablevault.notes import add_note
-from tablevault.ports import FunctionError, Interruptible
+from tablevault.ports import Interruptible
 from tablevault.rows.calls import ArgumentErrors, RowFingerprints
-from tablevault.rows.error_names import InvalidResult, RowError, is_a
+from tablevault.rows.error_names import InvalidResult, RowError
 from tablevault.rows.results import ForEachReader, RowReader
 from tablevault.rows.table import RowTable
 from tablevault.rows.usage_log import UsageLog
@@ -38,8 +37,6 @@ class RowCollector:
         The table.
     owner
         Polled for stop requests.
-    error_note
-        Returns the note for an error that the function raised at a position.
     may_end
         Whether there may be fewer results than positions, as for a generator. In a function that is called for each
         row, a `StopIteration` is an error like any other.
@@ -51,13 +48,11 @@ class RowCollector:
         self,
         table: RowTable,
         owner: Interruptible,
-        error_note: Callable[[int], str],
         may_end: bool = False,
         reader: RowReader | ForEachReader | None = None,
     ) -> None:
         self._table = table
         self._owner = owner
-        self._error_note = error_note
         self._may_end = may_end
         self._checkpoints = table.checkpoints
         self._reader = reader or RowReader(table.spec, table.artifacts.name_of, table.examples())
@@ -72,10 +67,12 @@ class RowCollector:
         """Maximum number of rows collected at once."""
         return 1 if self._table.artifact_columns else self._checkpoints.batch_rows
 
-    def collect(self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterator[object]) -> int:
-        """Collect results until they end, a flush is due, or a stop is requested.
+    def collect_until_error(
+        self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterator[object]
+    ) -> tuple[int, RowError | None]:
+        """Collect results until they end, one is an error, a flush is due, or a stop is requested.
 
-        Returns their number.
+        Returns the number of rows, and the error of the next row or `None`.
 
         Parameters
         ----------
@@ -83,30 +80,6 @@ class RowCollector:
             Positions and fingerprints of the rows, at least as many as results.
         results
             Lazy results; each step calls the function.
-
-        Raises
-        ------
-        FunctionError
-            For an exception of the function.
-        TypeError, ValueError
-            If a result is not a valid row; names the location. Earlier rows are kept in either case.
-        """
-        kept, failure = self.collect_until_error(positions, fingerprints, results)
-        if failure is None:
-            return kept
-        self._table.counter.raised += is_a(failure.error, Exception)
-        note = self._error_note(positions[kept] if kept < len(positions) else -1)
-        if failure.is_invalid:
-            raise failure.error from failure.error.__cause__
-        add_note(failure.error, note)
-        raise FunctionError(failure.error) from failure.error
-
-    def collect_until_error(
-        self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterator[object]
-    ) -> tuple[int, RowError | None]:
-        """Collect like `collect`, but return the next row's error instead of raising it.
-
-        Returns the number of rows, and the error or `None`.
         """
         table, failure = self._table, None
         batch = self._batch(positions, fingerprints)

@@ -168,13 +168,9 @@ class ErrorHandler:
             self._table.counter.raised += is_a(error.error, Exception)
         if self.failure is not None:
             return
-        reverts = not is_of_run and self._policy.reverts(error)
-        if error.is_invalid and not note and not reverts:
-            self.failure = error.error
-            return
         if note:
             add_note(error.error, note)
-        self.failure = FunctionError(error.error, reverts)
+        self.failure = FunctionError(error.error, reverts=not is_of_run and self._policy.reverts(error))
         self.failure.__cause__ = error.error
 
     def end_with(self, error: Exception) -> None:

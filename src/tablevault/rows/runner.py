@@ -93,7 +93,7 @@ class RowRunner:
         errors = ErrorHandler(table, call, policy, self._schedule, owner, gate, joins_retries=jobs is not None)
         self._errors = errors
         # A reference to `self` would keep all cells alive until the next collection of garbage.
-        self._collector = RowCollector(table, owner, lambda row: errors.note((row,)), reader=reader)
+        self._collector = RowCollector(table, owner, reader=reader)
         self._is_uniform = (
             plan.batch_size is None
             and gate is None

@@ -221,7 +221,7 @@ class FailurePolicy:
 
     def reverts(self, error: RowError) -> bool:
         """Return whether an error that ends the run reverts the process even if its id is the user's."""
-        return self.policies.on_error == "revert" and not self.is_of_run(error)
+        return self.policies.reverts and not self.is_of_run(error)
 
     def _retry(self, task: Task, error: RowError, text: str, now: float) -> ErrorDecision | None:
         retry = self.policies.retry

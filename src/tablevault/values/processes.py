@@ -110,6 +110,10 @@ class ErrorInfo:
     """When it was recorded, in UTC; `None` if unknown, as for a dead owner or in records of earlier versions."""
 
 
+OWNER_DIED = "OwnerDied"
+"""The type of the recorded error of a process whose interpreter was killed, or whose machine went down."""
+
+
 @dataclass(frozen=True, slots=True)
 class OwnerInfo:
     """Current or last owner of a process."""
