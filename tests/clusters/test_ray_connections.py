@@ -28,7 +28,7 @@ def test_ray_that_is_not_installed_is_told(tmp_path, monkeypatch):
     work = Work(tmp_path, "auto")
     work.build("square")
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(tv_errors.TVArgumentError, match=r"'executor: ray' needs ray: pip install 'tablevault\[ray\]'"):
+    with pytest.raises(tv_errors.TVArgumentError, match=r"'executor: ray' needs ray: run pip install '\.\[ray\]'"):
         work.run()
 
 

@@ -54,7 +54,7 @@ def test_one_command_makes_vault_tables_and_instances(source):
     vault = TableVault(source.vault)
     newest = vault.get_table_instances("answers")[-1]
     assert f"answers: instance {newest}, 6 rows: 6 cells computed, 0 reused, 0 failed." in lines
-    reading = f"Read it: tablevault --db-dir {source.vault} get-dataframe answers --output answers.csv"
+    reading = f"Read it: tablevault --db-dir {source.vault} read answers"
     assert reading in lines
     source.check_end(vault)
 
@@ -247,6 +247,23 @@ def test_interrupt_error_and_fix_are_three_times_the_same_command(source):
     source.check_end(TableVault(source.vault))
 
 
+@pytest.mark.slow
+def test_rows_of_a_killed_run_are_counted_as_at_least_so_many(source):
+    held = source.tell("hold", "answer", 3)
+    killed = source.start()
+    until(lambda: ("answer", "2") in source.calls())
+    vault = TableVault(source.vault)
+    until(lambda: any("answer" in item.progress for item in vault.get_active_processes().values()))
+    killed.kill()
+    killed.communicate()
+    held.unlink()
+    listed = source.command("--db-dir", source.vault, "ps")
+    assert "at least" in listed.stdout
+    resumed = source.command("run", source.file)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "(OwnerDied) with at least" in resumed.stderr
+
+
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
@@ -269,7 +286,7 @@ def test_edit_that_a_paused_run_cannot_take_up_is_refused_and_named(vault, sourc
     source.edit(old, new)
     with pytest.raises(tv_errors.TVProcessError, match=named) as refused:
         run(vault, source)
-    assert "Undo the edit and finish the run, or stop it first" in str(refused.value)
+    assert "Stop the run first, or undo the edit and finish it" in str(refused.value)
     after = vault.get_process(process_id)
     assert (after.status, after.arguments, after.error) == (before.status, before.arguments, before.error)
     source.file.write_text(text)

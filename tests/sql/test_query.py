@@ -390,7 +390,7 @@ def test_a_join_never_mixes_generations(tmp_path):
 
 def test_missing_duckdb_is_named_with_its_extra(vault, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
-    with pytest.raises(tv_errors.TVArgumentError, match=r"SQL needs duckdb: pip install 'tablevault\[sql\]'"):
+    with pytest.raises(tv_errors.TVArgumentError, match=r"SQL needs duckdb: run pip install '\.\[sql\]'"):
         vault.connect(["stories"])
 
 

@@ -243,5 +243,5 @@ def test_scan_refuses_instances_without_a_file_and_unknown_names(own):
 def test_missing_library_is_named_with_its_extra(own, monkeypatch, format, module):
     monkeypatch.setitem(__import__("sys").modules, module, None)
     extra = "polars" if module == "polars" else "sql"
-    with pytest.raises(tv_errors.TVArgumentError, match=rf"needs {module}: pip install 'tablevault\[{extra}\]'"):
+    with pytest.raises(tv_errors.TVArgumentError, match=rf"needs {module}: run pip install '\.\[{extra}\]'"):
         own.scan("t", format=format)

@@ -38,7 +38,7 @@ def mcp(
     only.
     """
     if find_spec("mcp") is None:
-        raise TVArgumentError("Agents need the package mcp; install it with: pip install 'tablevault[mcp]'")
+        raise TVArgumentError("Agents need mcp: run pip install '.[mcp]' in a clone of TableVault.")
     vault = context.vault(parent_id=parent_id) if parent_id else context.vault()
     if client is not None:
         from tablevault.mcp.clients import client_settings

@@ -82,7 +82,8 @@ def _line(outcome: TableOutcome) -> str:
     skipped = f", {outcome.skipped:,} skipped" if outcome.skipped else ""
     rows = f"{outcome.rows:,} row{'' if outcome.rows == 1 else 's'}"
     return (
-        f"{outcome.table_name}: instance {outcome.instance_id}, {rows}: {outcome.computed:,} cells computed, "
+        f"{outcome.table_name}: instance {outcome.instance_id}, {rows}: {outcome.computed:,} "
+        f"cell{'' if outcome.computed == 1 else 's'} computed, "
         f"{outcome.reused:,} reused, {outcome.failed:,} failed{skipped}."
     )
 
@@ -91,6 +92,6 @@ def _reading(vault: TableVault, outcome: TableOutcome, version: str) -> str:
     from tablevault.names import DEFAULT_VERSION
     from tablevault.processes.remedies import shell_command
 
-    of_version = [] if version == DEFAULT_VERSION else ["--version", version]
     name = outcome.table_name
-    return shell_command(Path(vault.db_dir), "get-dataframe", name, *of_version, "--output", f"{name}.csv")
+    address = name if version == DEFAULT_VERSION else f"{name}({version})"
+    return shell_command(Path(vault.db_dir), "read", address)

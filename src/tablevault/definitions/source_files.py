@@ -91,10 +91,10 @@ def find_source(source: str) -> SourceFiles:
     if place.is_dir():
         found = _by_module(path for path in _python_files(place))
         if not found:
-            raise TVArgumentError(f"The folder '{source}' has no Python file '*{MODULE_SUFFIX}' to apply.")
+            raise TVArgumentError(f"The folder '{source}' has no Python file '*{MODULE_SUFFIX}'.")
         return SourceFiles(str(place), {name: _read(path, name) for name, path in found.items()}, {})
     if not place.is_file():
-        raise TVArgumentError(f"There is no file or folder '{source}' to apply.")
+        raise TVArgumentError(f"There is no file or folder '{source}'.")
     if place.suffix != MODULE_SUFFIX:
         raise TVArgumentError(
             f"'{source}' is not a Python file; the name of a definitions file ends in '{MODULE_SUFFIX}'."

@@ -96,7 +96,8 @@ def _check_unique(names: Sequence[str], keys: Sequence[object], name_pair: NameP
         earlier = first.setdefault(key, row)
         if earlier != row:
             raise TVTableError(
-                f"Primary key ({', '.join(names)}) is not unique: {name_pair(earlier, row)} both have {key!r}."
+                f"Primary key ({', '.join(names)}) is not unique: {name_pair(earlier, row)} both have {key!r}. Correct "
+                "the values, or add a column to the key."
             )
 
 

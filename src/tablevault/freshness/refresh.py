@@ -352,8 +352,16 @@ def _check_fields(freshness: Freshness, key: TableVersion, policies: TablePolici
 # --- failed rows --------------------------------------------------------------------------------------------------
 
 
-def failure_warnings_of(session: Session) -> Iterator[str]:
-    """Yield the warnings about failed rows of the tables that were executed, and about failed cells that they read."""
+def failure_warnings_of(session: Session, retry: str = "") -> Iterator[str]:
+    """Yield the warnings about failed rows of the tables that were executed, and about failed cells that they read.
+
+    Parameters
+    ----------
+    session
+        The process whose children executed the tables.
+    retry
+        How to retry failed rows, if not by `retry_failed`.
+    """
     lookup, made = session.lookup, set()
     for child in lookup.context.catalog.processes.begun_inside(session.serial):
         plan, has_succeeded = child.plan, child.status in (Status.SUCCEEDED, Status.COMMITTING)
@@ -369,7 +377,7 @@ def failure_warnings_of(session: Session) -> Iterator[str]:
             failures: dict[str, list[RowFailure]] = {}
             for row in read_failures(folder.errors):
                 failures.setdefault(row.builder, []).append(row.failure)
-            yield from failure_warnings(table, instance.instance_id, failures)
+            yield from failure_warnings(table, instance.instance_id, failures, retry)
         # Children run in the order of what they read, so that those with failed rows are known by now.
         yield from failed_input_warnings(read_provenance(folder.provenance), told=made)
 

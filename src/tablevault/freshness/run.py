@@ -115,7 +115,7 @@ class Run(Operation[RunPlan]):
             last = _texts(recorded.get("edited") or recorded["definitions"])
             return None if self._began_with.is_same_source(last) else "it was edited since; use another id"
         refused = edits_between(began_with, self._began_with).refused
-        return refused and f"{refused}. Undo the edit and finish the run, or stop it first"
+        return refused and f"{refused}. Stop the run first, or undo the edit and finish it"
 
     def continued_by(self, other: Operation[Any]) -> Run:
         """Return this run with the code and the policies of another call."""
@@ -151,7 +151,9 @@ class Run(Operation[RunPlan]):
         selection = RefreshSelection(version, tuple(keys), upstream=False, downstream=False)
         steps = TableSteps(self._refresh(keys), selection, session)
         steps.run(self._steps(selection, session))
-        return Changes(tuple(steps.confirmed), warnings=tuple(failure_warnings_of(session)))
+        # `retry_failed` would run the code in the vault, and not a corrected source.
+        retry = f"run '{Path(self.source).name}' again to retry them"
+        return Changes(tuple(steps.confirmed), warnings=tuple(failure_warnings_of(session, retry)))
 
     def _refresh(self, keys: list[TableVersion]) -> Refresh:
         """Return the refresh for the steps, with the current policies."""

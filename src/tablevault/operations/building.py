@@ -389,13 +389,23 @@ def failed_input_warnings(provenance: Provenance, told: Container[str] = ()) -> 
 
 
 def failure_warnings(
-    table: TableRecord, instance_id: str, failures: Mapping[str, Sequence[RowFailure]]
+    table: TableRecord, instance_id: str, failures: Mapping[str, Sequence[RowFailure]], retry: str = ""
 ) -> tuple[str, ...]:
-    """Return a warning on failed rows, with the calls to list and retry them."""
+    """Return a warning on failed rows that says how to list and retry them.
+
+    Parameters
+    ----------
+    table, instance_id, failures
+        The table, and its instance with the failed rows of each builder.
+    retry
+        How to retry them, if not by `retry_failed`.
+    """
     summary = failure_summary(failures)
     version = instance_id.rsplit("_", 2)[0]
     named = f"'{table.name}'" if version == DEFAULT_VERSION else f"'{table.name}', version='{version}'"
-    return () if summary is None else (f"{summary}; see get_errors({named}), run retry_failed({named}).",)
+    if summary is None:
+        return ()
+    return (f"{summary}; see get_errors({named}), {retry or f'run retry_failed({named})'}.",)
 
 
 def _failed_rows(execution: Execution) -> Iterator[FailedRow]:

@@ -180,8 +180,8 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
         table, temporary = draft.lookup.table_and_temporary(self.table_name, version)
         if not temporary.external_edit:
             raise TVArgumentError(
-                f"Instance '{temporary_id}' of table '{table.name}' has builders and is materialized by "
-                "execute_instance; create one with external_edit=True to write a frame."
+                f"Instance '{temporary_id}' of table '{table.name}' was created for builders. To write a frame, delete "
+                "it, and create one with external_edit=True."
             )
         inputs = find_dependencies(draft, self.dependencies)
         data = self._given.data

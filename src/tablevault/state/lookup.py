@@ -102,9 +102,29 @@ class Lookup:
             of_version = "" if version is None else f" of version '{version}'"
             known = [instance.version for instance in self.contents.instances(table.table_id, temporary=False)]
             known = known if version is not None and version not in known else []
+            building = self._building(table, version)
+            if building is not None and not known:
+                raise TVArgumentError(
+                    f"Table '{table.name}' has no {kind}{of_version} yet: process '{building.process_id}' "
+                    f"({building.status}) is building it; its cells so far are those of '{building.instance_id}'"
+                )
             advice = names.nearest_or(str(version), known, "execute_instance or write_instance makes one")
             raise TVArgumentError(f"Table '{table.name}' has no {kind}{of_version}{advice}")
         return found
+
+    def _building(self, table: TableRecord, version: str | None) -> ProcessRecord | None:
+        """Return the process that builds an instance of a version, or of any; `None` if there is none."""
+        wanted = names.temporary_instance_id(version) if version is not None else ""
+        return next(
+            (
+                record
+                for record in self.context.catalog.processes.unfinished()
+                if record.table_name == table.name
+                and names.is_temporary(record.instance_id)
+                and wanted in ("", record.instance_id)
+            ),
+            None,
+        )
 
     def check_version_exists(self, table: TableRecord, version: str) -> None:
         """Raise `TVArgumentError` if a table has no instance of a version, temporary or materialized."""

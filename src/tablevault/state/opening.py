@@ -116,7 +116,8 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings, exist
                 return
             raise TVArgumentError(f"'{layout.root}' is already a vault. Open it without create=True.")
         if not is_being_created:
-            raise TVArgumentError(f"'{layout.root}' is not empty; a vault needs a folder of its own.")
+            what = "is not empty" if layout.root.is_dir() else "is a file"
+            raise TVArgumentError(f"'{layout.root}' {what}; a vault needs a folder of its own.")
     files.make_folder(layout.root)
     with KernelLock.take(layout.creating):
         if not layout.marker.exists():

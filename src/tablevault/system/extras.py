@@ -71,4 +71,6 @@ def imported(module: str, needed_for: str, extra: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-        raise TVArgumentError(f"{needed_for} needs {module}: pip install 'tablevault[{extra}]'.") from error
+        raise TVArgumentError(
+            f"{needed_for} needs {module}: run pip install '.[{extra}]' in a clone of TableVault."
+        ) from error
