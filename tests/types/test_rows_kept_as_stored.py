@@ -45,6 +45,11 @@ VALUES = st.one_of(
     st.lists(st.one_of(st.none(), st.text(st.characters(codec="utf-8"), max_size=3)), max_size=20),
     st.lists(st.sampled_from([1, 1.5, None, "a", True, "é", {"a": 1}, {"a": [None, 0.5]}, [1], b"x"]), max_size=20),
     st.lists(st.sampled_from([1, 2, 0.5]), max_size=20),
+    st.builds(
+        list.__add__,
+        st.lists(st.sampled_from([1, 2, 0.5, None]), min_size=8, max_size=12),
+        st.lists(st.sampled_from([1, 0.5, "a", True, {"a": 1}, [1]]), max_size=8),
+    ),
 )
 
 
@@ -91,6 +96,13 @@ def test_rows_kept_as_stored_make_the_same_frame(tmp_path_factory, kind, values,
         assert all(frame.equals(frames[0], check_metadata=True) for frame in frames), frames
     else:
         assert frames[1:] == frames[:1] * 2
+
+
+def test_whole_numbers_kept_beside_fractions_stay_whole(tmp_path, monkeypatch):
+    values = [1, 0.5, 3, 2.5, {"a": 1}]
+    frames = [frame_of(tmp_path / str(rows), values, "row-wise", "", set(), rows, monkeypatch) for rows in (4, 10**9)]
+    assert frames[0].equals(frames[1])
+    assert frames[0]["y"].to_pylist()[:2] == ["1", "0.5"]
 
 
 def test_cell_that_fits_no_others_is_refused_after_rows_were_stored(tmp_path, monkeypatch):

@@ -16,10 +16,10 @@ from tablevault.errors import TVFileError
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.rows.failures import FrameRecord, RowFailure, counted_kinds, skipped
 from tablevault.rows.table import RowTable
+from tablevault.storage.cell_texts import json_cell
 from tablevault.storage.columns import build_column, plain_values
 from tablevault.storage.dtypes import json_type, parse_dtype, type_of_arrow
 from tablevault.storage.frames import frame_of_columns, read_frame, write_frame
-from tablevault.texts.json_forms import json_form
 
 _TEXT = type_of_arrow(pa.string())
 _INTEGER = type_of_arrow(pa.int64())
@@ -76,7 +76,7 @@ def write_failures(path: Path, rows: Iterable[FailedRow]) -> None:
         values = {
             "builder": row.builder,
             "index": row.index,
-            "key": None if row.key is None else {name: json_form(value) for name, value in row.key.items()},
+            "key": None if row.key is None else {name: json_cell(value) for name, value in row.key.items()},
             "kind": failure.kind,
             "error": failure.error or None,
             "status": failure.status,

@@ -24,11 +24,13 @@ from tablevault.rows.failures import FrameRecord, RowFailure, unpack_failure
 from tablevault.state.context import VaultContext
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
+from tablevault.storage.cell_texts import json_cell
 from tablevault.storage.checkpoints import BuilderState, read_checkpoints
 from tablevault.storage.columns import build_column, plain_values
 from tablevault.storage.dtypes import ColumnType, json_type
 from tablevault.storage.frames import FrameData, frame_of_columns, read_frame
 from tablevault.storage.manifest import check_listed
+from tablevault.storage.plain import json_value
 from tablevault.values.contents import InstanceRecord, Page, Selection, TableRecord
 
 _COLUMNS = {
@@ -260,7 +262,11 @@ def _keys(index: BuilderState, names: Sequence[str], wanted: Set[int]) -> dict[i
         positions = range(len(data))
         values = {name: plain_values(data.table.column(name), data.types[name]) for name in names}
     rows = zip(positions, *(values[name] for name in names), strict=True)
-    return {position: dict(zip(names, cells, strict=True)) for position, *cells in rows if position in wanted}
+    return {
+        position: dict(zip(names, map(json_cell, cells), strict=True))
+        for position, *cells in rows
+        if position in wanted
+    }
 
 
 def declared_primary_key(path: Path) -> tuple[str, ...]:
@@ -283,9 +289,8 @@ def _frames(frames: tuple[FrameRecord, ...], sources: ArchivedSources) -> str:
 
 
 def _json(text: str) -> object:
-    """Decode a refused result; a truncated one is returned as its remaining text."""
+    """Decode a refused result; its text is returned if it is truncated or cannot be a cell, such as a list with NaN."""
     try:
-        value: object = json.loads(text)
-    except (ValueError, RecursionError):
+        return json_value(json.loads(text))
+    except (ValueError, TypeError, RecursionError):
         return text
-    return value

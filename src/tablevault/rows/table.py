@@ -10,6 +10,7 @@ from operator import eq
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.rows.artifacts import AdoptedArtifact, InstanceArtifacts, names_artifacts
@@ -502,6 +503,9 @@ def _stored_column(cells: Sequence[object], declared: ColumnType | None) -> tupl
     try:
         built = build_column(cells, declared)
     except CellError:
+        return None
+    if declared is None and built[0].type == pa.float64() and int in set(map(type, cells)):
+        # Beside a value of another class, whole numbers stay whole.
         return None
     return built if keeps_its_form(*built, declared) else None
 

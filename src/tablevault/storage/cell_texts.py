@@ -154,7 +154,7 @@ def _json_values(column: Column, column_type: ColumnType) -> list[Any]:
     if holds_arrays(column_type):
         return [None if cell is None else array_json(cell) for cell in plain_values(column, column_type)]
     if column_type.kind is Kind.JSON:
-        return [_jsonable(value) for value in plain_values(column, column_type)]
+        return [json_cell(value) for value in plain_values(column, column_type)]
     if pa.types.is_dictionary(arrow):
         return _json_values(column.cast(arrow.value_type), column_type)
     if pa.types.is_timestamp(arrow):
@@ -167,7 +167,7 @@ def _json_values(column: Column, column_type: ColumnType) -> list[Any]:
     if pa.types.is_decimal(arrow) or pa.types.is_temporal(arrow):
         listed: list[Any] = text_column(column, column_type).to_pylist()
         return listed
-    return [_jsonable(value) for value in column.cast(with_texts_of_fine_times(arrow)).to_pylist()]
+    return [json_cell(value) for value in column.cast(with_texts_of_fine_times(arrow)).to_pylist()]
 
 
 def _float_texts(column: Column) -> Column:
@@ -182,7 +182,8 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def _jsonable(value: Any) -> Any:
+def json_cell(value: Any) -> Any:
+    """Return a plain value as one that `json.dumps` writes exactly, in the form of `json_values`."""
     form = _FORMS.get(type(value))
     if form is not None:
         return form(value)
@@ -202,7 +203,7 @@ def _float(value: float) -> float | str:
 
 
 def _object(value: dict[str, Any]) -> dict[str, Any]:
-    return {name: _jsonable(item) for name, item in value.items()}
+    return {name: json_cell(item) for name, item in value.items()}
 
 
 def _duration(count: int, per_second: int) -> str:
@@ -220,6 +221,6 @@ _FORMS: dict[type, Callable[[Any], Any]] = {
     bytes: lambda value: base64.b64encode(value).decode("ascii"),
     decimal.Decimal: str,
     dict: _object,
-    list: lambda value: [_jsonable(item) for item in value],
-    tuple: lambda value: [_jsonable(item) for item in value],
+    list: lambda value: [json_cell(item) for item in value],
+    tuple: lambda value: [json_cell(item) for item in value],
 }

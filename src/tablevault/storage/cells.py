@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from tablevault.storage.column_types import ColumnType, Kind, holds_arrays
 from tablevault.storage.plain import (
+    MINIMUM_TIMEDELTA,
     array_items,
     checked_text,
     in_stored_zone,
@@ -352,7 +353,7 @@ def _timedelta_converter(name: str, arrow: pa.DataType) -> CellChecker:
         nanoseconds = whole * 1000 + finer
         if nanoseconds % step:
             raise ValueError(f"{shown(value)} is finer than {name} can express")
-        if abs(nanoseconds // step) > _INT64_MAXIMUM:
+        if abs(nanoseconds // step) > _INT64_MAXIMUM or (arrow.unit == "us" and plain < MINIMUM_TIMEDELTA):
             raise ValueError(f"{shown(value)} is outside the range of {name}")
         return plain
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import threading
+from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Sequence
 from types import NoneType
 from typing import Any
@@ -22,6 +23,8 @@ EXACT_IN_FLOAT = 2**53
 """Largest whole number that can share a column with fractions."""
 
 _EXACT = tuple(EXACT_INTEGERS.values())
+_WHOLE = (EXACT_IN_FLOAT, 2**63 - 1, 2**63, 2**64 - 1)
+"""Whole numbers up to each of these fit the same types."""
 _ALIKE = frozenset({str, bool, bytes, dict, datetime.date, datetime.time})
 """Types whose values do not differ in traits."""
 _NANOSECONDS = (datetime.datetime(1677, 9, 21), datetime.datetime(2262, 4, 12))
@@ -58,15 +61,15 @@ class Mixture:
                 self._add(value, traits)
         elif value is not None:
             trait = _trait(value)
-            if self._column_type is not None and value == 0:
+            if self._column_type is not None and _is_zero(value):
                 trait = trait, str(value)  # A category cannot be told from its equal.
             if trait not in self._traits:
                 self._add(value, {trait})
 
     def add_kept(self, values: Sequence[object]) -> None:
         """Add values that were accepted earlier and so must not be refused."""
-        zeros = [] if self._column_type is None else [value for value in values if type(value) is float and value == 0]
-        for value in [*_examples(values), *zeros]:
+        zeros = {} if self._column_type is None else {str(each): each for each in values if _is_zero(each)}
+        for value in [*_examples(values), *zeros.values()]:
             try:
                 self.add(value)
             except ValueError:
@@ -103,6 +106,10 @@ def _examples(values: Sequence[Any]) -> Iterable[object]:
     return there
 
 
+def _is_zero(value: object) -> bool:
+    return isinstance(value, int | float | decimal.Decimal) and value == 0
+
+
 def _trait(value: Any) -> Hashable:
     """Return the traits of a non-list value.
 
@@ -110,12 +117,12 @@ def _trait(value: Any) -> Hashable:
     """
     kind: type[Any] = type(value)
     if kind is np.ndarray:
-        exact = value.dtype.kind not in "iu" or not value.size or max(-int(value.min()), int(value.max()))
-        return kind, value.dtype, exact if exact is True else next((n for n in _EXACT if exact <= n), 0)
+        return kind, value.dtype, value.size > 0, _extent(value)
     if kind in _ALIKE:
         return (kind,)
     if kind is int:
-        return kind, -EXACT_IN_FLOAT <= value <= EXACT_IN_FLOAT
+        is_exact = -EXACT_IN_FLOAT <= value <= EXACT_IN_FLOAT
+        return kind, value < 0, 0 if is_exact else bisect_left(_WHOLE, abs(value))
     if kind is float:
         return kind, value - value == 0
     if kind is decimal.Decimal:
@@ -127,6 +134,14 @@ def _trait(value: Any) -> Hashable:
     if kind is datetime.timedelta or kind is pd.Timedelta:
         return kind, abs(value) <= _MAXIMUM_IN_NANOSECONDS
     return (kind,)
+
+
+def _extent(array: np.ndarray) -> Hashable:
+    """Return which types can hold the whole numbers of an array exactly, or whether all its fractions are finite."""
+    if array.dtype.kind in "iu" and array.size:
+        largest = max(-int(array.min()), int(array.max()))
+        return next((limit for limit in _EXACT if largest <= limit), 0)
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _has_nanoseconds(value: datetime.datetime) -> Hashable:

@@ -36,6 +36,8 @@ _MAXIMUM_INTEGER_BITS = 14_000
 """Python converts whole numbers of at most 4,300 digits to text, and so to JSON."""
 _MAXIMUM_DECIMAL_DIGITS = 76
 _MAXIMUM_TIMEDELTA = datetime.timedelta(microseconds=2**63 - 1)
+MINIMUM_TIMEDELTA = -datetime.timedelta(seconds=(2**63 - 1) // 10**6)
+"""Arrow computes durations in whole seconds first, and so refuses those of the last negative second."""
 _MICROSECOND = datetime.timedelta(microseconds=1)
 
 
@@ -248,7 +250,7 @@ def _checked_decimal(value: decimal.Decimal) -> decimal.Decimal:
 
 
 def _checked_timedelta(value: datetime.timedelta) -> datetime.timedelta:
-    if not -_MAXIMUM_TIMEDELTA <= value <= _MAXIMUM_TIMEDELTA:
+    if not MINIMUM_TIMEDELTA <= value <= _MAXIMUM_TIMEDELTA:
         raise ValueError(f"{shown(value)} is longer than a column can hold; make it a number of days")
     return value
 
