@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 from operated import build, column_builder, index_builder
@@ -10,6 +12,9 @@ from tablevault import TableVault
 from tablevault.cli.application import application
 
 CODE = """
+import math
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -85,6 +90,24 @@ class Foreign:
 
 def foreign(number):
     return Foreign()
+
+
+def deep(number):
+    nested = number
+    for _ in range(900 if number == 2 else 1):
+        nested = [nested]
+    return {"nested": nested}
+
+
+async def deep_later(number):
+    return deep(number)
+
+
+def keys_with_nan():
+    for number in range(4):
+        yield [math.nan, number]
+        if number == 2 and not Path("corrected").exists():
+            raise KeyError(number)
 """
 
 NUMBERS = index_builder("number", "numbers")
@@ -115,6 +138,14 @@ BUILDERS = {
 }
 
 
+NESTED = {
+    "row": column_builder("result", "deep", OF_ROW),
+    "threads": column_builder("result", "deep", OF_ROW, f"{ROW_WISE}\nexecutor: threads\nmax_concurrency: 2"),
+    "processes": column_builder("result", "deep", OF_ROW, f"{ROW_WISE}\nexecutor: processes\nmax_concurrency: 1"),
+    "coroutine": column_builder("result", "deep_later", OF_ROW),
+}
+
+
 def made(vault: TableVault, index: str, **builders: str) -> None:
     build(vault, index, CODE, **builders)
 
@@ -132,6 +163,24 @@ def outcome(vault: TableVault) -> tuple[str, str]:
 def test_refused_result_pauses_as_an_error_of_the_function(vault, builder):
     made(vault, NUMBERS, result=builder)
     assert outcome(vault) == ("paused", "function")
+
+
+@pytest.mark.parametrize("builder", NESTED.values(), ids=list(NESTED))
+def test_result_that_is_nested_too_deeply_is_refused_at_its_row(vault, builder):
+    made(vault, NUMBERS, result=builder)
+    with pytest.raises((TypeError, ValueError)) as refused:
+        vault.execute_instance("made", process_id="night")
+    assert "row 1" in "".join([str(refused.value), *refused.value.__notes__])
+
+
+def test_restarted_generator_may_yield_keys_with_nan_again(vault, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made(vault, index_builder("key", "keys_with_nan", more="return_type: generator\nprimary_key: [key]"))
+    with pytest.raises(KeyError):
+        vault.execute_instance("made", process_id="night")
+    Path("corrected").touch()
+    vault.execute_instance("made", process_id="night")
+    assert len(vault.read("made")) == 4
 
 
 @pytest.mark.parametrize(

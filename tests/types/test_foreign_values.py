@@ -418,3 +418,31 @@ def write_again(vault, frame: object, **options: object) -> None:
     if "TEMP_base" not in vault.get_table_instances("data", include_temp=True):
         vault.create_instance("data", external_edit=True)
     vault.write_instance(frame, "data", **options)
+
+
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_texts_and_bytes_of_numpy_keep_their_last_nul(vault, executor):
+    code = """
+import numpy as np
+
+def rows():
+    return [0, 1]
+
+def text(i):
+    return [np.str_("a\\0"), np.str_("\\0\\0")][i]
+
+def content(i):
+    return [np.bytes_(b"a\\0"), np.bytes_(b"\\0")][i]
+"""
+    vault.create_code_module("made", text=code)
+    more = {"arguments": '{i: "<<self.i[index]>>"}', "executor": executor}
+    builders = {
+        "built_index": builder("rows", ["i"], index=True),
+        "text": builder("text", ["text"], "row-wise", **more),
+        "content": builder("content", ["content"], "row-wise", **more),
+    }
+    vault.create_instance("built", builders=builders)
+    vault.execute_instance("built")
+    frame, _ = vault.get_dataframe("built", format="arrow")
+    assert frame["text"].to_pylist() == ["a\0", "\0\0"]
+    assert frame["content"].to_pylist() == [b"a\0", b"\0"]

@@ -24,6 +24,7 @@ from tablevault.rows.schedule import FailurePolicy, Task, Verdict
 from tablevault.rows.single import SingleMeter
 from tablevault.rows.table import FAILED, RowTable
 from tablevault.rows.usage import Metered
+from tablevault.storage.packing import pack
 
 
 def run_generator(run: BuilderRun) -> None:
@@ -217,7 +218,7 @@ class Yields:
             if name in spec.changed_columns:
                 place = spec.changed_columns.index(name)
                 before = self._table.columns[place][position]
-                if cells[place] != before:
+                if not _are_equal(cells[place], before):
                     text = (
                         f"Builder '{spec.name}', column '{name}', row {position}: the restarted generator "
                         f"yields {cells[place]!r} instead of {before!r}. Make it yield the same rows each time, or let "
@@ -246,6 +247,11 @@ class Yields:
 
     def _note(self, position: int) -> str:
         return f"raised by {self._table.spec.function_text} after {position} rows"
+
+
+def _are_equal(cell: object, other: object) -> bool:
+    """Compare two cells; NaN equals NaN, and arrays are compared as a whole."""
+    return (cell == other) is True or pack(cell) == pack(other)
 
 
 def _finish(run: BuilderRun, table: RowTable, total: int, fingerprint: bytes) -> None:

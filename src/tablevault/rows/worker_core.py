@@ -6,8 +6,10 @@ of a Ray actor's method. Any exception of a call is the outcome of that call, ne
 
 from __future__ import annotations
 
+import copyreg
 import os
 import pickle
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
@@ -100,10 +102,19 @@ def packed_result(value: object) -> tuple[int, object]:
     """Serialize a returned value; return the kind of outcome and the content."""
     if type(value) in PLAIN_TYPES:
         return PLAIN, value
+    _pickle_texts_of_numpy_exactly()
     try:
         return RETURNED, pickle.dumps(value, PROTOCOL)
     except BaseException as error:  # noqa: BLE001 - the class of the value may raise anything
         return UNSENDABLE, error
+
+
+def _pickle_texts_of_numpy_exactly() -> None:
+    """Let pickle keep NUL characters at the end of NumPy's texts and bytes, which NumPy drops."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and numpy.str_ not in copyreg.dispatch_table:
+        copyreg.pickle(numpy.str_, lambda value: (numpy.str_, (str.__str__(value),)))
+        copyreg.pickle(numpy.bytes_, lambda value: (numpy.bytes_, (bytes.__getitem__(value, slice(None)),)))
 
 
 def described(error: BaseException) -> bytes:

@@ -188,14 +188,23 @@ def with_copied_arrays(value: Any) -> Any:
 
     The function may reuse them in its next call.
     """
+    try:
+        return _with_copies(value)
+    except RecursionError:
+        # It is nested more deeply than a cell may be, so its row is refused.
+        return value
+
+
+def _with_copies(value: Any) -> Any:
     kind = type(value)
     if kind is list or kind is tuple:
         if any(map(_is_changeable, value)):
-            return kind(with_copied_arrays(item) for item in value)
+            copies = [_with_copies(item) for item in value]
+            return copies if kind is list else tuple(copies)
         return value
     if kind is dict:
         return (
-            {key: with_copied_arrays(item) for key, item in value.items()}
+            {key: _with_copies(item) for key, item in value.items()}
             if any(map(_is_changeable, value.values()))
             else value
         )
