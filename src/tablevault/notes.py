@@ -110,7 +110,9 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
         yield before
         seen.add(id(before))
         origin = origin_of(before)
-        before = origin["__cause__"] or (None if origin["__suppress_context__"] else origin["__context__"])
+        before = origin["__cause__"]
+        if before is None and not origin["__suppress_context__"]:
+            before = origin["__context__"]
 
 
 def frames_of(error: BaseException) -> TracebackType | None:
