@@ -93,7 +93,7 @@ class Recovery:
         The catalog is read after the folders, so that it includes every process that began in between.
         """
         creating = self._context.layout.creating
-        if creating.exists():
+        if creating.is_file() and not creating.is_symlink():
             with contextlib.suppress(PermissionError), KernelLock.take(creating):
                 files.remove_tree(creating)
         self._context.owners.forget_dead()

@@ -78,7 +78,14 @@ class Leftovers:
             serial = path.name.partition("_")[0]
             if not serial.isdecimal() or self._processes.get(int(serial)) is None:
                 found.append(path)
-        return found
+        return [*found, *self._foreign_owners()]
+
+    def _foreign_owners(self) -> list[Path]:
+        """Return the entries of the folder of lock files that are none."""
+        # In this order, because an owner removes its file at any time.
+        visible = _visible(self._layout.owners)
+        names = set(self._context.owners.names())
+        return [path for path in visible if path.name not in names and os.path.lexists(path)]
 
     def in_temporary(self) -> list[Path]:
         """Return files of `_temp/` that are no longer needed by a process."""
