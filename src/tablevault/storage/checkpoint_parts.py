@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import msgspec
 
 from tablevault.names import is_file_name, is_inner_path
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES
-from tablevault.storage.packing import bytes_header, list_header, pack_columns, size_of, unpack
+from tablevault.storage.packing import (
+    TooLargeError,
+    bytes_header,
+    checked_size,
+    list_header,
+    pack_columns,
+    size_of,
+    unpack,
+)
 from tablevault.values.processes import WHOLE_BUILDER, JobRecord, Usage
 
 _PACKED_FIELDS = (9, 11, 12, 13, 14)
@@ -63,8 +71,51 @@ class Part:
             return [self.fingerprints[start : start + FINGERPRINT_BYTES] for start in starts]
         return self.fingerprints * len(self.positions) if len(self.fingerprints) == 1 else self.fingerprints
 
+    def packed_in_parts(self) -> list[bytes]:
+        """Return the part as bytes, in several parts if it would be too large.
+
+        Raises `TypeError` or `ValueError` if a value cannot be stored.
+        """
+        try:
+            return [self.packed()]
+        except TooLargeError:
+            if len(self.positions) < 2:
+                raise
+        first, second = self._halves()
+        return [*first.packed_in_parts(), *second.packed_in_parts()]
+
+    def _halves(self) -> tuple[Self, Self]:
+        """Return two parts that mean the same in this order."""
+        middle = len(self.positions) // 2
+        later = set(self.positions[middle:])
+        first = replace(
+            self._with_rows(slice(middle)),
+            finished=None,
+            artifacts={position: records for position, records in self.artifacts.items() if position not in later},
+            failures={},
+            calls={},
+            usage={},
+            jobs={},
+        )
+        second = replace(
+            self._with_rows(slice(middle, None)),
+            forgotten=(),
+            artifacts={position: records for position, records in self.artifacts.items() if position in later},
+        )
+        return first, second
+
+    def _with_rows(self, rows: slice) -> Self:
+        fingerprints = self.fingerprints
+        if isinstance(fingerprints, bytes) or len(fingerprints) != 1:
+            fingerprints = self.each_fingerprint()[rows]
+        values = [column[rows] for column in self.values]
+        return replace(self, positions=self.positions[rows], values=values, fingerprints=fingerprints)
+
     def packed(self) -> bytes:
-        """Return the part as bytes; raises `TypeError` or `ValueError` if a value cannot be stored."""
+        """Return the part as bytes; raises `TypeError` or `ValueError` if a value cannot be stored.
+
+        The latter is a `TooLargeError` if the rows may be stored in several parts.
+        """
         artifacts = [[position, *map(list, records)] for position, records in self.artifacts.items()]
         # Everything but the values consists of MessagePack types, so items need no individual check.
         before = [
@@ -85,12 +136,16 @@ class Part:
             list(self.jobs.values()),
         ]
         values = pack_columns(self.values, self.are_atoms)
+        size = bytes_header(size_of(values))
         if len(values) == 1:
-            return _encode([*before, values[0], *after])
+            content = _encode([*before, values[0], *after])
+            checked_size(len(content))
+            return content
         # Copy the bytes of arrays, which may be large, only once.
         header = list_header(len(before) + 1 + len(after))
-        size = bytes_header(size_of(values))
-        return b"".join([header, *map(_encode, before), size, *values, *map(_encode, after)])
+        pieces = [header, *map(_encode, before), size, *values, *map(_encode, after)]
+        checked_size(size_of(pieces))
+        return b"".join(pieces)
 
     @classmethod
     def unpacked(cls, content: bytes) -> Self:

@@ -39,10 +39,17 @@ MAPPING = 9
 # The numbers 10, 11 and 32 to 36 are used in `canonical`.
 _ARRAYS, _ARRAY = 12, 13
 
+MAXIMUM_BYTES = 2**32 - 1
+"""Maximum size of one MessagePack value of bytes, or of an extension type."""
+
 _LONG_HEADER, _EXTENSION_HEADER = struct.Struct(">BI"), struct.Struct(">BIB")
 """MessagePack headers: type byte, length, and number of an extension type."""
 
 _encode = msgspec.msgpack.Encoder().encode
+
+
+class TooLargeError(ValueError):
+    """Packed values exceed the maximum size; some of them may not."""
 
 
 def pack(value: object) -> bytes:
@@ -62,7 +69,7 @@ def pack(value: object) -> bytes:
 def pack_columns(columns: Sequence[Sequence[Any]], are_atoms: bool = False) -> list[Any]:
     """Return the result of `pack` for columns in parts to join.
 
-    This avoids copying the bytes of arrays.
+    This avoids copying the bytes of arrays. Raises `TooLargeError` if the arrays of a column exceed the maximum size.
 
     `are_atoms` tells that all values have classes in `ATOMS`, so that they need not be looked at.
     """
@@ -79,7 +86,7 @@ def pack_columns(columns: Sequence[Sequence[Any]], are_atoms: bool = False) -> l
             parts.append(pack(column))
             continue
         content = _array_parts(column)
-        parts += [_EXTENSION_HEADER.pack(0xC9, size_of(content), _ARRAYS), *content]
+        parts += [_EXTENSION_HEADER.pack(0xC9, checked_size(size_of(content)), _ARRAYS), *content]
     return parts
 
 
@@ -89,8 +96,15 @@ def list_header(count: int) -> bytes:
 
 
 def bytes_header(size: int) -> bytes:
-    """Return the header of packed bytes."""
-    return _LONG_HEADER.pack(0xC6, size)
+    """Return the header of packed bytes; raises `TooLargeError` if there are too many."""
+    return _LONG_HEADER.pack(0xC6, checked_size(size))
+
+
+def checked_size(size: int) -> int:
+    """Return a size in bytes; raises `TooLargeError` if it exceeds the maximum."""
+    if size > MAXIMUM_BYTES:
+        raise TooLargeError(f"{size:,} bytes are more than the {MAXIMUM_BYTES:,} that can be stored at once")
+    return size
 
 
 def size_of(parts: Iterable[Any]) -> int:
