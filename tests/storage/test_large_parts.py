@@ -1,5 +1,6 @@
 """Rows that exceed the maximum size of one part are stored in several; a row that exceeds it alone is refused."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -43,6 +44,16 @@ def test_sizes_that_messagepack_cannot_express_are_refused():
     assert bytes_header(checked_size(MAXIMUM_BYTES)) == b"\xc6\xff\xff\xff\xff"
     with pytest.raises(TooLargeError, match="4,294,967,296 bytes"):
         bytes_header(MAXIMUM_BYTES + 1)
+
+
+def test_value_that_messagepack_refuses_is_too_large(monkeypatch):
+    def refuse(value):
+        raise msgspec.EncodeError("Can't encode bytes-like objects longer than 2**32 - 1")
+
+    monkeypatch.setattr(packing, "_encode", refuse)
+    for write in (packing.pack, packing.pack_columns, lambda columns: packing.pack_columns(columns, are_atoms=True)):
+        with pytest.raises(TooLargeError, match="longer than"):
+            write([["x"]])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -56,14 +56,17 @@ def pack(value: object) -> bytes:
     """Serialize a plain value (as `cell_checker` returns it), or lists and dicts of them.
 
     `unpack` restores the value with exact types, except that tuples become lists. Raises `TypeError` for values that
-    are not plain and `ValueError` for text that UTF-8 cannot express.
+    are not plain, `ValueError` for text that UTF-8 cannot express, and `TooLargeError` for a single value of 4 GiB.
     """
-    if consists_of(value, _PACKED_DIRECTLY):
-        try:
-            return _encode(value)
-        except OverflowError:  # A whole number beyond 64 bits.
-            pass
-    return _encode(_wrapped(value))
+    try:
+        if consists_of(value, _PACKED_DIRECTLY):
+            try:
+                return _encode(value)
+            except OverflowError:  # A whole number beyond 64 bits.
+                pass
+        return _encode(_wrapped(value))
+    except msgspec.EncodeError as error:
+        raise TooLargeError(str(error)) from error
 
 
 def pack_columns(columns: Sequence[Sequence[Any]], are_atoms: bool = False) -> list[Any]:
@@ -78,6 +81,8 @@ def pack_columns(columns: Sequence[Sequence[Any]], are_atoms: bool = False) -> l
             return [_encode(columns)]
         except OverflowError:  # A whole number beyond 64 bits.
             pass
+        except msgspec.EncodeError as error:
+            raise TooLargeError(str(error)) from error
     if not any(map(_are_arrays, columns)):
         return [pack(columns)]
     parts: list[Any] = [list_header(len(columns))]
