@@ -41,6 +41,15 @@ BUILDER_SUFFIX = ".yaml"
 MODULE_SUFFIX = ".py"
 
 
+_MAXIMUM_DIGITS = 18
+"""Maximum length of a serial number, which has 64 bits in the catalog."""
+
+
+def serial_in(name: str) -> int | None:
+    """Return the number of a process, or of an attempt, in a name; `None` for any other name."""
+    return int(name) if name.isascii() and name.isdecimal() and len(name) <= _MAXIMUM_DIGITS else None
+
+
 class VaultLayout:
     """The paths of one vault.
 
@@ -164,7 +173,7 @@ class ProcessFolder:
     def all_code(self) -> list[Path]:
         """Return the folders of the code that attempts ran, oldest first; other entries are left out."""
         found = self.codes.iterdir() if self.codes.is_dir() else ()
-        attempts = [path for path in found if path.name.isdecimal() and not path.is_symlink() and path.is_dir()]
+        attempts = [path for path in found if serial_in(path.name) and not path.is_symlink() and path.is_dir()]
         return sorted(attempts, key=lambda path: int(path.name))
 
     def builder_files(self) -> list[Path]:

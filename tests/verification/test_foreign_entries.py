@@ -108,6 +108,17 @@ def test_entry_in_an_own_folder_is_left_alone(db_dir, folder, kind):
     check_left_alone(db_dir, db_dir / folder / "mine", kind, is_told)
 
 
+@pytest.mark.parametrize("name", ["9" * 18, "9" * 30, "²", "٧"])
+@pytest.mark.parametrize("folder", ["_temp", "metadata/ARCHIVED_TRASH"])
+def test_folder_with_a_number_that_is_no_process_blocks_nothing(db_dir, folder, name):
+    path = db_dir / folder / (f"{name}_base" if folder.endswith("TRASH") else name)
+    path.mkdir()
+    found = use(db_dir)
+    # In `_temp/`, the folder of a process that never was is a leftover.
+    assert path.is_dir() == ((folder, name) != ("_temp", "9" * 18))
+    assert (path.relative_to(db_dir).as_posix() in found) == path.is_dir()
+
+
 @pytest.mark.parametrize("kind", list(KINDS))
 @pytest.mark.parametrize("name", [".ipynb_checkpoints", "notes.txt", OWNER])
 def test_entry_among_lock_files_is_left_alone(db_dir, name, kind):

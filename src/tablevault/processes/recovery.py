@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 from tablevault.catalog.owners import RECOVERY
+from tablevault.layout import serial_in
 from tablevault.processes.commit import Decisions
 from tablevault.processes.process import Process, claim
 from tablevault.state.context import VaultContext
@@ -100,7 +101,8 @@ class Recovery:
         folder = self._context.layout.temporary
         found = list(folder.iterdir()) if folder.is_dir() else []
         for path in found:
-            if path.name.isdecimal() and self._is_over(int(path.name)):
+            serial = serial_in(path.name)
+            if serial is not None and self._is_over(serial):
                 _remove_if_allowed(path)
         # The counters of services are replaced in `metadata/`.
         found.extend(self._context.layout.metadata.iterdir())
