@@ -41,6 +41,15 @@ BUILDER_SUFFIX = ".yaml"
 MODULE_SUFFIX = ".py"
 
 
+_MAXIMUM_DIGITS = 18
+"""Maximum length of a serial number, which has 64 bits in the catalog."""
+
+
+def serial_in(name: str) -> int | None:
+    """Return the number of a process, or of an attempt, in a name; `None` for any other name."""
+    return int(name) if name.isascii() and name.isdecimal() and len(name) <= _MAXIMUM_DIGITS else None
+
+
 class VaultLayout:
     """The paths of one vault.
 
@@ -161,6 +170,16 @@ class ProcessFolder:
         """Return the folder of the code that an attempt runs."""
         return self.codes / str(attempt)
 
+    def all_code(self) -> list[Path]:
+        """Return the folders of the code that attempts ran, oldest first; other entries are left out."""
+        found = self.codes.iterdir() if self.codes.is_dir() else ()
+        attempts = [path for path in found if serial_in(path.name) and not path.is_symlink() and path.is_dir()]
+        return sorted(attempts, key=lambda path: int(path.name))
+
+    def builder_files(self) -> list[Path]:
+        """Return the files of the pinned builders, sorted; other entries are left out."""
+        return sorted(path for path in self.builders.glob(f"*{BUILDER_SUFFIX}") if not _is_hidden_or_folder(path))
+
 
 class InstanceFolder:
     """The folder of one instance, temporary or materialized."""
@@ -207,6 +226,11 @@ class InstanceFolder:
     def earlier_code(self, attempt: str) -> Path:
         """Return the folder of the code that an earlier attempt ran, if it differs from the last one's."""
         return self.code / f"attempt-{attempt}"
+
+
+def _is_hidden_or_folder(path: Path) -> bool:
+    """Return whether an entry cannot be a file of a builder; one of another kind is refused when it is read."""
+    return path.name.startswith(".") or (path.is_dir() and not path.is_symlink())
 
 
 def builder_file(folder: Path, builder_name: str) -> Path:

@@ -515,7 +515,7 @@ class Owners(Protocol):
         ...
 
     def names(self) -> list[str]:
-        """Return the names of all owners that are not forgotten, sorted; there may be others among them."""
+        """Return the names of all owners that are not forgotten, sorted."""
         ...
 
     def forget_dead(self) -> None:

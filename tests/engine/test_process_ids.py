@@ -143,3 +143,22 @@ def test_a_refused_second_start_does_not_hide_the_process(job):
     assert job.vault.get_process("nightly").status == "running"
     job.tell("hold")
     assert ended(owner).status == 0
+
+
+def test_process_that_began_since_the_first_look_is_returned(job, monkeypatch):
+    job.vault.create_table("others", process_id="p1")
+    processes = type(job.vault._context.catalog.processes)
+    find, looks = processes.find, []
+
+    def find_late(self, process_id):
+        looks.append(process_id)
+        return None if len(looks) == 1 else find(self, process_id)
+
+    monkeypatch.setattr(processes, "find", find_late)
+    assert job.vault.get_process("p1").status == "succeeded"
+
+
+def test_missing_process_is_not_suggested_for_itself(job, monkeypatch):
+    job.vault.create_table("others", process_id="p1")
+    with pytest.raises(tv_errors.TVProcessError, match=r"no process 'p2'; did you mean 'p1'\?"):
+        job.vault.get_process("p2")

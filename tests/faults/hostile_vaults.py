@@ -499,3 +499,11 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def change_owner(folder: Path, process_id: str, owner: str, status: str) -> None:
+    """Let a process of a closed vault have another status, and the owner of this name."""
+    with contextlib.closing(sqlite3.connect(folder / "metadata" / "catalog.db")) as connection:
+        statement = "UPDATE processes SET owner_lock = ?, status = ? WHERE process_id = ?"
+        connection.execute(statement, (owner, status, process_id))
+        connection.commit()

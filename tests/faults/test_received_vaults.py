@@ -21,9 +21,13 @@ from checkpoint_files import make_sqlite, parts_in, write_segment
 from hostile_vaults import CATALOG_TABLES, agree, allow_null, make_vault, read
 
 from tablevault import TableVault, delete_vault, tv_errors
+from tablevault.layout import VaultLayout
+from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage.column_types import type_of_arrow
 from tablevault.storage.frame_data import FrameData
 from tablevault.storage.frame_files import read_frame, write_frame
+from tablevault.storage.local_files import LocalFiles
+from tablevault.values.contents import ArtifactRecord
 
 
 @pytest.fixture
@@ -92,6 +96,57 @@ def test_vault_never_writes_through_a_link(db_dir, outside, link):
     path.symlink_to(outside / "kept.txt" if link.endswith(".lock") else outside)
     with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
         TableVault(db_dir)
+
+
+def resume_through_link(db_dir, outside, path):
+    """Resume the paused process with a link in place of a path; it must be refused, and stopping must work."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    path.symlink_to(outside)
+    vault = TableVault(db_dir)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
+            vault.execute_instance("paused", process_id="mine")
+        if "mine" in vault.get_active_processes():
+            vault.stop_process("mine")
+    assert vault.get_active_processes() == {}
+
+
+@pytest.mark.parametrize("inner", ["", "artifacts"])
+def test_unfinished_instance_is_not_filled_through_a_link(db_dir, outside, inner):
+    resume_through_link(db_dir, outside, next((db_dir / "paused").glob("base_*")) / inner)
+
+
+@pytest.mark.parametrize("inner", ["", "code", "builders"])
+def test_process_does_not_write_into_its_folder_through_a_link(db_dir, outside, inner):
+    folder = next(path for path in (db_dir / "_temp").iterdir() if path.name.isdecimal())
+    resume_through_link(db_dir, outside, folder / inner)
+
+
+def test_pinned_builder_that_is_a_link_is_refused(db_dir, outside):
+    folder = next(path for path in (db_dir / "_temp").iterdir() if path.name.isdecimal())
+    resume_through_link(db_dir, outside, folder / "builders" / "draw.yaml")
+
+
+def test_staged_file_is_not_written_through_a_link(tmp_path, outside):
+    store = LocalFiles(VaultLayout(tmp_path / "vault"))
+    store.write("_temp/1/staged/a", b"mine")
+    shutil.rmtree(tmp_path / "vault" / "_temp" / "1")
+    (tmp_path / "vault" / "_temp" / "1").symlink_to(outside)
+    with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
+        store.write("_temp/1/staged/a", b"mine")
+
+
+def test_changed_artifact_of_a_row_is_not_removed_through_a_link(tmp_path, outside):
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    (folder / "away").symlink_to(outside)
+    (folder / "1.txt").mkdir()
+    records = [ArtifactRecord(path, 1, "") for path in ("away/kept.txt", "1.txt", "missing/2.txt")]
+    InstanceArtifacts(folder).remove(records)
+    assert [path.name for path in folder.iterdir()] == ["away"]
 
 
 def test_a_step_that_a_link_leads_out_is_reported_and_not_done(db_dir, outside):

@@ -516,7 +516,7 @@ def test_rows_older_than_a_flush_survive_a_kill(folder):
         store = CheckpointStore.open(SegmentFolder(Path(sys.argv[1])), None, None)
         store.begin("fruit", ("name",), "code")
         for position in range(100_000):
-            store.append("fruit", position, (f"{position}-ok",), b"fingerprint")
+            store.append("fruit", position, (f"{position}-ok",), bytes(16))
             print(position, time.monotonic(), flush=True)
             time.sleep(0.001)
         """,
@@ -543,7 +543,7 @@ def test_a_row_is_on_the_disk_while_the_next_one_takes_for_ever(folder):
         from tablevault.storage.checkpoints import CheckpointStore
         store = CheckpointStore.open(SegmentFolder(Path(sys.argv[1])), None, None)
         store.begin("fruit", ("name",), "code")
-        store.append("fruit", 7, ("only",), b"fingerprint")
+        store.append("fruit", 7, ("only",), bytes(16))
         print("appended", flush=True)
         time.sleep(3600)
         """,
@@ -564,20 +564,20 @@ FULL_DISK = """
     folder = Path(sys.argv[1])
     store = CheckpointStore.open(SegmentFolder(folder), None, None)
     store.begin("fruit", ("text",), "code")
-    store.append("fruit", 0, ("durable",), b"f")
+    store.append("fruit", 0, ("durable",), bytes(16))
     store.flush()
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
     position = 0
     try:
         while position < 10_000:
             position += 1
-            store.append("fruit", position, ("x" * 1000,), b"f")
+            store.append("fruit", position, ("x" * 1000,), bytes(16))
             time.sleep(0.001)
     except OSError as error:
         print("append raised", type(error).__name__)
     for attempt in range(2):
         try:
-            store.append("fruit", position + 1 + attempt, ("y" * 300_000,), b"f")
+            store.append("fruit", position + 1 + attempt, ("y" * 300_000,), bytes(16))
         except OSError:
             print("append raises still")
         try:
@@ -590,7 +590,7 @@ FULL_DISK = """
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     store.flush()
     assert store.unflushed == 0
-    store.append("fruit", last + 1, ("after",), b"f")
+    store.append("fruit", last + 1, ("after",), bytes(16))
     store.close()
     assert read_checkpoints(folder).load("fruit").positions == list(range(last + 2))
     print("all there")
@@ -680,7 +680,7 @@ def test_a_forked_child_leaves_the_store_alone(folder):
         store = CheckpointStore.open(SegmentFolder(Path(sys.argv[1])), None, None)
         store.begin("fruit", ("name",), "code")
         for position in range(300):
-            store.append("fruit", position, ("x",), b"f")
+            store.append("fruit", position, ("x",), bytes(16))
             if position % 30 == 10:
                 store.flush()
                 child = os.fork()

@@ -230,3 +230,13 @@ def test_is_inside_follows_links(tmp_path):
     assert not files.is_inside(folder, folder / "..")
     assert not files.is_inside(folder, folder / "out" / "x")
     assert not files.is_inside(folder, tmp_path / "folder-too" / "x")
+
+
+def test_scratch_folders_of_numbers_that_are_no_process_are_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead = tmp_path / f"tablevault-worker-{2**31 - 1}-x"
+    others = [tmp_path / f"tablevault-worker-{number}-x" for number in ("9" * 30, "²", "x", os.getpid())]
+    for folder in (dead, *others):
+        folder.mkdir()
+    files.remove_scratch_folders_of_dead_processes()
+    assert sorted(tmp_path.iterdir()) == sorted(others)

@@ -144,7 +144,7 @@ def test_leftovers_of_cut_off_writes_are_named_and_removed(db_dir, vault):
         "_temp/4711",
         "_temp/.abc.tablevault-temporary",
         "pictures/.abc.tablevault-temporary",
-        "metadata/owners/1-x",
+        f"metadata/owners/owner-1-{'0' * 32}",
     ]
     (db_dir / "_temp" / "4711").mkdir()
     for name in names[1:]:

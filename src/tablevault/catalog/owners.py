@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import socket
+import stat
 import uuid
 from pathlib import Path
 
@@ -28,7 +29,9 @@ _NAME = re.compile(rf"(?:owner|{WORKER}|{RECOVERY})-([0-9]+)-[0-9a-f]{{32}}")
 
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
 
-# In an untrusted vault, a lock file may turn out to be a symbolic link or a FIFO without a writer.
+_NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO})
+"""Error numbers of opening a path that has become something else since it was a regular file."""
+
 _LOOKING = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 _MAXIMUM_LOOK_SECONDS = 10.0
@@ -90,7 +93,10 @@ class OwnerFiles:
         if not self._folder.parent.is_dir():
             raise TVFileError(f"{self._folder.parent} is missing: the vault was moved or deleted.")
         name = f"{kind}-{os.getpid()}-{uuid.uuid4().hex}"
-        self._folder.mkdir(exist_ok=True)
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            raise TVFileError(f"{self._folder} is not a folder; move it elsewhere.") from error
         try:
             # The name is unique, but another process may be testing the lock at this moment.
             lock = KernelLock.take(self._folder / name, _MAXIMUM_LOOK_SECONDS)
@@ -107,14 +113,13 @@ class OwnerFiles:
         """Return whether the lock file `name` exists and is held."""
         if name is None or _NAME.fullmatch(name) is None:
             return False
-        path = self._folder / name
         try:
-            descriptor = os.open(path, _LOOKING)
-        except (FileNotFoundError, IsADirectoryError):
-            return False
+            descriptor = _opened(self._folder / name)
         except PermissionError:
             # Another user's lock file: assume that its owner is alive rather than take it over.
             return True
+        if descriptor is None:
+            return False
         try:
             # A shared lock, so that concurrent tests do not mistake each other for the owner.
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -131,19 +136,44 @@ class OwnerFiles:
         return int(found[1]) if found else 0
 
     def forget(self, name: str | None) -> None:
-        """Remove the lock file of a dead attempt."""
+        """Remove the lock file of a dead attempt; anything else in its place is left alone."""
         if name is not None and _NAME.fullmatch(name):
             with contextlib.suppress(PermissionError):
-                (self._folder / name).unlink(missing_ok=True)
+                if _is_file(self._folder / name):
+                    (self._folder / name).unlink(missing_ok=True)
 
     def names(self) -> list[str]:
         """Return the names of all lock files, held or not."""
-        return sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
+        found = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted(path.name for path in found if _NAME.fullmatch(path.name) and _is_file(path))
 
     def forget_dead(self) -> None:
         """Remove stale lock files, which are equivalent to missing ones."""
         for name in self.names():
             _remove_unless_held(self._folder / name)
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether a path is a regular file; in an untrusted vault, it may be anything else."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _opened(path: Path) -> int | None:
+    """Open a lock file for testing its lock.
+
+    Returns `None` if it is missing or not a regular file, which proves nothing.
+    """
+    if not _is_file(path):
+        return None
+    try:
+        return os.open(path, _LOOKING)
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        return None
 
 
 def _remove_unless_held(path: Path) -> None:
@@ -152,8 +182,10 @@ def _remove_unless_held(path: Path) -> None:
     It is removed under its own lock: a process that has it open notices, and creates a new one.
     """
     try:
-        descriptor = os.open(path, _LOOKING)
+        descriptor = _opened(path)
     except OSError:
+        return
+    if descriptor is None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,7 +2,8 @@
 
 A statement of SQLite changes one table. What follows from the new state of a process in other tables (its locks, steps
 on disk, counters) is therefore done by triggers. They are temporary, so the file holds none: a file with triggers is
-refused, because it may come from elsewhere.
+refused, because it may come from elsewhere. An interrupt may come between two of them, and the connection is used
+again, so each is created only if it is missing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _UNDECIDED = f"'{Status.RUNNING.value}', '{Status.PAUSED.value}'"
 
 _TRIGGERS = (
     """
-    CREATE TEMP TRIGGER process_takes_locks AFTER INSERT ON main.processes WHEN NOT NEW.finished
+    CREATE TEMP TRIGGER IF NOT EXISTS process_takes_locks AFTER INSERT ON main.processes WHEN NOT NEW.finished
     BEGIN
         INSERT INTO locks (serial, resource, exclusive)
             SELECT NEW.serial, json_extract(value, '$.resource'), json_extract(value, '$.exclusive')
@@ -25,14 +26,14 @@ _TRIGGERS = (
     """,
     # A refused process is finished from the start.
     """
-    CREATE TEMP TRIGGER process_ends AFTER UPDATE OF end_order ON main.processes
+    CREATE TEMP TRIGGER IF NOT EXISTS process_ends AFTER UPDATE OF end_order ON main.processes
     WHEN NEW.end_order IS NOT OLD.end_order
     BEGIN
         UPDATE counters SET value = CASE name WHEN 'end_order' THEN NEW.end_order ELSE value + (NOT OLD.finished) END;
     END
     """,
     f"""
-    CREATE TEMP TRIGGER process_moves_on AFTER UPDATE OF status, finished ON main.processes
+    CREATE TEMP TRIGGER IF NOT EXISTS process_moves_on AFTER UPDATE OF status, finished ON main.processes
     WHEN NEW.end_order IS OLD.end_order AND (
         NEW.finished > OLD.finished OR (OLD.status IN ({_UNDECIDED}) AND NEW.status NOT IN ({_UNDECIDED}))
     )
@@ -41,7 +42,7 @@ _TRIGGERS = (
     END
     """,
     """
-    CREATE TEMP TRIGGER process_is_finished AFTER UPDATE OF finished ON main.processes
+    CREATE TEMP TRIGGER IF NOT EXISTS process_is_finished AFTER UPDATE OF finished ON main.processes
     WHEN NEW.finished > OLD.finished
     BEGIN
         DELETE FROM locks WHERE serial = NEW.serial;
@@ -49,7 +50,7 @@ _TRIGGERS = (
     END
     """,
     """
-    CREATE TEMP TRIGGER process_is_withdrawn BEFORE DELETE ON main.processes
+    CREATE TEMP TRIGGER IF NOT EXISTS process_is_withdrawn BEFORE DELETE ON main.processes
     BEGIN
         DELETE FROM locks WHERE serial = OLD.serial;
         DELETE FROM creates WHERE serial = OLD.serial;

@@ -42,7 +42,8 @@ class BuilderRun:
         """Start counting a builder's rows, and load the finished rows of earlier attempts."""
         spec = builder.spec
         counter = execution.progress.start(spec.name, len(spec.changed_columns))
-        return cls(execution, builder, counter, execution.checkpoints.load(spec.name))
+        rows = None if spec.is_index else execution.frame.row_count
+        return cls(execution, builder, counter, execution.checkpoints.load(spec.name, rows))
 
     @property
     def spec(self) -> BuilderSpec:

@@ -31,7 +31,7 @@ from tablevault.execution.provenance import (
     write_fingerprints,
 )
 from tablevault.execution.usage import RowUsage, write_usage
-from tablevault.layout import BUILDER_SUFFIX, InstanceFolder, ProcessFolder, builder_file, module_file
+from tablevault.layout import InstanceFolder, ProcessFolder, builder_file, module_file
 from tablevault.names import DEFAULT_VERSION, index_builder_name
 from tablevault.operations.base import instance_folder, remove_set_aside
 from tablevault.operations.materialize import (
@@ -128,7 +128,7 @@ def pin_builders(session: Session, builder_files: Mapping[str, Path]) -> None:
 
 def is_pinned(session: Session) -> bool:
     """Return whether an earlier attempt took the snapshots of builders and code."""
-    return session.workspace.code(1).is_dir()
+    return session.lookup.workspace_of(session.serial).code(1).is_dir()
 
 
 def archived_builders(
@@ -142,8 +142,11 @@ def archived_builders(
 
 def newest_code(session: Session) -> Path:
     """Return the code snapshot of the last attempt."""
-    codes = session.lookup.workspace_of(session.serial).codes
-    return max(codes.iterdir(), key=lambda path: int(path.name))
+    workspace = session.lookup.workspace_of(session.serial)
+    found = workspace.all_code()
+    if not found:
+        raise TVFileError(f"{workspace.codes} has no code of process '{session.process_id}'; stop it and run again.")
+    return found[-1]
 
 
 def with_policies(session: Session, prepared: Prepared, overrides: Overrides | None) -> Prepared:
@@ -178,8 +181,7 @@ def prepared_builders(plan: BuildPlan, session: Session, snapshot: Path) -> Prep
 
 def pinned_builders(session: Session) -> dict[str, Path]:
     """Return the builder files of the snapshot, by builder name."""
-    folder = session.lookup.workspace_of(session.serial).builders
-    return {path.stem: path for path in sorted(folder.glob(f"*{BUILDER_SUFFIX}"))}
+    return {path.stem: path for path in session.lookup.workspace_of(session.serial).builder_files()}
 
 
 def snapshot_code(session: Session, attempt: int) -> None:
@@ -443,9 +445,9 @@ def _write_fingerprints(folder: InstanceFolder, outcomes: Sequence[BuilderOutcom
 def _archive_texts(workspace: ProcessFolder, folder: InstanceFolder) -> None:
     """Archive the builders, the last attempt's code, and any different earlier code."""
     folder.builders.mkdir()
-    for path in sorted(workspace.builders.iterdir()):
+    for path in workspace.builder_files():
         files.copy_unsynced(path, folder.builders / path.name)
-    *earlier, last = sorted(workspace.codes.iterdir(), key=lambda path: int(path.name))
+    *earlier, last = workspace.all_code()
     files.copy_tree_unsynced(last, folder.code)
     newest = _contents(last)
     for attempt in earlier:

@@ -301,7 +301,7 @@ def edited_builders(plan: ExecutePlan, session: Session) -> list[str]:
     current = _builder_files(plan, session.lookup)
 
     def content(found: Mapping[str, Path], name: str) -> bytes | None:
-        return found[name].read_bytes() if name in found else None
+        return files.read_bytes(found[name]) if name in found else None
 
     return [
         name for name in sorted(snapshot.keys() | current.keys()) if content(snapshot, name) != content(current, name)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tablevault.errors import TVArtifactError
+from tablevault.errors import TVArtifactError, TVFileError
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.provenance import Provenance, write_artifact_records, write_provenance
 from tablevault.layout import ARTIFACTS, InstanceFolder
@@ -110,11 +110,15 @@ def reopen(folder: InstanceFolder, kept: Path) -> None:
     kept
         The file or folder in it to keep from an earlier attempt; everything else is removed.
     """
+    for place in (folder.root, kept):
+        files.unlinked(place)
     if folder.root.is_dir():
         if _is_made_writable(folder.root):
             _clear(folder.root, kept)
         else:
             files.replace(folder.root, folder.next_set_aside())
+    elif folder.root.exists():
+        raise TVFileError(f"{folder.root} is not a folder, in the place of a new instance; move it elsewhere.")
     if not kept.exists():
         earlier = [aside.root / kept.name for aside in folder.set_aside()]
         source = next((path for path in earlier if path.exists()), None)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tablevault.builders.policies import JOBS, Overrides
 from tablevault.code.loading import CodeSnapshot
+from tablevault.errors import TVFileError
 from tablevault.notes import message_of
 from tablevault.operations.building import newest_code, pinned_builders, prepared_builders
 from tablevault.operations.session import Session
@@ -13,6 +14,7 @@ from tablevault.references import Evaluator
 from tablevault.rows.calls import FunctionCall, Views
 from tablevault.rows.job_journal import open_jobs
 from tablevault.rows.jobs import cancel_jobs
+from tablevault.storage import files
 from tablevault.storage.checkpoints import read_checkpoints
 from tablevault.texts.plain import in_line
 from tablevault.values.plans import BuildPlan
@@ -37,7 +39,10 @@ def cancel_open_jobs(plan: BuildPlan, session: Session, policies: Overrides | No
     dict of str to str
         The jobs that may still be charged, each with the reason.
     """
-    found = _open_jobs(session, policies)
+    try:
+        found = _open_jobs(session, policies)
+    except TVFileError as error:  # A process can be stopped even if its files are damaged.
+        return {"any job of its builders": in_line(str(error))}
     if not found:
         return {}
     try:
@@ -49,8 +54,8 @@ def cancel_open_jobs(plan: BuildPlan, session: Session, policies: Overrides | No
 
 def _open_jobs(session: Session, policies: Overrides | None) -> OpenJobs:
     # Checkpoints can be large, so they are read only if there may be jobs.
-    files = pinned_builders(session)
-    if not any(JOBS in path.read_text(encoding="utf-8") for path in files.values()) and JOBS not in repr(policies):
+    builders = pinned_builders(session)
+    if not any(JOBS in files.read_text(path) for path in builders.values()) and JOBS not in repr(policies):
         return {}
     checkpoints = read_checkpoints(session.workspace.checkpoints)
     states = {name: checkpoints.load(name) for name in checkpoints.builders()}

@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 
 from tablevault.catalog.owners import RECOVERY
+from tablevault.layout import serial_in
 from tablevault.processes.commit import Decisions
 from tablevault.processes.process import Process, claim
 from tablevault.state.context import VaultContext
@@ -93,14 +94,15 @@ class Recovery:
         The catalog is read after the folders, so that it includes every process that began in between.
         """
         creating = self._context.layout.creating
-        if creating.exists():
+        if creating.is_file() and not creating.is_symlink():
             with contextlib.suppress(PermissionError), KernelLock.take(creating):
                 files.remove_tree(creating)
         self._context.owners.forget_dead()
         folder = self._context.layout.temporary
         found = list(folder.iterdir()) if folder.is_dir() else []
         for path in found:
-            if path.name.isdecimal() and self._is_over(int(path.name)):
+            serial = serial_in(path.name)
+            if serial is not None and self._is_over(serial):
                 _remove_if_allowed(path)
         # The counters of services are replaced in `metadata/`.
         found.extend(self._context.layout.metadata.iterdir())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from tablevault.layout import InstanceFolder
+from tablevault.layout import InstanceFolder, serial_in
 from tablevault.state.lookup import Lookup
 from tablevault.values.contents import InstanceRecord, TableRecord
 
@@ -49,7 +49,7 @@ class MetadataFolders:
         if folder is None or not folder.root.is_relative_to(trash):
             return None
         serial = folder.root.relative_to(trash).parts[0].partition("_")[0]
-        return int(serial) if serial.isdecimal() else None
+        return serial_in(serial)
 
     @cached_property
     def _archived(self) -> list[Path]:

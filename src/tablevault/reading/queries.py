@@ -368,12 +368,12 @@ class Queries:
                 workspace = self._lookup.workspace_of(record.serial)
                 if workspace.checkpoints.is_dir():
                     created = self._lookup.layout.absolute(plan.created.location)
-                    codes = sorted(workspace.codes.glob("*"), key=lambda path: int(path.name))
+                    codes = workspace.all_code()
                     return UnfinishedFiles(
                         workspace.checkpoints,
                         created / ARTIFACTS,
                         workspace.builders,
-                        tuple(sorted(workspace.builders.glob("*.yaml"))),
+                        tuple(workspace.builder_files()),
                         codes[-1] if codes else None,
                         tuple(pin.row_id for pin in plan.inputs),
                     )

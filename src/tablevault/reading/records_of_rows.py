@@ -118,7 +118,7 @@ class RowRecords(Generic[Records]):
                 return self.of_materialized(table, instance)
         if not record.status.ended:
             workspace = lookup.workspace_of(record.serial)
-            codes = sorted(workspace.codes.glob("*"), key=lambda path: path.name) if workspace.codes.is_dir() else []
+            codes = workspace.all_code()
             place = Unfinished(table, workspace.checkpoints, workspace.builders, codes[-1] if codes else None)
             return self.of_unfinished(place)
         if not isinstance(plan, ExecutePlan):

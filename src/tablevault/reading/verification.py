@@ -141,7 +141,7 @@ class Verification:
             self._add_unclaimed(findings, path, _LEFT_BY_CRASH)
 
     def _add_unclaimed(self, findings: Findings, path: Path, detail: str) -> None:
-        half_written = path.name.endswith(TEMPORARY_SUFFIX) or path == self._layout.creating
+        half_written = path.name.endswith(TEMPORARY_SUFFIX) or (path == self._layout.creating and path.is_file())
         findings.add("unclaimed", path, _LEFT_BY_CRASH if half_written else detail)
 
     def _check_log(self, findings: Findings) -> None:

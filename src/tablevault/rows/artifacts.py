@@ -124,7 +124,9 @@ class InstanceArtifacts:
     def remove(self, records: Iterable[ArtifactRecord]) -> None:
         """Remove the files of rows to recompute, which would collide with the new ones."""
         for record in records:
-            (self.folder / record.path).unlink(missing_ok=True)
+            path = self.folder / record.path
+            if files.is_inside(self.folder, path.parent / "_"):
+                files.remove_tree(path)
 
 
 def names_artifacts(column_type: ColumnType | None) -> bool:

@@ -15,6 +15,7 @@ from tablevault.layout import (
     METADATA,
     SET_ASIDE,
     TEMPORARY,
+    serial_in,
 )
 from tablevault.names import is_materialized
 from tablevault.state.context import VaultContext
@@ -75,10 +76,17 @@ class Leftovers:
             if path.suffix != ".log" or self._processes.find(path.stem) is None:
                 found.append(path)
         for path in _visible(self._layout.trash):
-            serial = path.name.partition("_")[0]
-            if not serial.isdecimal() or self._processes.get(int(serial)) is None:
+            serial = serial_in(path.name.partition("_")[0])
+            if serial is None or self._processes.get(serial) is None:
                 found.append(path)
-        return found
+        return [*found, *self._foreign_owners()]
+
+    def _foreign_owners(self) -> list[Path]:
+        """Return the entries of the folder of lock files that are none."""
+        # In this order, because an owner removes its file at any time.
+        visible = _visible(self._layout.owners)
+        names = set(self._context.owners.names())
+        return [path for path in visible if path.name not in names and os.path.lexists(path)]
 
     def in_temporary(self) -> list[Path]:
         """Return files of `_temp/` that are no longer needed by a process."""
@@ -150,9 +158,8 @@ class Leftovers:
         return self._layout.relative(path).partition(SET_ASIDE)[0]
 
     def _is_needed(self, name: str) -> bool:
-        if not name.isdecimal():
-            return False
-        record = self._processes.get(int(name))
+        serial = serial_in(name)
+        record = self._processes.get(serial) if serial is not None else None
         return record is not None and (not record.finished or bool(self._tidying.of(record.serial)))
 
 

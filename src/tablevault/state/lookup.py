@@ -40,11 +40,12 @@ class Lookup:
 
     def table(self, table_name: str) -> TableRecord:
         """Return a table; raise `TVArgumentError` if it does not exist."""
-        found = self.contents.table(table_name) if isinstance(table_name, str) else None
-        if found is None:
+
+        def unknown() -> TVArgumentError:
             known = [table.name for table in self.contents.tables()]
-            raise TVArgumentError(f"There is no table '{table_name}'{names.nearest(str(table_name), known)}")
-        return found
+            return TVArgumentError(f"There is no table '{table_name}'{names.nearest(str(table_name), known)}")
+
+        return self._found(lambda: self.contents.table(table_name) if isinstance(table_name, str) else None, unknown)
 
     def instance(self, table: TableRecord, instance_id: str) -> InstanceRecord:
         """Return an instance of a table by its id, or by `@tag`.
@@ -54,33 +55,35 @@ class Lookup:
         tag = names.tag_in(instance_id)
         if tag is not None:
             return self._tagged(table, tag)
-        found = self.contents.instance(table.table_id, instance_id)
-        if found is None:
+
+        def unknown() -> TVArgumentError:
             known = [instance.instance_id for instance in self.contents.instances(table.table_id)]
-            raise TVArgumentError(
+            return TVArgumentError(
                 f"Table '{table.name}' has no instance '{instance_id}'{names.nearest(instance_id, known)}"
             )
-        return found
+
+        return self._found(lambda: self.contents.instance(table.table_id, instance_id), unknown)
 
     def _tagged(self, table: TableRecord, tag: str) -> InstanceRecord:
-        found = self.contents.tagged(table.table_id, tag)
-        if found is None:
+        def unknown() -> TVArgumentError:
             known = [item.tag for item in self.contents.tags(table_id=table.table_id)]
-            raise TVArgumentError(f"Table '{table.name}' has no tag '{tag}'{names.nearest(tag, known)}")
-        return found
+            return TVArgumentError(f"Table '{table.name}' has no tag '{tag}'{names.nearest(tag, known)}")
+
+        return self._found(lambda: self.contents.tagged(table.table_id, tag), unknown)
 
     def temporary_instance(self, table: TableRecord, version: str) -> InstanceRecord:
         """Return the temporary instance of a version; raise `TVArgumentError` if it does not exist."""
         instance_id = names.temporary_instance_id(names.check_version(version))
-        found = self.contents.instance(table.table_id, instance_id)
-        if found is None:
+
+        def unknown() -> TVArgumentError:
             known = [instance.version for instance in self.contents.instances(table.table_id, temporary=True)]
             advice = f"create one with create_instance('{table.name}', version='{instance_id[5:]}')"
-            raise TVArgumentError(
+            return TVArgumentError(
                 f"Table '{table.name}' has no temporary instance of version '{instance_id[5:]}'"
                 f"{names.nearest_or(version, known, advice)}"
             )
-        return found
+
+        return self._found(lambda: self.contents.instance(table.table_id, instance_id), unknown)
 
     def table_and_temporary(self, table_name: str, version: str) -> tuple[TableRecord, InstanceRecord]:
         """Return a table and its temporary instance; raise `TVArgumentError` if one is missing."""
@@ -135,11 +138,25 @@ class Lookup:
     def process(self, process_id: str) -> ProcessRecord:
         """Return the newest process of an id; raise `TVProcessError` if it does not exist."""
         processes = self.context.catalog.processes
-        found = processes.find(process_id) if isinstance(process_id, str) else None
-        if found is None:
+
+        def unknown() -> TVProcessError:
             known = [record.process_id for record in processes.history({}, _RECENT) if record.user_given]
             advice = names.nearest_or(str(process_id), known, "get_active_processes() and get_history() list them")
-            raise TVProcessError(f"There is no process '{process_id}'{advice}.")
+            return TVProcessError(f"There is no process '{process_id}'{advice}.")
+
+        return self._found(lambda: processes.find(process_id) if isinstance(process_id, str) else None, unknown)
+
+    def _found(self, find: Callable[[], Result | None], unknown: Callable[[], Exception]) -> Result:
+        """Return what `find` finds; raise the error that `unknown` makes.
+
+        Finding again in the snapshot that the error describes keeps it from suggesting the very name that it misses.
+        """
+        found = find()
+        if found is None:
+            with self.context.catalog.snapshot():
+                found = find()
+                if found is None:
+                    raise unknown()
         return found
 
     def table_by_id(self, table_id: int) -> TableRecord:

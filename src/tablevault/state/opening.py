@@ -110,7 +110,7 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings, exist
         if is_legacy_vault(layout.root):
             raise TVArgumentError(_why_not_a_vault(layout))
         # In this order, because a vault being created has this file until it has its marker.
-        is_being_created = layout.creating.exists()
+        is_being_created = layout.creating.is_file()
         if layout.marker.exists():
             if exist_ok:
                 return

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tablevault.errors import TVImplementationError
 from tablevault.storage.checkpoint_parts import Part
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES, Fingerprints
-from tablevault.storage.packing import pack
+from tablevault.storage.packing import checked_size, pack
 from tablevault.system.forks import ForkHooks, around_forks
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """Exceptions that packing a value may raise."""
+
+_ROW_BYTES = 2**16
+"""More than a row's part needs besides its values, so that each row that is kept can be written."""
 
 PackedArtifact = tuple[str, int, str]
 
@@ -61,8 +64,9 @@ class _Entry(NamedTuple):
     chapter: Chapter
     stretches: list[Stretch]
     notes: Notes
-    part: Part
-    content: bytes
+    rows: int
+    contents: list[bytes]
+    """The packed parts, usually one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -253,9 +257,9 @@ class Backlog:
             return
         self._write_durably(entries)
         _mark_durable(entries)
-        rows = sum(len(entry.part.positions) for entry in entries)
+        rows = sum(entry.rows for entry in entries)
         if rows:
-            self.bytes_per_row = sum(len(entry.content) for entry in entries) / rows
+            self.bytes_per_row = sum(len(content) for entry in entries for content in entry.contents) / rows
 
     def close(self) -> None:
         """Close the log."""
@@ -268,7 +272,7 @@ class Backlog:
             self._log.abandon()
 
     def _entry(self, chapter: Chapter) -> _Entry | None:
-        """Return the part of a chapter to write, without rows that cannot be stored.
+        """Return the parts of a chapter to write, without rows that cannot be stored.
 
         Returns `None` if it is empty.
         """
@@ -283,12 +287,12 @@ class Backlog:
             self._sift(chapter, stretches, lambda stretch, row: _take_records(artifacts, recorded, stretch.batch, row))
         try:
             part = self._part(chapter, stretches, artifacts, notes)
-            content = part.packed()
+            contents = part.packed_in_parts()
         except UNSTORABLE:
             self._sift(chapter, stretches, lambda stretch, row: _check_storable(chapter, stretch.batch, row))
             part = self._part(chapter, stretches, artifacts, notes)
-            content = part.packed()
-        return _Entry(chapter, stretches, notes, part, content)
+            contents = part.packed_in_parts()
+        return _Entry(chapter, stretches, notes, len(part.positions), contents)
 
     def _part(
         self,
@@ -319,7 +323,7 @@ class Backlog:
 
     def _write_durably(self, entries: list[_Entry]) -> None:
         with self._disk:
-            self._log.append([(entry.chapter.builder, entry.content) for entry in entries])
+            self._log.append([(entry.chapter.builder, content) for entry in entries for content in entry.contents])
 
     def _become_forked(self) -> None:
         self._disk = threading.Lock()
@@ -365,12 +369,17 @@ def _check_storable(chapter: Chapter, batch: RowBatch, row: int) -> None:
     values = batch.cells[row] if batch.is_wide else (batch.cells[row],)
     if len(values) != len(chapter.columns):
         raise ValueError(f"{where}: {len(values)} values for the {len(chapter.columns)} columns {chapter.columns}")
+    size = _ROW_BYTES
     for column, value in zip(chapter.columns, values, strict=True):
         try:
-            pack(value)
+            size += checked_size(len(pack(value)))
         except UNSTORABLE as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{where}, column {column!r}: the value cannot be stored ({error})") from error
+    try:
+        checked_size(size)
+    except UNSTORABLE as error:
+        raise ValueError(f"{where}: its values cannot be stored together ({error})") from error
 
 
 def _joined_positions(stretches: list[Stretch]) -> Sequence[int]:

@@ -70,8 +70,7 @@ class SegmentFolder:
     def prepare(self) -> None:
         """Create the next segment durably, so that no row has to wait for it."""
         if self._segment is None:
-            segments, _ = self._listed()
-            self._segment = _Segment(self._folder, max(segments, default=0) + 1)
+            self._segment = _Segment(self._folder, max(self._listed(), default=0) + 1)
 
     def append(self, parts: Sequence[tuple[str, bytes]]) -> None:
         """Append packed parts as one durable record; after an error, the next call begins a new segment."""
@@ -121,21 +120,41 @@ class SegmentFolder:
 
     def _contents(self) -> Iterator[tuple[Path, list[tuple[str, bytes]]]]:
         """Yield each segment with its parts."""
-        segments, ends = self._listed()
-        for expected, (number, path) in enumerate(sorted(segments.items()), start=1):
-            if number != expected:
-                raise TVFileError(f"{self._folder}: segment-{expected} of its checkpoints is missing; put it back.")
-            yield path, read_sqlite_segment(path) if path.suffix == ".db" else _read_segment(path, ends.get(number))
+        for path, end in self._segments():
+            yield path, read_sqlite_segment(path) if path.suffix == ".db" else _read_segment(path, end)
 
-    def _listed(self) -> tuple[dict[int, Path], dict[int, Path]]:
-        """Return the segments and their ends, by number."""
+    def _segments(self) -> list[tuple[Path, Path | None]]:
+        """Return the segments in their order, each with the file that says where it ends, if it was closed.
+
+        Raises `TVFileError` if one is missing, or has two files.
+        """
+        files_of = self._listed()
+        found = []
+        for number in range(1, max(files_of, default=0) + 1):
+            contents = [path for path in files_of.get(number, ()) if path.suffix != ".end"]
+            if not contents:
+                raise TVFileError(f"{self._folder}: segment-{number} of its checkpoints is missing; put it back.")
+            if len(contents) > 1:
+                names = " and ".join(path.name for path in contents)
+                raise TVFileError(
+                    f"{self._folder}: its checkpoints have {names}, but one segment is one file; remove the one that "
+                    "does not belong there."
+                )
+            end = contents[0].with_suffix(".end")
+            found.append((contents[0], end if end in files_of[number] else None))
+        return found
+
+    def _listed(self) -> dict[int, list[Path]]:
+        """Return the files of segments by number."""
         try:
-            entries = list(files.unlinked(self._folder).iterdir())
-        except FileNotFoundError:
-            return {}, {}
-        named = [(int(match[1]), path) for path in entries if (match := _NAME.fullmatch(path.name))]
-        segments = {number: path for number, path in named if path.suffix != ".end"}
-        return segments, {number: path for number, path in named if path.suffix == ".end"}
+            entries = sorted(files.unlinked(self._folder).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        found: dict[int, list[Path]] = {}
+        for path in entries:
+            if match := _NAME.fullmatch(path.name):
+                found.setdefault(int(match[1]), []).append(path)
+        return found
 
 
 class _Segment:
@@ -259,6 +278,10 @@ def _read_end(path: Path) -> tuple[int, int]:
     return records, size
 
 
+class _InvalidError(Exception):
+    """Something that was read is invalid, or not complete yet."""
+
+
 class _Reader:
     """Reads one segment.
 
@@ -279,29 +302,53 @@ class _Reader:
         """Number of bytes read."""
         self._path = path
         self._file = file
-        self._length = os.fstat(file.fileno()).st_size
         self._is_closed = is_closed
 
     def parts(self) -> Iterator[tuple[str, bytes]]:
         """Yield the packed parts, each with its builder."""
+        if self._checked(self._read_start) is None:
+            return
+        while (content := self._checked(self._read_record)) is not None:
+            yield from self._decoded(content)
+
+    def _checked(self, read: Callable[[], bytes | None]) -> bytes | None:
+        """Return what `read` reads from the current place on; `None` at the end, and for an incomplete tail.
+
+        Another interpreter may be appending. It syncs each record before it begins the next one, so something that is
+        invalid before a later record has become complete since it was read, or is damaged: it is read again.
+        """
+        for _ in range(2):
+            try:
+                return read()
+            except _InvalidError as error:
+                problem = str(error)
+            if not self._is_closed and not self._is_followed():
+                return None
+            self._go_back()
+        raise damaged(self._path, problem)
+
+    def _read_start(self) -> bytes:
         start = self._file.read(_FILE_HEADER.size)
         if not self._is_file_header(start):
-            self._leave_out(start, "it is not marked as a checkpoint file")
-            return
+            raise _InvalidError("it is not marked as a checkpoint file")
         self.size = len(start)
-        while header := self._file.read(_HEADER_BYTES):
-            record = _record_header(header, self.size)
-            if record is None or record[0] != self.records + 1:
-                self._leave_out(header, f"the header of record {self.records + 1} is invalid")
-                return
-            _, size, digest = record
-            content = self._file.read(size) if size <= self._length else b""
-            if len(content) != size or _digest([content]) != digest:
-                self._leave_out(header + content, f"record {self.records + 1} has changed")
-                return
-            self.records += 1
-            self.size += len(header) + size
-            yield from self._decoded(content)
+        return start
+
+    def _read_record(self) -> bytes | None:
+        header = self._file.read(_HEADER_BYTES)
+        if not header:
+            return None
+        record = _record_header(header, self.size)
+        if record is None or record[0] != self.records + 1:
+            raise _InvalidError(f"the header of record {self.records + 1} is invalid")
+        _, size, digest = record
+        # A header that claims more than there is must not take the memory for it.
+        content = self._file.read(size) if size <= os.fstat(self._file.fileno()).st_size else b""
+        if len(content) != size or _digest([content]) != digest:
+            raise _InvalidError(f"record {self.records + 1} has changed")
+        self.records += 1
+        self.size += len(header) + size
+        return content
 
     def _is_file_header(self, start: bytes) -> bool:
         if len(start) < _FILE_HEADER.size or not start.startswith(_MAGIC):
@@ -313,23 +360,20 @@ class _Reader:
             )
         return bool(version == SEGMENT_FORMAT)
 
-    def _leave_out(self, tail: bytes, problem: str) -> None:
-        """Raise `TVFileError` unless an invalid record is an incomplete tail: in an open file, and the last one.
-
-        Parameters
-        ----------
-        tail
-            The bytes read from the start of the record on.
-        problem
-            What is wrong with it.
-        """
-        if self._is_closed:
-            raise damaged(self._path, problem)
-        tail += self._file.read()
+    def _is_followed(self) -> bool:
+        """Return whether there is a record after the current place."""
+        self._go_back()
+        tail = self._file.read()
         later = 0
         while (later := tail.find(_RECORD, later + 1)) != -1:
             if _record_header(tail[later : later + _HEADER_BYTES], self.size + later) is not None:
-                raise damaged(self._path, problem)
+                return True
+        return False
+
+    def _go_back(self) -> None:
+        """Return to the current place, without what was read ahead of it."""
+        self._file.seek(0, os.SEEK_END)
+        self._file.seek(self.size)
 
     def _decoded(self, content: bytes) -> list[tuple[str, bytes]]:
         try:

@@ -79,15 +79,33 @@ class Checkpoints:
         """Return the builders with durable data, in order of their first."""
         return tuple(dict.fromkeys(part.builder for part in self.log.read()))
 
-    def load(self, builder: str) -> BuilderState | None:
+    def load(self, builder: str, rows: int | None = None) -> BuilderState | None:
         """Return the durable rows of a builder, or `None`.
 
         Raises `TVFileError` if a file is damaged.
+
+        Parameters
+        ----------
+        builder
+            Name of the builder.
+        rows
+            Number of rows of the instance, which a ColumnBuilder does not change; `None` if the builder makes them.
         """
         merge = _Merge(self.log)
         for stored in self.log.read(builder):
             merge.add(_decode(stored))
-        return merge.state() if merge.columns is not None else None
+        if merge.columns is None:
+            return None
+        state = merge.state()
+        if rows is not None:
+            found = state.total if state.total is not None else rows
+            last = max(max(state.positions, default=-1), max(state.failures, default=-1))
+            if found != rows or last >= rows:
+                raise TVFileError(
+                    f"{self.log}: its checkpoints of builder {builder!r} have {max(found, last + 1):,} rows, but the "
+                    f"instance has {rows:,}. Restore them from a backup, or stop the process and run again."
+                )
+        return state
 
 
 def read_checkpoints(folder: Path) -> Checkpoints:

@@ -184,12 +184,12 @@ class CheckpointStore:
         self._add(replace(self._chapter_after(builder), finished=finished))
         self.flush()
 
-    def load(self, builder: str) -> BuilderState | None:
-        """Return the durable rows of a builder, from all attempts.
+    def load(self, builder: str, rows: int | None = None) -> BuilderState | None:
+        """Return the durable rows of a builder, from all attempts; as `Checkpoints.load`.
 
         Flush first to include all appended ones.
         """
-        return Checkpoints(self._log).load(builder)
+        return Checkpoints(self._log).load(builder, rows)
 
     def builders(self) -> tuple[str, ...]:
         """Return the builders with durable data, in order of their first."""

@@ -31,6 +31,8 @@ _READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _ENTER = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 _SCRATCH_OF_PROCESS = "tablevault-worker-"
+_PROCESS_DIGITS = 11
+"""Every number of a process has fewer digits."""
 _MISPLACED = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 """Error numbers for paths that are not files; all others are about the disk."""
 _NO_HARD_LINK = frozenset(
@@ -115,7 +117,12 @@ def remove_scratch_folders_of_dead_processes() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH_OF_PROCESS}*"):
         number = folder.name.removeprefix(_SCRATCH_OF_PROCESS).partition("-")[0]
         with contextlib.suppress(OSError):
-            if number.isdigit() and folder.stat().st_uid == os.getuid() and not _is_alive(int(number)):
+            if (
+                number.isdecimal()
+                and len(number) < _PROCESS_DIGITS
+                and folder.stat().st_uid == os.getuid()
+                and not _is_alive(int(number))
+            ):
                 remove_tree(folder)
 
 

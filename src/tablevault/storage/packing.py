@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import errno
 import itertools
 import math
 import struct
@@ -26,6 +27,10 @@ SIMPLE = ATOMS | {list, dict}
 """Classes of values that consist of atoms, with keys that are text."""
 _MAXIMUM_INTEGER_BITS = 14_000
 """Python converts whole numbers of at most 4,300 digits to text, and so to JSON."""
+_MAXIMUM_EMPTY_ARRAYS = 2**20
+"""Maximum number of arrays without items in one shape, which take no space, so that a file could claim any number."""
+_NO_ZONE = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""Error numbers of reading a time zone whose name is that of something else."""
 _PACKED_DIRECTLY = SIMPLE | {tuple}
 
 _INTEGER, _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _TIMESTAMP, _LONG_TIMEDELTA = range(1, 9)
@@ -34,30 +39,40 @@ MAPPING = 9
 # The numbers 10, 11 and 32 to 36 are used in `canonical`.
 _ARRAYS, _ARRAY = 12, 13
 
+MAXIMUM_BYTES = 2**32 - 1
+"""Maximum size of one MessagePack value of bytes, or of an extension type."""
+
 _LONG_HEADER, _EXTENSION_HEADER = struct.Struct(">BI"), struct.Struct(">BIB")
 """MessagePack headers: type byte, length, and number of an extension type."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
+class TooLargeError(ValueError):
+    """Packed values exceed the maximum size; some of them may not."""
+
+
 def pack(value: object) -> bytes:
     """Serialize a plain value (as `cell_checker` returns it), or lists and dicts of them.
 
     `unpack` restores the value with exact types, except that tuples become lists. Raises `TypeError` for values that
-    are not plain and `ValueError` for text that UTF-8 cannot express.
+    are not plain, `ValueError` for text that UTF-8 cannot express, and `TooLargeError` for a single value of 4 GiB.
     """
-    if consists_of(value, _PACKED_DIRECTLY):
-        try:
-            return _encode(value)
-        except OverflowError:  # A whole number beyond 64 bits.
-            pass
-    return _encode(_wrapped(value))
+    try:
+        if consists_of(value, _PACKED_DIRECTLY):
+            try:
+                return _encode(value)
+            except OverflowError:  # A whole number beyond 64 bits.
+                pass
+        return _encode(_wrapped(value))
+    except msgspec.EncodeError as error:
+        raise TooLargeError(str(error)) from error
 
 
 def pack_columns(columns: Sequence[Sequence[Any]], are_atoms: bool = False) -> list[Any]:
     """Return the result of `pack` for columns in parts to join.
 
-    This avoids copying the bytes of arrays.
+    This avoids copying the bytes of arrays. Raises `TooLargeError` if the arrays of a column exceed the maximum size.
 
     `are_atoms` tells that all values have classes in `ATOMS`, so that they need not be looked at.
     """
@@ -66,6 +81,8 @@ def pack_columns(columns: Sequence[Sequence[Any]], are_atoms: bool = False) -> l
             return [_encode(columns)]
         except OverflowError:  # A whole number beyond 64 bits.
             pass
+        except msgspec.EncodeError as error:
+            raise TooLargeError(str(error)) from error
     if not any(map(_are_arrays, columns)):
         return [pack(columns)]
     parts: list[Any] = [list_header(len(columns))]
@@ -74,7 +91,7 @@ def pack_columns(columns: Sequence[Sequence[Any]], are_atoms: bool = False) -> l
             parts.append(pack(column))
             continue
         content = _array_parts(column)
-        parts += [_EXTENSION_HEADER.pack(0xC9, size_of(content), _ARRAYS), *content]
+        parts += [_EXTENSION_HEADER.pack(0xC9, checked_size(size_of(content)), _ARRAYS), *content]
     return parts
 
 
@@ -84,8 +101,15 @@ def list_header(count: int) -> bytes:
 
 
 def bytes_header(size: int) -> bytes:
-    """Return the header of packed bytes."""
-    return _LONG_HEADER.pack(0xC6, size)
+    """Return the header of packed bytes; raises `TooLargeError` if there are too many."""
+    return _LONG_HEADER.pack(0xC6, checked_size(size))
+
+
+def checked_size(size: int) -> int:
+    """Return a size in bytes; raises `TooLargeError` if it exceeds the maximum."""
+    if size > MAXIMUM_BYTES:
+        raise TooLargeError(f"{size:,} bytes are more than the {MAXIMUM_BYTES:,} that can be stored at once")
+    return size
 
 
 def size_of(parts: Iterable[Any]) -> int:
@@ -160,8 +184,9 @@ def _wrapped_arrays(values: Sequence[Any]) -> msgspec.msgpack.Ext:
 def _array_parts(values: Sequence[Any]) -> list[Any]:
     first = next(value for value in values if value is not None)
     shapes = {None if value is None else value.shape for value in values}
-    listed = first.shape if shapes == {first.shape} else [None if value is None else value.shape for value in values]
-    head = _encode([first.dtype.str, len(values), shapes == {first.shape}, listed])
+    are_alike = shapes == {first.shape} and (first.size > 0 or len(values) <= _MAXIMUM_EMPTY_ARRAYS)
+    listed = first.shape if are_alike else [None if value is None else value.shape for value in values]
+    head = _encode([first.dtype.str, len(values), are_alike, listed])
     # Joined once: items of a MessagePack array would be copied into it.
     return [len(head).to_bytes(4, "little"), head, *(value for value in values if value is not None)]
 
@@ -177,16 +202,25 @@ def _read_arrays(data: memoryview) -> list[Any]:
         raise ValueError(f"arrays of {dtype} are not packed")
     flat = np.frombuffer(blob, dtype)
     if are_alike:
+        if not len(flat) and count > _MAXIMUM_EMPTY_ARRAYS:
+            raise ValueError(f"{count:,} arrays without items are not packed in one shape")
+        _check_shape((count, *listed))
         return list(flat.reshape(count, *listed))
     cells: list[Any] = []
     start = 0
     for shape in listed:
-        size = 0 if shape is None else math.prod(shape)
+        size = 0 if shape is None else math.prod(_check_shape(shape))
         cells.append(None if shape is None else flat[start : start + size].reshape(shape))
         start += size
     if start != len(flat) or len(cells) != count:
         raise ValueError("the bytes of packed arrays do not have their shapes")
     return cells
+
+
+def _check_shape(shape: Sequence[Any]) -> Sequence[int]:
+    if not all(type(length) is int and length >= 0 for length in shape):
+        raise ValueError("the shape of a packed array is invalid")
+    return shape
 
 
 def wrapped_integer(value: int) -> int | msgspec.msgpack.Ext:
@@ -270,6 +304,8 @@ def _type_name_of(kind: type) -> str:
 
 def _unwrapped(code: int, data: memoryview) -> object:
     if code == _INTEGER:
+        if len(data) > _MAXIMUM_INTEGER_BITS // 8 + 1:
+            raise ValueError(f"a whole number of {len(data):,} bytes is not packed")
         return int.from_bytes(data, "big", signed=True)
     if code in (_ARRAYS, _ARRAY):
         cells = _read_arrays(data)
@@ -292,7 +328,12 @@ def _read_time(content: Any) -> datetime.time:
 
 def _read_zone(key: str | None, offset: float | None) -> datetime.tzinfo | None:
     if key is not None:
-        return zoneinfo.ZoneInfo(key)
+        try:
+            return zoneinfo.ZoneInfo(key)
+        except OSError as error:
+            if error.errno not in _NO_ZONE:
+                raise
+            raise ValueError(f"unknown time zone {key!r:.100}") from error
     return None if offset is None else datetime.timezone(datetime.timedelta(seconds=offset))
 
 

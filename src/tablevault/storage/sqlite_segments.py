@@ -49,6 +49,8 @@ def read_sqlite_segment(path: Path) -> list[tuple[str, bytes]]:
 
     Raises `TVFileError` if the file is damaged.
     """
+    if path.is_dir():
+        raise damaged(path, "it is a folder")
     try:
         with files.plain_file_expected(path), contextlib.closing(_connect_for_reading(path)) as connection:
             harden_connection(connection)
@@ -62,6 +64,8 @@ def read_sqlite_segment(path: Path) -> list[tuple[str, bytes]]:
     for expected, (number, builder, content, digest) in enumerate(rows, start=1):
         if number != expected or digest != _digest(number, builder, content):
             raise damaged(path, f"part {expected} is missing or has changed")
+        if not (isinstance(builder, str) and isinstance(content, bytes)):
+            raise damaged(path, f"part {expected} is invalid")
     return [(builder, content) for _, builder, content, _ in rows]
 
 

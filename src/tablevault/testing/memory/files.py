@@ -170,6 +170,9 @@ class MemoryFiles:
         if PurePosixPath(target).is_relative_to(source):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), target)
         for name, node in self._below(source).items():
+            if isinstance(node, _Link) and PurePosixPath(node.target).is_relative_to(source):
+                # Links are relative, so this one still leads into its folder.
+                node = _Link(target + node.target.removeprefix(source))
             self._nodes[f"{target}/{name}" if name else target] = node
         self._remove(source)
 
