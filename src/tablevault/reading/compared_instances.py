@@ -178,9 +178,8 @@ class ComparedInstances:
 
     def _unfinished(self, table: TableRecord, instance: InstanceRecord) -> ComparedInstance:
         place = self._queries.unfinished_files(table, instance)
-        stored = read_checkpoints(place.checkpoints)
         # States are read first, because a process running meanwhile only adds cells.
-        states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
+        states = read_checkpoints(place.checkpoints).states()
         data = read_partial(place.checkpoints, place.artifacts, declared_types(place.builders)).data()
         index = index_builder_name(table.name)
         documents = _documents(place, index)

@@ -231,8 +231,7 @@ def _frame_of(types: Mapping[str, ColumnType | None], rows: Iterable[Mapping[str
 
 def _unfinished(place: Unfinished) -> Failures:
     """Return the failures in the checkpoints of an unfinished execution."""
-    stored = read_checkpoints(place.checkpoints)
-    states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
+    states = read_checkpoints(place.checkpoints).states()
     index = states.get(index_builder_name(place.table.name))
     key_columns = declared_primary_key(builder_file(place.builders, index_builder_name(place.table.name)))
     failed = {position for state in states.values() for position in state.failures}

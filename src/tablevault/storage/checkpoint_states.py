@@ -79,6 +79,16 @@ class Checkpoints:
         """Return the builders with durable data, in order of their first."""
         return tuple(dict.fromkeys(part.builder for part in self.log.read()))
 
+    def states(self) -> dict[str, BuilderState]:
+        """Return the durable rows of all builders, in order of their first, as of one moment.
+
+        Raises `TVFileError` if a file is damaged.
+        """
+        merges: dict[str, _Merge] = {}
+        for stored in self.log.read():
+            merges.setdefault(stored.builder, _Merge(self.log)).add(_decode(stored))
+        return {builder: merge.state() for builder, merge in merges.items()}
+
     def load(self, builder: str) -> BuilderState | None:
         """Return the durable rows of a builder, or `None`.
 
