@@ -184,5 +184,6 @@ def inspect_checkpoints(folder: Path, findings: Findings) -> None:
 
 def _read_all(folder: Path) -> None:
     for state in read_checkpoints(folder).states().values():
-        if state.frame is not None:
-            check_frame(state.frame.path)
+        for whole in (state.frame, state.rows):
+            if whole is not None:
+                check_frame(whole.path)

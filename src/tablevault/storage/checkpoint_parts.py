@@ -34,7 +34,7 @@ class Part:
     forgotten: tuple[int, ...] = ()
     """Positions whose earlier rows are void."""
     finished: dict[str, Any] | None = None
-    """Set if the builder is complete: its row count and, for a whole frame, the facts about that frame."""
+    """Set if the builder is complete: its row count and, if all rows are in a file, the facts about that file."""
     positions: Sequence[int] = field(default_factory=list)
     values: list[list[object]] = field(default_factory=list)
     """One list per column."""
@@ -153,6 +153,8 @@ def _check_finished(finished: dict[str, Any]) -> None:
         raise ValueError("invalid row count")
     if frame is not None and not (is_file_name(frame) and isinstance(finished["fingerprint"], bytes)):
         raise ValueError("invalid facts about its frame")
+    if finished.get("rows") is not None and not (is_file_name(finished["rows"]) and "artifacts" in finished):
+        raise ValueError("invalid facts about its rows")
     for path, size, digest in finished.get("artifacts", ()):
         if not (isinstance(path, str) and isinstance(size, int) and isinstance(digest, str)):
             raise ValueError("invalid record of an artifact")  # noqa: TRY004 - as everything else that is wrong
