@@ -216,6 +216,27 @@ def test_a_frame_saved_again_replaces_the_one_before(open_store):
     assert (state.total, len(read_frame(state.frame.path))) == (2, 2)
 
 
+def test_all_rows_of_an_index_stay_known_while_rows_are_computed_again(open_store, folder):
+    data = table_from_frame(pa.table({"name": ["old", "new", "old"]}), {})
+    store = open_store()
+    store.begin("fruit", ("name",), "code", is_nested=True)
+    store.append("fruit", 1, (["new"],), fingerprint(1))
+    store.finish("fruit", 3)
+    store.save_rows("fruit", data, [ArtifactRecord("a.txt", 1, "digest")])
+    store.close()
+    state = read_checkpoints(folder).load("fruit")
+    assert (state.done, state.total, state.finished_code, state.frame) == (True, 3, "code", None)
+    assert (state.positions, state.values) == ([1], ([["new"]],))
+    assert read_frame(state.rows.path).table.equals(data.table)
+    assert list(state.all_artifacts()) == [ArtifactRecord("a.txt", 1, "digest")]
+    store = open_store()
+    store.begin("fruit", ("name",), "code", is_nested=True)
+    store.forget("fruit", [1])
+    store.flush()
+    assert read_checkpoints(folder).states()["fruit"].rows == state.rows
+    assert not read_checkpoints(folder).states()["fruit"].done
+
+
 # --- artifacts --------------------------------------------------------------------------------------------------------
 
 

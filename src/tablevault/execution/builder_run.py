@@ -23,6 +23,7 @@ from tablevault.rows.table import RowTable
 from tablevault.rows.usage_log import UsageLog
 from tablevault.storage.checkpoints import BuilderState
 from tablevault.storage.fingerprints import Fingerprints
+from tablevault.storage.frames import read_frame
 from tablevault.values.processes import Usage
 from tablevault.values.progress import BuilderCounter, rounded
 
@@ -176,6 +177,21 @@ class BuilderRun:
             state = self.execution.checkpoints.load(self.spec.name)
             for records in state.artifacts.values() if state is not None else ():
                 self.frame.artifacts.add_computed(records)
+
+    def record_rows(self) -> None:
+        """Record all rows of a finished IndexBuilder in the checkpoints, if it took some over from an origin.
+
+        Other builders' cells are recorded by position, so they can be read only beside all rows.
+        """
+        recorded = self.saved.rows if self.saved is not None else None
+        if not self.counter.reused and recorded is None:
+            return
+        data = self.frame.data()
+        if recorded is None or not read_frame(recorded.path).table.equals(data.table):
+            checkpoints, spec = self.execution.checkpoints, self.spec
+            adopted = [file.record for files in self.frame.adopted.values() for file in files.values()]
+            checkpoints.begin(spec.name, spec.changed_columns, self.reused_version, spec.for_each is not None)
+            checkpoints.save_rows(spec.name, data, adopted)
 
     # --- an unfinished execution ----------------------------------------------------------------------------------
 

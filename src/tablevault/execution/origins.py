@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -19,14 +19,15 @@ from tablevault.execution.input_rows import InputRows, read_input_rows
 from tablevault.execution.inputs import ContentFrame
 from tablevault.execution.primary_keys import KeyColumn, row_keys
 from tablevault.execution.provenance import BuilderFacts, Codes, Provenance, read_fingerprints
+from tablevault.execution.unfinished import UnfinishedRows
 from tablevault.execution.usage import mean_usage, read_usage
 from tablevault.layout import INPUT_ROWS, USAGE
 from tablevault.ports import Frame
 from tablevault.rows.artifacts import AdoptedArtifact, names_artifacts
 from tablevault.storage.canonical import typed_digest
-from tablevault.storage.checkpoints import BuilderState, Checkpoints, read_checkpoints
+from tablevault.storage.checkpoints import read_checkpoints
 from tablevault.storage.columns import Column
-from tablevault.storage.dtypes import ColumnType, plain_values
+from tablevault.storage.dtypes import ColumnType
 from tablevault.storage.fingerprints import Fingerprints, Mask
 from tablevault.storage.frames import FrameData, StoredFrame, frame_of_columns, read_frame
 from tablevault.values.contents import ArtifactRecord
@@ -34,8 +35,6 @@ from tablevault.values.contents import ArtifactRecord
 _EXECUTE = "execute_instance"
 _MANY_ROWS = 100_000
 """Number of rows from which on it pays to read them in a thread."""
-
-Value = TypeVar("Value")
 
 
 class ReusableColumn:
@@ -391,32 +390,29 @@ class PartialOrigin:
     is_committed: ClassVar[bool] = False
 
     def __init__(self, checkpoint_folder: Path, artifact_folder: Path) -> None:
-        self._checkpoints: Checkpoints = read_checkpoints(checkpoint_folder)
+        self._rows = UnfinishedRows.read(read_checkpoints(checkpoint_folder))
         self._artifact_folder = artifact_folder
-        self._loaded: dict[tuple[str, ...], ReusableRows] = {}
-        self._records: dict[str, ArtifactRecord] = {}
-        self._index: tuple[str, ...] = ()
-        self._input_rows: InputRows | None = None
-        self._row_count = 0
-        for position, builder in enumerate(self._checkpoints.builders()):
-            self._load(builder, is_index=position == 0)
+        states = self._rows.states
+        self._records = {record.path: record for state in states.values() for record in state.all_artifacts()}
+        self._index = next(iter(states), None)
+        self._others = {state.columns: name for name, state in states.items() if name != self._index}
+        self._read: dict[str, ReusableRows] = {}
 
     @property
     def row_count(self) -> int:
         """Number of rows produced by its IndexBuilder."""
-        return self._row_count
+        return self._rows.row_count
 
     def column(self, name: str) -> Sequence[object] | None:
         """Return a column of its IndexBuilder; other columns may be incomplete."""
-        rows = self._loaded.get(self._index)
-        return rows.values[self._index.index(name)] if rows is not None and name in self._index else None
+        if self._index is None or name not in self._index_columns:
+            return None
+        return self._reusable(self._index).columns[self._index_columns.index(name)].values
 
     def keys(self, primary_key: Sequence[str]) -> list[object] | None:
         """Return the key of each row."""
-        rows = self._loaded.get(self._index)
-        if rows is None or not set(primary_key) <= set(self._index):
-            return None
-        return row_keys([rows.values[self._index.index(column)] for column in primary_key])
+        columns = [column for name in primary_key if (column := self.column(name)) is not None]
+        return row_keys(columns) if len(columns) == len(primary_key) else None
 
     def key_columns(self, primary_key: Sequence[str]) -> Sequence[KeyColumn]:
         """Return an empty list, since rows are recorded one by one."""
@@ -424,11 +420,17 @@ class PartialOrigin:
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
         """Return the rows computed by a builder of these columns."""
-        return self._loaded.get(spec_columns) if (spec_columns == self._index) == is_index else None
+        if is_index:
+            builder = self._index if spec_columns == self._index_columns else None
+        else:
+            builder = self._others.get(spec_columns)
+        return self._reusable(builder) if builder is not None else None
 
     def input_rows(self, spec_columns: tuple[str, ...]) -> InputRows | None:
         """Return the finished input rows of the IndexBuilder of these columns."""
-        return self._input_rows if spec_columns == self._index else None
+        state = self._rows.states[self._index] if self._index is not None else None
+        is_there = state is not None and state.is_nested and state.columns == spec_columns
+        return InputRows.of_state(state) if state is not None and is_there else None
 
     def adopted(self, name: str) -> AdoptedArtifact | None:
         """Return the artifact file of this name, if it was recorded and still exists."""
@@ -442,23 +444,14 @@ class PartialOrigin:
         """Return an empty mapping, since failed and skipped rows are not distinguished."""
         return {}
 
-    def _load(self, builder: str, is_index: bool) -> None:
-        state = self._checkpoints.load(builder)
-        if state is None:
-            return
-        records: list[Iterable[ArtifactRecord]] = list(state.artifacts.values())
-        if state.frame is not None:
-            rows = _whole_rows(state.frame.path, state.frame.fingerprint, state.frame.code)
-            records.append(state.frame.artifacts)
-        elif state.is_nested:
-            self._input_rows = InputRows.of_state(state)
-            rows = _flat_rows(state)
-        else:
-            rows = _scattered_rows(state, max(self._row_count, max(state.positions, default=-1) + 1))
-        self._records.update((record.path, record) for group in records for record in group)
-        if is_index:
-            self._index, self._row_count = state.columns, len(rows.fingerprints)
-        self._loaded[state.columns] = rows
+    @property
+    def _index_columns(self) -> tuple[str, ...]:
+        return self._rows.states[self._index].columns if self._index is not None else ()
+
+    def _reusable(self, builder: str) -> ReusableRows:
+        if builder not in self._read:
+            self._read[builder] = _reusable_rows(self._rows, builder)
+        return self._read[builder]
 
 
 def _adopted(folder: Path, record: ArtifactRecord | None) -> AdoptedArtifact | None:
@@ -473,45 +466,24 @@ def _adopted(folder: Path, record: ArtifactRecord | None) -> AdoptedArtifact | N
     return AdoptedArtifact(folder, record) if is_there else None
 
 
-def _whole_rows(path: Path, fingerprint: bytes, version: str) -> ReusableRows:
-    data = read_frame(path)
-    stored = [(data.table.column(name), kind) for name, kind in data.types.items()]
-    columns = tuple(ReusableColumn(partial(plain_values, *column), partial(_given, column)) for column in stored)
-    return _without_fingerprints(columns, len(data), version, fingerprint)
-
-
-def _flat_rows(state: BuilderState) -> ReusableRows:
-    """Return the rows made from input rows, which are reused by input row only."""
-    values = [[cell for cells in column if isinstance(cells, list) for cell in cells] for column in state.values]
-    return _without_fingerprints(_columns_of(values), len(values[0]) if values else 0, "", None)
-
-
-def _without_fingerprints(
-    columns: tuple[ReusableColumn, ...], count: int, version: str, whole: bytes | None
-) -> ReusableRows:
+def _reusable_rows(rows: UnfinishedRows, builder: str) -> ReusableRows:
+    """Return the cells of a builder; rows made from input rows are without fingerprints, as is a whole frame."""
+    state, count = rows.states[builder], rows.row_count
+    columns = tuple(
+        ReusableColumn(partial(rows.values, builder, place), partial(rows.stored, builder, place))
+        for place in range(len(state.columns))
+    )
     fingerprints = Fingerprints()
     fingerprints.resize(count)
-    return ReusableRows(columns, fingerprints, np.zeros(count, np.int64), (version,), whole)
-
-
-def _scattered_rows(state: BuilderState, count: int) -> ReusableRows:
-    values: list[list[object]] = [[None] * count for _ in state.columns]
-    fingerprints = Fingerprints()
-    fingerprints.resize(count)
-    # The version of rows that were not computed is empty.
     codes = np.zeros(count, np.int64)
-    for place, position in enumerate(state.positions):
-        for column, cells in zip(values, state.values, strict=True):
-            column[position] = cells[place]
-        fingerprints[position] = state.fingerprints[place]
-        codes[position] = state.codes[place] + 1
+    if state.frame is not None:
+        return ReusableRows(columns, fingerprints, codes, (state.frame.code,), state.frame.fingerprint)
+    # The version of rows that were not computed is empty.
+    versions = ("", *state.code_versions)
+    if state.is_nested:
+        return ReusableRows(columns, fingerprints, codes, versions, None)
+    for position, fingerprint, code in zip(state.positions, state.fingerprints, state.codes, strict=True):
+        fingerprints[position] = fingerprint
+        codes[position] = code + 1
     whole = state.fingerprints[0] if state.done and state.fingerprints and not state.failures else None
-    return ReusableRows(_columns_of(values), fingerprints, codes, ("", *state.code_versions), whole)
-
-
-def _columns_of(values: Iterable[Sequence[object]]) -> tuple[ReusableColumn, ...]:
-    return tuple(ReusableColumn(partial(_given, cells)) for cells in values)
-
-
-def _given(value: Value) -> Value:
-    return value
+    return ReusableRows(columns, fingerprints, codes, versions, whole)

@@ -60,6 +60,7 @@ def run_builder(execution: Execution, builder: PreparedBuilder) -> None:
         _RUN[builder.spec.return_type](run)
     run.counter.done = True
     if builder.spec.is_index:
+        run.record_rows()
         execution.check_primary_key()
         execution.match_origins()
 

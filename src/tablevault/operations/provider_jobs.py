@@ -57,9 +57,8 @@ def _open_jobs(session: Session, policies: Overrides | None) -> OpenJobs:
     builders = pinned_builders(session)
     if not any(JOBS in files.read_text(path) for path in builders.values()) and JOBS not in repr(policies):
         return {}
-    checkpoints = read_checkpoints(session.workspace.checkpoints)
-    states = {name: checkpoints.load(name) for name in checkpoints.builders()}
-    found = {name: open_jobs(state.jobs) for name, state in states.items() if state is not None}
+    states = read_checkpoints(session.workspace.checkpoints).states()
+    found = {name: open_jobs(state.jobs) for name, state in states.items()}
     return {name: jobs for name, jobs in found.items() if jobs}
 
 

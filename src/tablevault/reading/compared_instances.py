@@ -21,6 +21,7 @@ from tablevault.execution.provenance import (
     read_provenance,
     read_row_records,
 )
+from tablevault.execution.unfinished import UnfinishedRows
 from tablevault.layout import builder_file
 from tablevault.names import index_builder_name
 from tablevault.reading.failures import FailureReader, declared_primary_key
@@ -178,10 +179,9 @@ class ComparedInstances:
 
     def _unfinished(self, table: TableRecord, instance: InstanceRecord) -> ComparedInstance:
         place = self._queries.unfinished_files(table, instance)
-        stored = read_checkpoints(place.checkpoints)
-        # States are read first, because a process running meanwhile only adds cells.
-        states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
-        data = read_partial(place.checkpoints, place.artifacts, declared_types(place.builders)).data()
+        rows = UnfinishedRows.read(read_checkpoints(place.checkpoints))
+        states = rows.states
+        data = read_partial(rows, place.artifacts, declared_types(place.builders)).data()
         index = index_builder_name(table.name)
         documents = _documents(place, index)
         builders = tuple(_drafted_facts(name, document, states.get(name)) for name, document in documents.items())
@@ -190,9 +190,7 @@ class ComparedInstances:
         count = len(data)
         missing = np.zeros(count, dtype=np.bool_)
         for facts in builders:
-            missing |= ~_computed_rows(states.get(facts.name), count)
-        records = [record for state in states.values() for group in state.artifacts.values() for record in group]
-        records += [record for state in states.values() if state.frame is not None for record in state.frame.artifacts]
+            missing |= ~_computed_rows(rows, facts.name)
         return ComparedInstance(
             table,
             instance,
@@ -202,8 +200,12 @@ class ComparedInstances:
             builders,
             None,
             {self._named(row_id): instance_id for row_id, instance_id in self._pinned(place)},
-            {name: np.array(sorted(state.failures)) for name, state in states.items() if state.failures},
-            {record.path: record for record in records},
+            {
+                name: np.array(sorted(state.failures))
+                for name, state in states.items()
+                if state.failures and not state.is_nested
+            },
+            {record.path: record for state in states.values() for record in state.all_artifacts()},
             {path.stem: path for path in place.builders},
             place.code,
             {},
@@ -270,13 +272,14 @@ def _drafted_facts(name: str, document: BuilderDocument, state: BuilderState | N
     )
 
 
-def _computed_rows(state: BuilderState | None, count: int) -> Mask:
-    if state is not None and (state.frame is not None or state.is_nested):
-        return np.ones(count, dtype=np.bool_)
-    mask = np.zeros(count, dtype=np.bool_)
-    if state is not None:
-        positions = np.array([*state.positions, *state.failures], dtype=np.int64)
-        mask[positions[positions < count]] = True
+def _computed_rows(rows: UnfinishedRows, builder: str) -> Mask:
+    """Return whether each row was computed, or failed or was skipped."""
+    mask = np.zeros(rows.row_count, dtype=np.bool_)
+    if builder in rows.states:
+        state = rows.states[builder]
+        failures = () if state.is_nested else state.failures
+        positions = np.array([*rows.positions(builder), *failures], dtype=np.int64)
+        mask[positions[positions < rows.row_count]] = True
     return mask
 
 

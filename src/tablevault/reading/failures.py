@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,6 +16,7 @@ from tablevault.code.parsing import lines_of
 from tablevault.errors import TableVaultError, TVTableError
 from tablevault.execution.failures import COLUMNS, FailedRow, read_failures
 from tablevault.execution.provenance import read_provenance
+from tablevault.execution.unfinished import UnfinishedRows
 from tablevault.layout import CODE_FUNCTIONS, MODULE_SUFFIX, builder_file
 from tablevault.names import index_builder_name
 from tablevault.reading.queries import Queries, page_of
@@ -25,10 +26,10 @@ from tablevault.state.context import VaultContext
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.cell_texts import json_cell
-from tablevault.storage.checkpoints import BuilderState, read_checkpoints
-from tablevault.storage.columns import build_column, plain_values
+from tablevault.storage.checkpoints import read_checkpoints
+from tablevault.storage.columns import build_column
 from tablevault.storage.dtypes import ColumnType, json_type
-from tablevault.storage.frames import FrameData, frame_of_columns, read_frame
+from tablevault.storage.frames import FrameData, frame_of_columns
 from tablevault.storage.manifest import check_listed
 from tablevault.storage.plain import json_value
 from tablevault.values.contents import InstanceRecord, Page, Selection, TableRecord
@@ -233,40 +234,30 @@ def _frame_of(types: Mapping[str, ColumnType | None], rows: Iterable[Mapping[str
 
 def _unfinished(place: Unfinished) -> Failures:
     """Return the failures in the checkpoints of an unfinished execution."""
-    stored = read_checkpoints(place.checkpoints)
-    states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
-    index = states.get(index_builder_name(place.table.name))
-    key_columns = declared_primary_key(builder_file(place.builders, index_builder_name(place.table.name)))
-    failed = {position for state in states.values() for position in state.failures}
-    keys = _keys(index, key_columns, failed) if index is not None and key_columns and failed else {}
+    cells = UnfinishedRows.read(read_checkpoints(place.checkpoints))
+    index = index_builder_name(place.table.name)
+    keys = _keys(cells, index, declared_primary_key(builder_file(place.builders, index)))
     rows = [
-        FailedRow(name, position, keys.get(position), unpack_failure(content))
-        for name, state in states.items()
+        # An input row of an IndexBuilder is not a row of the instance.
+        FailedRow(name, position, None if state.is_nested else keys.get(position), unpack_failure(content))
+        for name, state in cells.states.items()
         for position, content in sorted(state.failures.items())
     ]
-    columns = {name: state.columns for name, state in states.items()}
-    computed = {name: state.positions for name, state in states.items() if state.frame is None}
+    columns = {name: state.columns for name, state in cells.states.items()}
+    computed = {name: cells.positions(name) for name in cells.states}
     sources = ArchivedSources.read(place.code) if place.code is not None else ArchivedSources()
     return Failures(rows, columns, sources, computed)
 
 
-def _keys(index: BuilderState, names: Sequence[str], wanted: Set[int]) -> dict[int, dict[str, object]]:
-    """Return the primary keys of some rows of an IndexBuilder, by position."""
-    if not set(names) <= set(index.columns):
+def _keys(cells: UnfinishedRows, index: str, names: Sequence[str]) -> dict[int, dict[str, object]]:
+    """Return the primary keys of the rows that failed or were skipped, by position."""
+    own = cells.states[index].columns if index in cells.states else ()
+    failed = {position for state in cells.states.values() for position in state.failures}
+    if not (names and failed and set(names) <= set(own)):
         return {}
-    if index.frame is None:
-        positions: Sequence[int] = index.positions
-        values: dict[str, Sequence[object]] = dict(zip(index.columns, index.values, strict=True))
-    else:
-        data = read_frame(index.frame.path)
-        positions = range(len(data))
-        values = {name: plain_values(data.table.column(name), data.types[name]) for name in names}
-    rows = zip(positions, *(values[name] for name in names), strict=True)
-    return {
-        position: dict(zip(names, map(json_cell, cells), strict=True))
-        for position, *cells in rows
-        if position in wanted
-    }
+    columns = {name: cells.values(index, own.index(name)) for name in names}
+    known = failed.intersection(cells.positions(index))
+    return {position: {name: json_cell(values[position]) for name, values in columns.items()} for position in known}
 
 
 def declared_primary_key(path: Path) -> tuple[str, ...]:

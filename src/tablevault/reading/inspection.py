@@ -183,8 +183,7 @@ def inspect_checkpoints(folder: Path, findings: Findings) -> None:
 
 
 def _read_all(folder: Path) -> None:
-    stored = read_checkpoints(folder)
-    for builder in stored.builders():
-        state = stored.load(builder)
-        if state is not None and state.frame is not None:
-            check_frame(state.frame.path)
+    for state in read_checkpoints(folder).states().values():
+        for whole in (state.frame, state.rows):
+            if whole is not None:
+                check_frame(whole.path)

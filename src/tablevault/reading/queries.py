@@ -19,6 +19,7 @@ from tablevault import names
 from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError
 from tablevault.execution.inputs import ARTIFACT_COLUMN
 from tablevault.execution.partial import declared_types, read_partial
+from tablevault.execution.unfinished import UnfinishedRows
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.processes.messages import blocked, blocked_by_paused
 from tablevault.processes.remedies import whole_of
@@ -30,6 +31,7 @@ from tablevault.state.liveness import Liveness
 from tablevault.state.lookup import Lookup, again_if_moved
 from tablevault.state.opening import marker_of
 from tablevault.storage import files
+from tablevault.storage.checkpoints import read_checkpoints
 from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import FrameData, read_frame, to_arrow, to_pandas, to_polars, with_artifact_folder
 from tablevault.storage.manifest import check_listed
@@ -349,7 +351,8 @@ class Queries:
         """Return the computed cells of a paused, running or reverted execution."""
         place = self.unfinished_files(table, instance)
         artifacts = place.artifacts
-        frame = read_partial(place.checkpoints, artifacts, declared_types(place.builders))
+        rows = UnfinishedRows.read(read_checkpoints(place.checkpoints))
+        frame = read_partial(rows, artifacts, declared_types(place.builders))
         data = frame.data()
         if columns is not None:
             unknown = [column for column in columns if column not in data.types]

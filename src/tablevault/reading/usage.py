@@ -46,11 +46,9 @@ class UsageReader:
 
 
 def _of_unfinished(place: Unfinished) -> list[RowUsage]:
-    stored = read_checkpoints(place.checkpoints)
-    states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
     return [
         RowUsage(name, position, usage)
-        for name, state in states.items()
+        for name, state in read_checkpoints(place.checkpoints).states().items()
         for position, usage in sorted(state.usage.items())
     ]
 

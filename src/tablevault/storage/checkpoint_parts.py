@@ -43,7 +43,7 @@ class Part:
     forgotten: tuple[int, ...] = ()
     """Positions whose earlier rows are void."""
     finished: dict[str, Any] | None = None
-    """Set if the builder is complete: its row count and, for a whole frame, the facts about that frame."""
+    """Set if the builder is complete: its row count and, if all rows are in a file, the facts about that file."""
     positions: Sequence[int] = field(default_factory=list)
     values: list[list[object]] = field(default_factory=list)
     """One list per column."""
@@ -246,9 +246,12 @@ def _check_finished(finished: Any) -> None:
     total, frame = finished["total"], finished.get("frame")
     if type(total) is not int or not 0 <= total <= _MAXIMUM_ROWS:
         raise ValueError("invalid row count")
-    if frame is not None:
-        if not (is_file_name(frame) and type(finished["fingerprint"]) is bytes):
-            raise ValueError("invalid facts about its frame")
+    if frame is not None and not (is_file_name(frame) and type(finished["fingerprint"]) is bytes):
+        raise ValueError("invalid facts about its frame")
+    rows = finished.get("rows")
+    if rows is not None and not is_file_name(rows):
+        raise ValueError("invalid facts about its rows")
+    if frame is not None or rows is not None:
         _checked_records(finished["artifacts"])
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress, pairwise, starmap
+from itertools import chain, compress, pairwise, starmap
 from operator import lt
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,16 @@ class SavedFrame:
     """The existing files that its cells name."""
     code: str
     """The code version that computed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRows:
+    """All rows of a complete IndexBuilder that took some of them over from an origin."""
+
+    path: Path
+    """A Parquet file in the folder of the checkpoints."""
+    artifacts: tuple[ArtifactRecord, ...]
+    """The files that cells from the origin name, which are in its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,19 @@ class BuilderState:
     """Usage of calls so far, by position, where it is counted."""
     jobs: Mapping[str, JobRecord] = field(default_factory=dict)
     """Jobs at a provider, including ended ones, by token."""
+    rows: SavedRows | None = None
+    """Set if rows of a complete IndexBuilder are not among these, because they come from an origin."""
+
+    @property
+    def path(self) -> Path | None:
+        """A file with the cells of all rows, if there is one."""
+        whole = self.rows or self.frame
+        return whole.path if whole is not None else None
+
+    def all_artifacts(self) -> Iterator[ArtifactRecord]:
+        """Yield the records of all files that cells name."""
+        whole = [each.artifacts for each in (self.frame, self.rows) if each is not None]
+        return chain.from_iterable([*self.artifacts.values(), *whole])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +101,16 @@ class Checkpoints:
     def builders(self) -> tuple[str, ...]:
         """Return the builders with durable data, in order of their first."""
         return tuple(dict.fromkeys(part.builder for part in self.log.read()))
+
+    def states(self) -> dict[str, BuilderState]:
+        """Return the durable rows of all builders, in order of their first, as of one moment.
+
+        Raises `TVFileError` if a file is damaged.
+        """
+        merges: dict[str, _Merge] = {}
+        for stored in self.log.read():
+            merges.setdefault(stored.builder, _Merge(self.log)).add(_decode(stored))
+        return {builder: merge.state() for builder, merge in merges.items()}
 
     def load(self, builder: str, rows: int | None = None) -> BuilderState | None:
         """Return the durable rows of a builder, or `None`.
@@ -141,6 +174,7 @@ class _Merge:
     calls: dict[int, int] = field(default_factory=dict)
     usage: dict[int, Usage] = field(default_factory=dict)
     jobs: dict[str, JobRecord] = field(default_factory=dict)
+    rows: SavedRows | None = None
 
     def add(self, part: Part) -> None:
         """Apply the next part."""
@@ -183,6 +217,7 @@ class _Merge:
             self.calls,
             self.usage,
             self.jobs,
+            self.rows,
         )
 
     def _add_rows(self, part: Part) -> None:
@@ -214,6 +249,9 @@ class _Merge:
         if finished.get("frame") is not None:
             path = self.log.frame(finished["frame"])
             self.frame = SavedFrame(path, finished["fingerprint"], _records(finished["artifacts"]), code)
+        if finished.get("rows") is not None:
+            # It still tells the position of each row while rows are computed again.
+            self.rows = SavedRows(self.log.frame(finished["rows"]), _records(finished["artifacts"]))
 
     def _drop_artifacts(self, positions: Iterable[int]) -> None:
         for position in self.artifacts.keys() & set(positions):

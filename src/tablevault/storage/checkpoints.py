@@ -171,18 +171,24 @@ class CheckpointStore:
 
         Call `begin` first. `artifacts` are the files that its cells name.
         """
-        from tablevault.storage.frame_files import write_frame
-
-        name = self._log.save_frame(builder, lambda path: write_frame(path, data, plain=data.types))
+        name = self._save(builder, data)
         records = _without_errors(self._backlog.record(artifacts)) if artifacts else []
         finished = {
             "total": len(data),
             "frame": name,
             "fingerprint": fingerprint,
-            "artifacts": [[record.path, record.size, record.sha256] for record in records],
+            "artifacts": _packed(records),
         }
         self._add(replace(self._chapter_after(builder), finished=finished))
         self.flush()
+
+    def save_rows(self, builder: str, data: FrameData, adopted: Iterable[ArtifactRecord] = ()) -> None:
+        """Save all rows of a complete IndexBuilder; durable before any row that is appended later.
+
+        Call `begin` first. `adopted` are the files of an origin that its cells name.
+        """
+        finished = {"total": len(data), "rows": self._save(builder, data), "artifacts": _packed(adopted)}
+        self._add(replace(self._chapter_after(builder), finished=finished))
 
     def load(self, builder: str, rows: int | None = None) -> BuilderState | None:
         """Return the durable rows of a builder, from all attempts; as `Checkpoints.load`.
@@ -231,6 +237,11 @@ class CheckpointStore:
         self._flusher.stop_after(self._give_up)
 
     # On the compute thread:
+
+    def _save(self, builder: str, data: FrameData) -> str:
+        from tablevault.storage.frame_files import write_frame
+
+        return self._log.save_frame(builder, lambda path: write_frame(path, data, plain=data.types))
 
     def _chapter_after(self, builder: str) -> Chapter:
         current = self._current[builder]
@@ -324,6 +335,10 @@ class CheckpointStore:
             self.room = min(max(rows, _MINIMUM_BACKLOG_ROWS), _MAXIMUM_BACKLOG_ROWS)
         else:
             self.room = _FIRST_BACKLOG_ROWS
+
+
+def _packed(records: Iterable[ArtifactRecord]) -> list[list[object]]:
+    return [[record.path, record.size, record.sha256] for record in records]
 
 
 def _without_errors(outcomes: Mapping[str, ArtifactRecord | OSError | ValueError]) -> list[ArtifactRecord]:
