@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 
@@ -109,11 +109,15 @@ class BuilderRun:
         """Return a table without rows."""
         return RowTable(self.spec, self.builder.version, self.counter, self.frame.artifacts, self.execution.checkpoints)
 
-    def restored_table(self) -> RowTable:
-        """Return a table with the finished rows of earlier attempts."""
+    def restored_table(self, outdated: Collection[int] = ()) -> RowTable:
+        """Return a table with the finished rows of earlier attempts.
+
+        `outdated` rows, and those whose files have changed, are to be computed again.
+        """
         table = self.empty_table()
         if self.saved is not None:
-            table.restore(self.saved)
+            table.restore(self.saved, outdated)
+            self.execution.has_repeated_cells |= table.is_incomplete or self.saved.has_repeated_rows
         return table
 
     def complete(self, table: RowTable, total: int) -> None:

@@ -52,6 +52,8 @@ class Execution:
     outcomes: list[BuilderOutcome] = field(default_factory=list)
     matches: tuple[Matches, ...] = ()
     """For each origin, the position of each row of the instance in it."""
+    has_repeated_cells: bool = False
+    """Whether finished cells were computed again, for example since files that they name had changed."""
     _checked: Sequence[Column] = ()
     """The primary key's columns at the last check; columns are immutable."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import NoReturn
@@ -29,7 +29,7 @@ from tablevault.storage.packing import pack
 
 def run_generator(run: BuilderRun) -> None:
     """Restore or reuse rows, and pull the others from the generator."""
-    table = run.restored_table()
+    table = run.restored_table(_outdated_rows(run))
     table.keep_failures()
     total = None if run.spec.is_index else run.frame.row_count
     run.counter.total = total
@@ -59,6 +59,14 @@ def run_generator(run: BuilderRun) -> None:
         ended.count()
         raise
     _finish(run, table, len(table) if total is None else total, call.fingerprint)
+
+
+def _outdated_rows(run: BuilderRun) -> Sequence[int]:
+    """Return all finished rows if the arguments have changed, because cells that they read were computed again."""
+    if run.saved is None or not run.execution.has_repeated_cells or _continues(run):
+        return ()
+    fingerprint = SingleCall.prepare(run, {}).fingerprint
+    return () if all(known == fingerprint for known in run.saved.fingerprints) else run.saved.positions
 
 
 def restore_generator(run: BuilderRun, reusing: bool) -> bool:

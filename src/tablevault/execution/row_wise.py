@@ -10,6 +10,7 @@ from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.reuse import reuse_rows, row_candidates
 from tablevault.rows.call_plan import CallPlan
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
+from tablevault.rows.collector import prepared
 from tablevault.rows.runner import RowRunner
 from tablevault.rows.table import RowTable
 
@@ -93,10 +94,24 @@ def decide_rows_without_arguments(run: BuilderRun) -> RowDecision:
 def restored_rows(run: BuilderRun) -> RowTable:
     """Return the rows; those computed by earlier attempts are filled."""
     origin = _row_origin(run)
-    table = run.restored_table()
+    table = run.restored_table(_outdated_rows(run))
     table.resize(origin.row_count if origin is not None else run.frame.row_count)
     run.counter.total = len(table)
     return table
+
+
+def _outdated_rows(run: BuilderRun) -> list[int]:
+    """Return the finished rows whose arguments have changed, because cells that they read were computed again."""
+    if run.saved is None or not run.execution.has_repeated_cells:
+        return []
+    known = dict(zip(run.saved.positions, run.saved.fingerprints, strict=True))
+    call, most_rows = function_call(run), run.execution.checkpoints.batch_rows
+    return [
+        position
+        for group in prepared(run.empty_table(), call.counts, run.saved.positions, lambda: most_rows)
+        for place, position in enumerate(group.positions)
+        if group.fingerprints[place] != known[position]
+    ]
 
 
 def function_call(run: BuilderRun) -> FunctionCall:

@@ -117,11 +117,13 @@ def _arguments(run: BuilderRun, call: SingleCall, ended: EndedCalls) -> Argument
 def run_dataframe(run: BuilderRun) -> None:
     """Load the saved frame, reuse the columns of an origin, or call the function."""
     saved, usage = _intact_frame(run), run.usage_log()
-    if saved is not None:
+    if saved is not None and not run.execution.has_repeated_cells:
         _put_saved(run, saved)
         return
     call = SingleCall.prepare(run, {})
-    if not reuse_whole(run, call.fingerprint):
+    if saved is not None and saved.fingerprint == call.fingerprint:
+        _put_saved(run, saved)
+    elif not reuse_whole(run, call.fingerprint):
         _put_frame(run, _compute_frame(run, call, usage))
         run.add_outcome(whole=call.fingerprint, usage=usage.rows)
 
@@ -173,7 +175,9 @@ def _compute_frame(run: BuilderRun, call: SingleCall, usage: UsageLog) -> FrameD
 def _intact_frame(run: BuilderRun) -> SavedFrame | None:
     """Return the frame saved by an earlier attempt, unless its files have changed since."""
     saved = run.saved.frame if run.saved is not None and run.saved.done else None
-    return saved if saved is not None and run.frame.artifacts.are_intact(saved.artifacts) else None
+    is_intact = saved is None or run.frame.artifacts.are_intact(saved.artifacts)
+    run.execution.has_repeated_cells |= not is_intact or (run.saved is not None and run.saved.has_repeated_rows)
+    return saved if is_intact else None
 
 
 def _put_saved(run: BuilderRun, saved: SavedFrame) -> None:

@@ -202,9 +202,10 @@ class RowTable:
 
     # --- earlier attempts -----------------------------------------------------------------------------------------
 
-    def restore(self, state: BuilderState) -> None:
-        """Restore the finished rows of earlier attempts, except those with changed files."""
+    def restore(self, state: BuilderState, outdated: Collection[int] = ()) -> None:
+        """Restore the finished rows of earlier attempts, except outdated ones and those with changed files."""
         stale = {position for position, records in state.artifacts.items() if not self.artifacts.are_intact(records)}
+        stale.update(outdated)
         self.resize(max(state.positions, default=-1) + 1)
         known = [self._code_of(version) for version in state.code_versions]
         for place, position in enumerate(state.positions):
@@ -225,12 +226,12 @@ class RowTable:
         if state.done:
             self.keep_failures()
         self.counter.computed = len(state.positions) - len(stale)
-        for position, records in state.artifacts.items():
-            if position not in stale:
-                self.artifacts.add_computed(records)
+        kept = [record for position, records in state.artifacts.items() if position not in stale for record in records]
+        self.artifacts.add_computed(kept)
         self.forget(stale)
+        shared = {record.path for record in kept}
         for position in stale:
-            self.artifacts.remove(state.artifacts[position])
+            self.artifacts.remove(each for each in state.artifacts.get(position, ()) if each.path not in shared)
 
     def keep_failures(self) -> None:
         """Keep the failures of earlier attempts, if rows cannot be retried individually."""

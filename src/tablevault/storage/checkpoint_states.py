@@ -79,6 +79,8 @@ class BuilderState:
     """Jobs at a provider, including ended ones, by token."""
     rows: SavedRows | None = None
     """Set if rows of a complete IndexBuilder are not among these, because they come from an origin."""
+    has_repeated_rows: bool = False
+    """Whether finished rows were or will be computed again, so that other builders may have read other cells."""
 
     @property
     def path(self) -> Path | None:
@@ -175,6 +177,7 @@ class _Merge:
     usage: dict[int, Usage] = field(default_factory=dict)
     jobs: dict[str, JobRecord] = field(default_factory=dict)
     rows: SavedRows | None = None
+    has_repeated_rows: bool = False
 
     def add(self, part: Part) -> None:
         """Apply the next part."""
@@ -218,6 +221,7 @@ class _Merge:
             self.usage,
             self.jobs,
             self.rows,
+            self.has_repeated_rows,
         )
 
     def _add_rows(self, part: Part) -> None:
@@ -238,6 +242,7 @@ class _Merge:
 
     def _forget(self, positions: Collection[int]) -> None:
         forgotten = set(positions)
+        self.has_repeated_rows = True
         self._keep([position not in forgotten for position in self.positions])
         self._drop_artifacts(forgotten)
         for position in self.failures.keys() & forgotten:
@@ -247,6 +252,7 @@ class _Merge:
     def _finish(self, finished: dict[str, Any], code: str) -> None:
         self.done, self.total, self.finished_code = True, finished["total"], code
         if finished.get("frame") is not None:
+            self.has_repeated_rows |= self.frame is not None
             path = self.log.frame(finished["frame"])
             self.frame = SavedFrame(path, finished["fingerprint"], _records(finished["artifacts"]), code)
         if finished.get("rows") is not None:
