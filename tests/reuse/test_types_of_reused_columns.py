@@ -108,3 +108,26 @@ def test_category_without_values_is_read_back(vault: TableVault) -> None:
     found = vault.get_dataframe("answers")[0]["nothing"]
     assert isinstance(found.dtype, pd.CategoricalDtype)
     assert found.isna().all()
+
+
+def test_column_without_rows_is_not_reused_from_other_code(tmp_path):
+    vault = TableVault(tmp_path / "empty", create=True)
+    code = "import pandas as pd\n\ndef size(frame):\n    return pd.Series([], dtype='{}')\n"
+    vault.create_code_module("work", text=CODE + code.format("int32"))
+    vault.create_table("t")
+    index = BUILDER.format(
+        kind="IndexBuilder", columns="[key, group]", function="rows", return_type="dataframe", arguments="{count: 0}"
+    )
+    size = BUILDER.format(
+        kind="ColumnBuilder",
+        columns="[size]",
+        function="size",
+        return_type="dataframe",
+        arguments='{frame: "<<self.{key,group}>>"}',
+    )
+    vault.create_instance("t", builders={"t_index": index, "size": size})
+    vault.execute_instance("t")
+    vault.create_code_module("work", text=CODE + code.format("float32"))
+    vault.create_instance("t", copy=True)
+    vault.execute_instance("t")
+    assert str(vault.read("t").dtypes["size"]) == "Float32"

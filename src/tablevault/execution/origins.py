@@ -88,9 +88,11 @@ class ReusableRows:
 
     @cached_property
     def used_versions(self) -> frozenset[str]:
-        """The versions that computed at least one row."""
-        if not len(self.codes) or not self.codes.any():
-            return frozenset(self.versions[: min(len(self.codes), 1)])
+        """The versions that computed at least one row; without rows, those that were called."""
+        if not len(self.codes):
+            return frozenset(self.versions)
+        if not self.codes.any():
+            return frozenset(self.versions[:1])
         return frozenset(self.versions[code] for code in np.flatnonzero(np.bincount(self.codes)).tolist())
 
     def version_of(self, place: int) -> str:
