@@ -193,9 +193,8 @@ def test_rows_read_before_their_files_were_lost_are_recomputed(bench: Bench) -> 
     (bench.folder / "go").write_text("")
     bench.calls()
     bench.vault.execute_instance("answers", process_id="work")
-    assert "page 7" in bench.calls()
-    # The cell that row 7 was computed from is not the one in the frame.
-    assert bench.run() == ["after 7"]
+    # The cell that row 7 of `after` was computed from is not the one in the frame any more.
+    assert {"page 7", "after 7"} <= set(bench.calls())
     assert bench.run() == []
 
 
