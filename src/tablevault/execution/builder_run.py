@@ -132,10 +132,7 @@ class BuilderRun:
         try:
             self.put_columns(table)
         except ValueError as error:
-            refused = self._misfits(table)
-            table.forget(refused)
-            self.counter.computed -= len(refused)
-            self.counter.raised += len(refused)
+            self.forget_refused(table, self._misfits(table))
             raise self.refused(error) from error
         if not self.is_done or table.is_incomplete:
             self.execution.checkpoints.finish(self.spec.name, total)
@@ -163,6 +160,12 @@ class BuilderRun:
                 self.frame.failures[name] = {
                     position: failure.cause or (self.spec.name, name) for position, failure in table.failures.items()
                 }
+
+    def forget_refused(self, table: RowTable, rows: Collection[int]) -> None:
+        """Clear rows whose results are refused, so that a resumed process computes them again."""
+        table.forget(rows)
+        self.counter.computed -= len(rows)
+        self.counter.raised += len(rows)
 
     def refused(self, error: TypeError | ValueError) -> FunctionError:
         """Return the error that refuses a result as one of the function."""

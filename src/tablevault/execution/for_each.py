@@ -212,9 +212,7 @@ def _check_fit(run: BuilderRun, table: RowTable) -> None:
     """Raise a `FunctionError` for incompatible cells, and clear their input rows."""
     refused = _misfits(run, table)
     if refused:
-        table.forget(refused)
-        run.counter.computed -= len(refused)
-        run.counter.raised += len(refused)
+        run.forget_refused(table, refused)
         try:
             for name, cells in zip(run.spec.changed_columns, table.columns, strict=True):
                 typed_column(run.spec, name, _flat(cells))

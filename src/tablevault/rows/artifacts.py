@@ -125,7 +125,7 @@ class InstanceArtifacts:
         """Remove the files of rows to recompute, which would collide with the new ones."""
         for record in records:
             path = self.folder / record.path
-            if files.is_inside(self.folder, path.parent / "_"):
+            if not files.is_led_out(self.folder, path):
                 files.remove_tree(path)
 
 

@@ -463,6 +463,11 @@ def is_inside(folder: Path, path: Path) -> bool:
     return resolved in Path(os.path.realpath(path)).parents
 
 
+def is_led_out(folder: Path, path: Path) -> bool:
+    """Return whether links in the folders above `path` lead out of `folder`; `path` itself may be a link."""
+    return not is_inside(folder, path.parent / "_")
+
+
 def _link_for_tree(source: str, target: str) -> None:
     link_or_copy(Path(source), Path(target))
 

@@ -57,7 +57,7 @@ class LocalFiles:
     def write(self, key: str, content: bytes) -> None:
         """Write a file durably, whole or not at all, and the folders around it."""
         path = self.local(key)
-        if self._is_led_out(path):
+        if files.is_led_out(self._layout.root, path):
             raise TVFileError(
                 f"A symbolic link leads from {path} out of the vault; put the folder itself in its place."
             )
@@ -150,12 +150,9 @@ class LocalFiles:
     def _place(self, key: str) -> Path:
         """Return the path for a step; raises `OSError` if it or a link in it leads out of the vault."""
         place = self.local(key)
-        if self._is_led_out(place):
+        if files.is_led_out(self._layout.root, place):
             raise OSError(f"a symbolic link leads from {key} out of the vault")
         return place
-
-    def _is_led_out(self, place: Path) -> bool:
-        return not files.is_inside(self._layout.root, place.parent / "_")
 
 
 def _note_of(staged: Path) -> Path:
