@@ -1773,12 +1773,13 @@ class TableVault:
         license
             License for the card of a dataset folder.
         overwrite
-            Replace an earlier export at the target.
+            Replace a file, or an earlier export of a dataset folder in which no file was added or changed.
 
         Raises
         ------
         TVArgumentError
-            If the target exists, is in the vault, or has an unknown suffix; if the instance does not exist.
+            If the target exists, has changed since it was exported, is in the vault, or has an unknown suffix; if the
+            instance does not exist.
 
         Examples
         --------
@@ -1812,12 +1813,13 @@ class TableVault:
         inputs
             `provenance` exports the metadata of inputs and origins that lineages need; `frames` their frames, too.
         overwrite
-            Replace an earlier export at the target.
+            Replace an archive, or an earlier export that has not been written to since.
 
         Raises
         ------
         TVArgumentError
-            If the target exists or is in the vault, or an instance does not exist.
+            If the target exists, has been written to since it was exported, or is in the vault; if an instance does not
+            exist.
         TVFileError
             If a file of an instance is damaged.
 

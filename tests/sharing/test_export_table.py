@@ -88,7 +88,7 @@ def test_dataset_folder_has_card_frame_artifacts_and_provenance(gallery, tmp_pat
     described = json.loads((folder / "croissant.json").read_text())
     listed = {item["contentUrl"]: item["sha256"] for item in described["distribution"]}
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert there == {*listed, "README.md", "croissant.json"}
+    assert there == {*listed, "croissant.json"}
     for name, digest in listed.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
     made = {item["name"]: item["prov:wasGeneratedBy"] for item in described["recordSet"][0]["field"]}
@@ -163,3 +163,28 @@ def test_other_libraries_read_a_dataset_folder_offline(gallery, tmp_path, monkey
     assert fields["title"]["prov:used"]["@id"].startswith(facts["prov:wasDerivedFrom"]["@id"])
     records = list(described.records("pictures"))
     assert [record["pictures/title"] for record in records] == [b"Fox", b"Owl", b"Sea"]
+
+
+def _edit(path):
+    path.write_text(path.read_text() + "mine")
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (lambda folder: (folder / "notes.md").write_text("mine"), "has a file that was not exported, 'notes.md'"),
+        (lambda folder: _edit(folder / "README.md"), "has a file that was changed after the export, 'README.md'"),
+        (lambda folder: _edit(folder / "provenance" / "lineage.json"), "'provenance/lineage.json'"),
+        (lambda folder: (folder / "croissant.json").write_text('{"distribution": 1}'), "is not an earlier export"),
+        (lambda folder: (folder / "link").symlink_to(folder), "has a file that was not exported, 'link'"),
+    ],
+)
+def test_dataset_folder_with_work_in_it_is_not_overwritten(work, said, vault, tmp_path):
+    vault.write("t", pd.DataFrame({"x": [1]}))
+    folder = Path(vault.export_table("t", tmp_path / "out", format="dataset"))
+    vault.export_table("t", folder, format="dataset", overwrite=True)
+    work(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(tv_errors.TVArgumentError, match=said):
+        vault.export_table("t", folder, format="dataset", overwrite=True)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

@@ -143,3 +143,44 @@ def test_damaged_instance_is_not_exported(vault, tmp_path):
     with pytest.raises(tv_errors.TVFileError, match="damaged"):
         vault.export_vault(tmp_path / "out", "t")
     assert [item.name for item in tmp_path.iterdir()] == ["vault"]
+
+
+def _write(folder):
+    TableVault(folder, author="eve").write("mine", pd.DataFrame({"x": [1]}))
+
+
+def _pause(folder):
+    vault = TableVault(folder, author="eve")
+    vault.create_code_module("job", text="def rows():\n    raise ValueError('no')\n")
+    vault.create_table("mine")
+    index = "builder_type: IndexBuilder\nchanged_columns: [x]\npython_function: rows\ncode_module: job\n"
+    vault.create_instance("mine", builders={"mine_index": index + "is_custom: true\n"})
+    with pytest.raises(ValueError, match="no"):
+        vault.execute_instance("mine", process_id="paused")
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (_write, r"has been written to since it was exported, by process '\w+' \(write, eve\)"),
+        (_pause, r"since it was exported, by process 'paused' \(execute_instance, eve\)"),
+        (lambda folder: Path(folder, "notes.md").write_text("mine"), "was changed after the export, 'notes.md'"),
+        (lambda folder: Path(folder, "t", "notes.md").write_text("mine"), "'t/notes.md'"),
+        (lambda folder: Path(folder, "code_functions", "m.py").write_text("y = 1\n"), "code_functions/m.py"),
+    ],
+)
+def test_exported_vault_with_work_in_it_is_not_overwritten(work, said, vault, tmp_path):
+    vault.write("t", pd.DataFrame({"x": [1]}))
+    folder = vault.export_vault(tmp_path / "out", "t")
+    TableVault(folder, author="eve").read("t")
+    vault.export_vault(folder, "t", overwrite=True)
+    work(folder)
+    before = {name for name in files_of(folder) if "catalog.db-" not in name}
+    with pytest.raises(tv_errors.TVArgumentError, match=said):
+        vault.export_vault(folder, "t", overwrite=True)
+    assert files_of(folder) >= before
+
+
+def test_exported_vault_with_code_can_be_overwritten(gallery, tmp_path):
+    folder = gallery.export_vault(tmp_path / "out", "pictures")
+    assert gallery.export_vault(folder, "pictures", overwrite=True) == folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from tablevault.archiving.dataset_texts import Described, DescribedColumn, DescribedFile, card, croissant
-from tablevault.archiving.exported import copied_digest, copy_artifact
+from tablevault.archiving.exported import NOT_AN_EXPORT, copied_digest, copy_artifact
 from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError
 from tablevault.execution.provenance import Provenance, read_artifact_records, read_provenance
 from tablevault.reading.lineage import LineageReader
@@ -32,9 +33,24 @@ _EMBEDDED = {"image": "Image", "audio": "Audio"}
 _FEATURES = b"huggingface"
 
 
-def is_dataset_folder(path: Path) -> bool:
-    """Return whether a folder comes from an earlier export."""
-    return (path / CROISSANT).is_file() and (path / PROVENANCE / "provenance.json").is_file()
+def dataset_difference(path: Path) -> str:
+    """Return how a folder differs from an exported one, as for `exported`; empty if it does not."""
+    if not (path / CROISSANT).is_file() or not (path / PROVENANCE / "provenance.json").is_file():
+        return NOT_AN_EXPORT
+    try:
+        distribution = json.loads(files.read_text(path / CROISSANT))["distribution"]
+        listed = {item["contentUrl"]: item["sha256"] for item in distribution}
+    except (ValueError, LookupError, TypeError, RecursionError, TVFileError):
+        return NOT_AN_EXPORT
+    for place in sorted(path.rglob("*")):
+        name = place.relative_to(path).as_posix()
+        if name == CROISSANT or (place.is_dir() and not place.is_symlink()):
+            continue
+        if name not in listed or not place.is_file() or place.is_symlink():
+            return f"has a file that was not exported, '{name}'"
+        if files.sha256(place) != listed[name]:
+            return f"has a file that was changed after the export, '{name}'"
+    return ""
 
 
 class DatasetFolder:
@@ -93,6 +109,8 @@ class DatasetFolder:
             provenance=provenance,
         )
         files.write_unsynced(target / CARD, card(described))
+        # With its digest, a later export recognises a card that was edited.
+        described = replace(described, files=(_described_file(target, CARD), *found))
         files.write_unsynced(target / CROISSANT, json.dumps(croissant(described), indent=2, ensure_ascii=False) + "\n")
 
     def _described_columns(self, data: FrameData, provenance: Provenance) -> list[DescribedColumn]:
@@ -144,8 +162,7 @@ class DatasetFolder:
         path.parent.mkdir()
         table = self._embedded(target, data) if embed_artifacts else data.table
         parquet.write_table(parquet_table(table), path, compression="zstd")
-        name = path.relative_to(target).as_posix()
-        return DescribedFile(name, path.stat().st_size, files.sha256(path), "application/x-parquet")
+        return _described_file(target, path.relative_to(target).as_posix())
 
     def _embedded(self, target: Path, data: FrameData) -> pa.Table:
         """Return the frame with embedded images and audio, and feature metadata for `datasets`."""
@@ -192,15 +209,7 @@ class DatasetFolder:
         lineage = LineageReader(self._context).lineage(self._table.name, self._instance.instance_id)
         text = json.dumps(_jsonable(lineage.to_dict()), indent=2, ensure_ascii=False) + "\n"
         files.write_unsynced(folder / "lineage.json", text)
-        found.append(
-            DescribedFile(
-                f"{PROVENANCE}/lineage.json",
-                (folder / "lineage.json").stat().st_size,
-                files.sha256(folder / "lineage.json"),
-                "application/json",
-            )
-        )
-        return found
+        return [*found, _described_file(target, f"{PROVENANCE}/lineage.json")]
 
 
 _MEDIA_TYPES: Mapping[str, str] = {
@@ -227,6 +236,11 @@ _MEDIA_TYPES: Mapping[str, str] = {
     ".zip": "application/zip",
 }
 """Media types by suffix; unlike the system's tables, the same on every machine."""
+
+
+def _described_file(target: Path, name: str) -> DescribedFile:
+    path = target / name
+    return DescribedFile(name, path.stat().st_size, files.sha256(path), _media_type(name))
 
 
 def _media_type(name: str) -> str:

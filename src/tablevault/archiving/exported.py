@@ -13,6 +13,7 @@ from tablevault.storage import files
 from tablevault.storage.staging import staged_beside
 from tablevault.values.contents import ArtifactRecord
 
+NOT_AN_EXPORT = "is not an earlier export"
 _PIECE_BYTES = 1 << 20
 
 
@@ -34,7 +35,7 @@ def export_target(context: VaultContext, target: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def exported(target: Path, overwrite: bool, is_earlier: Callable[[Path], bool]) -> Iterator[Path]:
+def exported(target: Path, overwrite: bool, difference: Callable[[Path], str]) -> Iterator[Path]:
     """Yield a path beside the target, and move the result to the target.
 
     Parameters
@@ -43,8 +44,9 @@ def exported(target: Path, overwrite: bool, is_earlier: Callable[[Path], bool]) 
         The file or folder of the export.
     overwrite
         Whether to replace an earlier export.
-    is_earlier
-        Returns whether an existing file or folder is an earlier export.
+    difference
+        Returns how an existing file or folder differs from an earlier export; empty if it does not. Completes a
+        sentence that begins with its path.
 
     Raises
     ------
@@ -56,8 +58,8 @@ def exported(target: Path, overwrite: bool, is_earlier: Callable[[Path], bool]) 
     exists = target.exists() or target.is_symlink()
     if exists and not overwrite:
         raise TVArgumentError(f"'{target}' exists already; overwrite=True replaces it.")
-    if exists and (target.is_symlink() or not is_earlier(target)):
-        raise TVArgumentError(f"'{target}' is not an earlier export, so it is not overwritten. Move it away.")
+    if exists and (found := NOT_AN_EXPORT if target.is_symlink() else difference(target)):
+        raise TVArgumentError(f"'{target}' {found}, so it is not overwritten. Move it away.")
     try:
         with staged_beside(target, "exporting") as folder:
             made = folder / target.name
@@ -71,6 +73,11 @@ def exported(target: Path, overwrite: bool, is_earlier: Callable[[Path], bool]) 
             files.replace(made, target)
     except BlockingIOError as error:
         raise TVProcessError(f"Another export is writing '{target}'; wait until it ends.") from error
+
+
+def file_difference(path: Path) -> str:
+    """Return how a path differs from an exported file, which may have any content; empty if it does not."""
+    return "" if path.is_file() else NOT_AN_EXPORT
 
 
 def copy_artifact(source: Path, target: Path, record: ArtifactRecord) -> None:

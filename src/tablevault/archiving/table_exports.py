@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tablevault import names
-from tablevault.archiving.dataset_folders import DatasetFolder, is_dataset_folder
-from tablevault.archiving.exported import export_target, exported
+from tablevault.archiving.dataset_folders import DatasetFolder, dataset_difference
+from tablevault.archiving.exported import export_target, exported, file_difference
 from tablevault.errors import TVArgumentError
 from tablevault.reading.queries import Queries
 from tablevault.reading.requests import selection_of
@@ -51,11 +51,11 @@ class TableExports:
         if (embed_artifacts or licence) and not is_dataset:
             raise TVArgumentError("embed_artifacts and license are for dataset folders; pass format='dataset'.")
         names.check_text("license", licence)
-        is_earlier = is_dataset_folder if is_dataset else Path.is_file
+        difference = dataset_difference if is_dataset else file_difference
 
         def write() -> None:
             table, instance = self._select(table_name, instance_id, version)
-            with exported(path, overwrite, is_earlier) as made:
+            with exported(path, overwrite, difference) as made:
                 if is_dataset:
                     folder = DatasetFolder(self._context, table, instance)
                     folder.write(made, columns, embed_artifacts, licence)

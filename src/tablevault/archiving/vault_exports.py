@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tablevault.archiving.archives import SUFFIX, compress_vault
-from tablevault.archiving.exported import export_target, exported
+from tablevault.archiving.exported import NOT_AN_EXPORT, export_target, exported, file_difference
 from tablevault.archiving.instance_copies import copy_metadata, copy_whole
 from tablevault.archiving.needed_instances import with_needed
-from tablevault.errors import TVArgumentError
+from tablevault.errors import TableVaultError, TVArgumentError
 from tablevault.execution.provenance import read_provenance
 from tablevault.layout import ARTIFACTS, CODE, MODULE_SUFFIX, InstanceFolder, VaultLayout
 from tablevault.names import nearest
@@ -18,6 +18,7 @@ from tablevault.processes.commit import Decisions
 from tablevault.reading.metadata_folders import MetadataFolders
 from tablevault.reading.queries import Queries
 from tablevault.reading.requests import selection_of
+from tablevault.reading.verification import Verification
 from tablevault.state.context import VaultContext
 from tablevault.state.lookup import Lookup
 from tablevault.state.opening import Settings, create_vault, open_context
@@ -30,6 +31,8 @@ from tablevault.values.processes import ProcessRecord, Status
 
 _INPUTS = ("provenance", "frames")
 _DESCRIPTION = "Exported from vault "
+_GENERATION = 1
+"""Generation of a catalog that has been filled by an export; every later process increments it."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class VaultExport:
         def write() -> None:
             with self._context.catalog.snapshot():
                 chosen = self._choose(addresses, with_frames=inputs == "frames")
-            with exported(path, overwrite, Path.is_file if is_archive else _is_exported_vault) as made:
+            with exported(path, overwrite, file_difference if is_archive else _vault_difference) as made:
                 folder = made.with_name(path.name.removesuffix(SUFFIX)) if is_archive else made
                 self._write(folder, chosen)
                 if is_archive:
@@ -232,10 +235,54 @@ class VaultExport:
                     files.copy_unsynced(path, layout.code_module(path.stem))
 
 
-def _is_exported_vault(path: Path) -> bool:
-    """Return whether a folder is an exported vault."""
+def _vault_difference(path: Path) -> str:
+    """Return how a folder differs from an exported vault, as for `exported`; empty if it does not."""
     layout = VaultLayout(path)
     try:
-        return layout.marker.is_file() and _DESCRIPTION in files.read_text(layout.description)
-    except OSError:
-        return False
+        if not layout.marker.is_file() or _DESCRIPTION not in files.read_text(layout.description):
+            return NOT_AN_EXPORT
+        context = open_context(path, Settings())
+    except (OSError, TableVaultError):
+        return NOT_AN_EXPORT
+    try:
+        return _later_process(context) or _changed_file(context)
+    except TableVaultError as error:
+        return f"is an exported vault that cannot be checked ({error})"
+    finally:
+        context.catalog.close()
+
+
+def _later_process(context: VaultContext) -> str:
+    """Name the newest process begun in an exported vault, as part of a sentence; empty if there is none."""
+    processes = context.catalog.processes
+    if context.catalog.contents.generation() <= _GENERATION and not processes.unfinished():
+        return ""
+    record = processes.get(processes.begun())
+    named = f", by process '{record.process_id}' ({record.operation}, {record.author})" if record is not None else ""
+    return f"has been written to since it was exported{named}"
+
+
+def _changed_file(context: VaultContext) -> str:
+    """Name a file added to an exported vault or changed in it, as part of a sentence; empty if there is none."""
+    for problem in Verification(context).report().problems:
+        if problem.kind != "missing":
+            return f"has a file that was changed after the export, '{problem.path}'"
+    exported_code = _code_digests(context)
+    folder = context.layout.code_functions
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        is_bytecode = path.parent.name == "__pycache__"
+        if not path.is_dir() and not is_bytecode and (name, files.sha256(path)) not in exported_code:
+            return f"has code that was changed after the export, '{context.layout.relative(path)}'"
+    return ""
+
+
+def _code_digests(context: VaultContext) -> set[tuple[str, str]]:
+    """Return the names and digests of the code that the instances of a vault ran."""
+    lookup, contents = Lookup(context), context.catalog.contents
+    found: set[tuple[str, str]] = set()
+    for table in contents.tables():
+        for instance in contents.instances(table.table_id, temporary=False):
+            folder = files.unlinked(lookup.folder(table, instance).root / CODE)
+            found.update((path.name, files.sha256(path)) for path in folder.glob(f"*{MODULE_SUFFIX}"))
+    return found
