@@ -92,22 +92,58 @@ def test_origins_and_reuse_work_over_imported_instances(vault, tmp_path):
     assert (diff.before_id, diff.rows.added, diff.rows.same) == (ids[0], 1, 2)
 
 
+def _write_file(place, text):
+    place.create_instance("t", external_edit=True)
+    Path(place.get_artifact_folder("t"), "a.txt").write_text(text)
+    place.write_instance(pd.DataFrame({"file": ["a.txt"]}), "t", dtypes={"file": "artifact_string"})
+    return place.get_table_instances("t")[-1]
+
+
 def test_one_set_of_artifacts_is_that_of_the_newest_imported_instance(vault, tmp_path):
     source = TableVault(tmp_path / "source", author="bob", create=True)
     for place in (vault, source):
         place.create_table("t")
-        place.create_instance("t", external_edit=True)
-        Path(place.get_artifact_folder("t"), "a.txt").write_text(place.author)
-        place.write_instance(pd.DataFrame({"file": ["a.txt"]}), "t", dtypes={"file": "artifact_string"})
-    vault.import_instances(source.db_dir)
+        _write_file(place, place.author)
+    mine, theirs = vault.get_table_instances("t")[0], source.get_table_instances("t")[0]
+    with pytest.warns(TableVaultWarning, match=f"now the imported '{theirs}'; those of '{mine}' are removed. Tags"):
+        vault.import_instances(source.db_dir)
     assert Path(vault.db_dir, "t", "artifacts", "a.txt").read_text() == "bob"
     assert Path(vault.get_dataframe("t")[0]["file"][0]).read_text() == "bob"
     assert vault.verify().ok
-    first = vault.get_table_instances("t")[0]
-    with pytest.raises(tv_errors.TVArtifactError):
-        vault.get_dataframe("t", first)
+    with pytest.raises(tv_errors.TVArtifactError, match="were removed when a newer instance replaced them"):
+        vault.get_dataframe("t", mine)
 
 
+def test_import_names_the_instances_that_get_no_artifacts(vault, tmp_path):
+    source = TableVault(tmp_path / "source", author="bob", create=True)
+    source.create_table("t", allow_multiple_artifacts=True)
+    first, second, third = (_write_file(source, text) for text in ("one", "two", "three"))
+    source.create_tag("kept", f"t({second})")
+    vault.create_table("single")
+    with pytest.warns(TableVaultWarning, match=f"'{third}'; those of '{first}' are removed") as warned:
+        vault.import_instances(source.db_dir, {"t": "single"})
+    assert len(warned) == 1
+    vault.import_instances(source.db_dir)
+    assert Path(vault.get_dataframe("t", first)[0]["file"][0]).read_text() == "one"
+    assert Path(vault.get_dataframe("single", second)[0]["file"][0]).read_text() == "two"
+
+
+def test_import_warns_when_the_newest_instance_lost_its_artifacts_before(vault, tmp_path):
+    source = TableVault(tmp_path / "source", author="bob", create=True)
+    source.create_table("t")
+    first, second = (_write_file(source, text) for text in ("one", "two"))
+    vault.import_instances(source.export_vault(tmp_path / "both", [f"t({first})", f"t({second})"]), {"t": "both"})
+    vault.import_instances(source.export_vault(tmp_path / "new", f"t({second})"))
+    older = source.export_vault(tmp_path / "old", f"t({first})")
+    with pytest.warns(TableVaultWarning, match=f"'{first}' of table 't', now the newest of version 'base', no longer"):
+        vault.import_instances(older)
+    for table in ("t", "both"):
+        with pytest.raises(tv_errors.TVArtifactError, match="did not exist any more in the vault .* it was imported"):
+            vault.get_dataframe(table, first)
+        assert Path(vault.get_dataframe(table, second)[0]["file"][0]).read_text() == "two"
+
+
+@pytest.mark.filterwarnings("ignore:.*artifacts:tablevault.TableVaultWarning")
 @pytest.mark.parametrize("removed", ["instance", "superseded instance", "table"])
 @pytest.mark.parametrize("allow_multiple", [False, True])
 def test_instance_that_was_deleted_can_be_imported_again(vault, tmp_path, allow_multiple, removed):
@@ -158,6 +194,7 @@ def test_tags_of_two_tables_with_the_same_instance_stay_apart(vault, tmp_path):
     assert other.verify().ok
 
 
+@pytest.mark.filterwarnings("ignore:.*artifacts:tablevault.TableVaultWarning")
 def test_superseded_artifacts_stay_where_each_instance_has_a_set(vault, tmp_path):
     source = TableVault(tmp_path / "source", author="bob", create=True)
     source.create_table("t")

@@ -18,6 +18,7 @@ from tablevault.execution.provenance import Provenance, read_artifact_records, r
 from tablevault.reading.lineage import LineageReader
 from tablevault.reading.queries import Queries
 from tablevault.state.context import VaultContext
+from tablevault.state.imported import lost_artifacts
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
@@ -127,8 +128,7 @@ class DatasetFolder:
         named = self._named(data)
         if named and self._instance.artifact_state is ArtifactState.DROPPED:
             raise TVArtifactError(
-                f"The artifacts of instance '{self._instance.instance_id}' of table '{self._table.name}' were replaced "
-                "by those of a newer one and are gone; export columns without artifacts."
+                f"{lost_artifacts(self._context, self._table, self._instance)}. Export columns without artifacts."
             )
         records = read_artifact_records(self._folder.artifact_hashes)
         source = ArtifactFolder(self._folder.artifacts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from tablevault.archiving.instance_copies import content_digests, copy_metadata,
 from tablevault.archiving.needed_instances import with_needed
 from tablevault.archiving.unpacking import Unpacking
 from tablevault.errors import TVArgumentError, TVFileError
+from tablevault.execution.inputs import ARTIFACT_COLUMN
 from tablevault.layout import ARTIFACTS, InstanceFolder, VaultLayout
 from tablevault.operations.base import Operation
 from tablevault.operations.session import Draft, Session
@@ -39,6 +40,9 @@ from tablevault.values.contents import ArtifactState, InstanceRecord, TableRecor
 from tablevault.values.lock_names import lock_on_table
 from tablevault.values.plans import ImportPlan, ImportSource
 from tablevault.values.processes import Creation
+
+_MAXIMUM_LISTED = 5
+"""Maximum number of instances named by a warning."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ class _Planning:
             known = with_needed(self._theirs, self._metadata, chosen)
             self._hide([item for item in known.values() if item.row_id not in {one.row_id for one in chosen}])
             tags = tuple(self._tags(chosen))
+            self._warnings += self._artifact_warnings({tag.instance for tag in tags})
         content = ImportedInstances(tuple(self._tables), tuple(self._instances), tags)
         whole = [item for item in self._instances if not item.is_hidden]
         single = self._tables[0].name if len(tables) == 1 and self._tables else ""
@@ -297,6 +302,52 @@ class _Planning:
                 names.check_tag(tag.tag)
                 yield ImportedTag(tag.tag, places[tag.row_id], tag.description)
 
+    def _artifact_warnings(self, tagged: Container[int]) -> Iterator[str]:
+        """Yield a warning for each table in which instances lose their artifacts, or come without them.
+
+        `tagged` has the positions of the imported instances with tags, which protect artifacts.
+        """
+        for place, table in enumerate(self._tables):
+            new = [(position, item) for position, item in enumerate(self._instances) if item.table == place]
+            holder = next((item for _, item in new if item.replaces_artifacts), None)
+            if holder is not None:
+                lost = [
+                    *self._superseded_here(table),
+                    *(
+                        item.instance_id
+                        for position, item in new
+                        if item.artifact_state is ArtifactState.SUPERSEDED
+                        and position not in tagged
+                        and _has_artifacts(item)
+                    ),
+                ]
+                if lost:
+                    yield (
+                        f"Table '{table.name}' keeps only the artifacts of its newest instance, now the imported "
+                        f"'{holder.instance_id}'; those of {_listed(lost)} are removed. Tags that are created before "
+                        "an import (create_tag) keep them, and so does a table with allow_multiple_artifacts=True."
+                    )
+            for item in {item.version: item for _, item in new if not item.is_hidden}.values():
+                if item.artifact_state is ArtifactState.DROPPED and _has_artifacts(item):
+                    yield (
+                        f"The artifacts of instance '{item.instance_id}' of table '{table.name}', now the newest of "
+                        f"version '{item.version}', no longer exist in the source; full_artifact_path=False reads its "
+                        "frame, and other instances are read by their ids."
+                    )
+
+    def _superseded_here(self, table: ImportedTable) -> list[str]:
+        """Return the ids of a table's instances whose artifacts an import replaces."""
+        if table.table_id is None:
+            return []
+        contents = self._ours.contents
+        found = [
+            item
+            for item in contents.instances(table.table_id, temporary=False)
+            if item.success and item.artifact_state is ArtifactState.PRESENT and _has_artifacts(item)
+        ]
+        tagged = {tag.row_id for tag in contents.tags(row_ids=[item.row_id for item in found])}
+        return [item.instance_id for item in found if item.row_id not in tagged]
+
     def _creates(self, whole: Sequence[ImportedInstance]) -> Iterator[Creation]:
         for table in self._tables:
             if table.table_id is None and not table.is_hidden:
@@ -348,6 +399,16 @@ def _chosen_names(tables: Any, source: VaultContext) -> dict[str, str]:
     if not chosen or len(set(map(names.fold, chosen.values()))) < len(chosen):
         raise TVArgumentError(f"tables is empty, or maps two tables to the same name: {tables!r:.200}.")
     return chosen
+
+
+def _has_artifacts(instance: InstanceRecord | ImportedInstance) -> bool:
+    return any(column.type_name == ARTIFACT_COLUMN for column in instance.columns)
+
+
+def _listed(ids: Sequence[str]) -> str:
+    """Return ids as part of a sentence, at most `_MAXIMUM_LISTED` of them."""
+    shown = ", ".join(f"'{item}'" for item in ids[:_MAXIMUM_LISTED])
+    return shown if len(ids) <= _MAXIMUM_LISTED else f"{shown} and {len(ids) - _MAXIMUM_LISTED:,} more"
 
 
 def _still_there(theirs: Lookup, origin: ImportSource, planned: ImportedInstance) -> InstanceRecord:

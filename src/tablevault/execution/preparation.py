@@ -253,7 +253,7 @@ def _check_input_artifacts(spec: BuilderSpec, inputs: PinnedInputs) -> None:
         if named:
             raise TVArtifactError(
                 f"{spec.file}: '{dependency.text}' reads the artifacts of column '{named[0]}', but those of this "
-                "instance were replaced by newer ones and are gone; read a newer instance, or other columns."
+                "instance no longer exist; read another instance, or other columns."
             )
 
 

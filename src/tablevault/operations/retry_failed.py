@@ -36,6 +36,8 @@ from tablevault.operations.building import (
 from tablevault.operations.materialize import new_instance_id, reconcile_artifacts
 from tablevault.operations.provider_jobs import cancel_open_jobs
 from tablevault.operations.session import Draft, Session
+from tablevault.state.context import VaultContext
+from tablevault.state.imported import lost_artifacts
 from tablevault.state.lookup import Lookup
 from tablevault.values.changes import Changes, WrittenInstance
 from tablevault.values.contents import ArtifactState, InstanceRecord, TableRecord
@@ -93,7 +95,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
         sources = Sources(lookup.code_texts())
         builders = Prepared.check(table.name, documents, PinnedInputs(lookup, pins), sources)
         builders.with_policies(self.policies).check_services(lookup)
-        _check_artifacts(table, instance)
+        _check_artifacts(draft.lookup.context, table, instance)
         if builders.makes_artifacts and not table.allow_multiple_artifacts:
             draft.lock_exclusive(lock_on_artifacts(key))
         instance_id = new_instance_id(instance.version)
@@ -250,11 +252,8 @@ def _pinned(inputs: Sequence[InputFacts], table: str, wanted: str | None) -> int
     return max(facts.row_id for facts in named)
 
 
-def _check_artifacts(table: TableRecord, instance: InstanceRecord) -> None:
+def _check_artifacts(context: VaultContext, table: TableRecord, instance: InstanceRecord) -> None:
     """Raise `TVArtifactError` if files named by finished rows no longer exist."""
     has_files = any(column.type_name == ARTIFACT_COLUMN for column in instance.columns)
     if has_files and instance.artifact_state is ArtifactState.DROPPED:
-        raise TVArtifactError(
-            f"The artifacts of instance '{instance.instance_id}' of table '{table.name}' were replaced by those of a "
-            "newer instance; retry that one."
-        )
+        raise TVArtifactError(f"{lost_artifacts(context, table, instance)}. Retry an instance that has its artifacts.")

@@ -27,6 +27,7 @@ from tablevault.reading.moments import Moments, check_no_id
 from tablevault.reading.requests import selection_of
 from tablevault.records import TagInfo
 from tablevault.state.context import VaultContext
+from tablevault.state.imported import lost_artifacts
 from tablevault.state.liveness import Liveness
 from tablevault.state.lookup import Lookup, again_if_moved
 from tablevault.state.opening import marker_of
@@ -235,7 +236,7 @@ class Queries:
         chosen = [column for column in instance.columns if columns is None or column.name in columns]
         has_artifacts = full_paths and any(column.type_name == ARTIFACT_COLUMN for column in chosen)
         if has_artifacts:
-            _check_artifacts_present(table, instance)
+            _check_artifacts_present(self._lookup, table, instance)
         self._context.frame_checks.check(folder.frame, columns, content)
         return folder.frame, folder.artifacts if has_artifacts else None
 
@@ -337,7 +338,7 @@ class Queries:
         has_artifacts = any(kind.kind is Kind.ARTIFACT for kind in data.types.values())
         if not (full_paths and has_artifacts):
             return data
-        _check_artifacts_present(table, instance)
+        _check_artifacts_present(self._lookup, table, instance)
         return with_artifact_folder(data, folder.artifacts)
 
     def _read_temporary(
@@ -549,11 +550,11 @@ def _check_columns_given(columns: Sequence[str] | None) -> None:
         raise TVArgumentError(f"columns contains duplicates: {columns!r:.100}.")
 
 
-def _check_artifacts_present(table: TableRecord, instance: InstanceRecord) -> None:
+def _check_artifacts_present(lookup: Lookup, table: TableRecord, instance: InstanceRecord) -> None:
     if instance.artifact_state is ArtifactState.DROPPED:
         raise TVArtifactError(
-            f"The artifacts of instance '{instance.instance_id}' of table '{table.name}' were removed when a newer "
-            "instance replaced them. Pass full_artifact_path=False to read the frame with the names of artifacts."
+            f"{lost_artifacts(lookup.context, table, instance)}. Pass full_artifact_path=False to read the frame with "
+            "the names of artifacts."
         )
 
 
