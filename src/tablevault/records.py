@@ -320,7 +320,7 @@ class LineageStep:
     reused: int | None
     """Rows reused from an origin."""
     process_id: str
-    """The process that made it."""
+    """The process that made it; of an imported instance, the process of the vault that computed it."""
     author: str
     """The author that called that process."""
     made_at: datetime
@@ -588,7 +588,7 @@ class ComputedIn(NamedTuple):
     instance_id: str
     """The instance."""
     process_id: str
-    """The process that made it."""
+    """The process that made it; of an imported instance, the process of the vault that computed it."""
     author: str
     """The author that called that process."""
     when: datetime

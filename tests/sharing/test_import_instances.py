@@ -6,6 +6,7 @@ A received vault is not trusted.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -44,6 +45,32 @@ def test_imported_instances_keep_ids_tags_and_lineage(gallery, vault, tmp_path):
     assert vault.get_table_instances("pictures") == [instance_id]
     vault.write("own", pd.DataFrame({"x": [1]}))
     assert vault.verify().ok
+
+
+def test_cells_of_imported_instances_keep_their_maker(gallery, vault, tmp_path):
+    process = gallery.get_history("pictures", operation="execute_instance")[0]
+    vault.import_instances(gallery.db_dir)
+    exported = TableVault(vault.export_vault(tmp_path / "exported", "pictures"), author="zoe")
+    last = TableVault(tmp_path / "last", author="zoe", create=True)
+    last.import_instances(exported.db_dir)
+    for place in (vault, exported, last):
+        made = {(place.trace_cell("pictures", "Fox", "draw").computed_in[1:3])}
+        draw, title = place.get_lineage("pictures", column="draw").columns[0], "titles"
+        made.add((draw.process_id, draw.author))
+        assert made == {(process.process_id, "ada")}
+        assert process.started_at <= draw.made_at <= process.ended_at
+        (source,) = (step for step in draw.inputs[0].inputs if step.table_name == title)
+        assert source.author == "ada"
+        folder = Path(
+            place.export_table("pictures", tmp_path / f"{place.author}-data", format="dataset", overwrite=True)
+        )
+        assert "made by ada on" in (folder / "README.md").read_text()
+        described = json.loads((folder / "croissant.json").read_text())
+        assert described["creator"]["name"] == "ada"
+        assert described["prov:wasGeneratedBy"]["@id"].endswith(f"/process/{process.process_id}")
+        assert draw.imported_from in described["prov:wasGeneratedBy"]["@id"]
+    # The import is their commit in this vault.
+    assert last.get_descriptions(draw.instance_id, "pictures")["author"] == "zoe"
 
 
 def test_import_extends_a_table_and_renames_others(gallery, vault):

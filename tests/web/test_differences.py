@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from urllib.parse import quote
 
+import pandas as pd
+from asking import Client
+
+from tablevault import TableVault
 from tablevault.presentation import instances
 from tablevault.presentation.differences import side_by_side
 
@@ -93,3 +98,15 @@ def test_rows_of_large_frames_are_traced_when_asked(reader, monkeypatch):
     whole = reader.get("/table/stories/base/row/50?trace=1").text
     assert "def other_title" in whole
     assert "data-fetch" not in whole
+
+
+def test_row_of_an_imported_instance_names_its_maker_without_a_link(tmp_path):
+    source = TableVault(tmp_path / "source", author="ada", create=True)
+    made = source.write("t", pd.DataFrame({"x": [1]}))
+    vault = TableVault(tmp_path / "vault", author="eve", create=True)
+    vault.import_instances(source.db_dir)
+    own = vault.write("own", pd.DataFrame({"x": [1]}))
+    with closing(vault.serve(block=False)) as server:
+        text = Client(server.url).get("/table/t/base/row/0").text
+        assert f"process {made}, by ada" in text
+        assert f'<a href="/process/{own}">{own}</a>, by eve' in Client(server.url).get("/table/own/base/row/0").text

@@ -16,9 +16,10 @@ from tablevault.archiving.exported import NOT_AN_EXPORT, copied_digest, copy_art
 from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError
 from tablevault.execution.provenance import Provenance, read_artifact_records, read_provenance
 from tablevault.reading.lineage import LineageReader
+from tablevault.reading.makers import maker_of
 from tablevault.reading.queries import Queries
 from tablevault.state.context import VaultContext
-from tablevault.state.imported import lost_artifacts
+from tablevault.state.imported import import_of, lost_artifacts
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
@@ -93,14 +94,16 @@ class DatasetFolder:
         target.mkdir()
         found = [*self._copy_artifacts(target, data), self._write_frame(target, data, embed_artifacts)]
         found += self._copy_provenance(target)
+        source = import_of(self._context, self._instance.process_id)
+        maker = maker_of(self._instance, provenance if source is not None else None)
         counts = self._context.catalog.contents.failure_counts([self._instance.row_id])
         described = Described(
             table_name=self._table.name,
             description=self._instance.description or self._table.description,
             instance_id=self._instance.instance_id,
-            author=self._instance.author,
-            created_at=self._instance.created_at,
+            maker=maker,
             vault_id=self._context.vault_id,
+            made_in=source.vault_id if source is not None else self._context.vault_id,
             licence=licence,
             rows=len(data),
             columns=tuple(self._described_columns(data, provenance)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import yaml
 
 from tablevault.execution.provenance import BuilderFacts, Provenance
+from tablevault.reading.makers import Maker
 from tablevault.storage.dtypes import ColumnType, Kind
 from tablevault.texts.json_forms import json_form
 
@@ -95,9 +96,10 @@ class Described:
     table_name: str
     description: str
     instance_id: str
-    author: str
-    created_at: datetime
+    maker: Maker
     vault_id: str
+    made_in: str
+    """Id of the vault with the process that made the instance: this one, or the one it was imported from."""
     licence: str
     rows: int
     columns: tuple[DescribedColumn, ...]
@@ -123,10 +125,10 @@ def _sections(described: Described) -> Iterator[str]:
     yield f"# {described.table_name}\n"
     if described.description:
         yield f"{described.description}\n"
-    moment = described.created_at.astimezone(UTC)
+    moment = described.maker.made_at.astimezone(UTC)
     yield (
         f"{described.rows:,} rows. Instance `{described.instance_id}` of a TableVault vault, made by "
-        f"{described.author} on {moment:%Y-%m-%d %H:%M} UTC.\n"
+        f"{described.maker.author} on {moment:%Y-%m-%d %H:%M} UTC.\n"
     )
     failed, skipped = described.failures
     if failed or skipped:
@@ -171,8 +173,8 @@ def croissant(described: Described) -> dict[str, Any]:
         "description": about,
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         **({"license": described.licence} if described.licence else {}),
-        "creator": {"@type": "sc:Person", "name": described.author},
-        "datePublished": described.created_at.astimezone(UTC).isoformat(),
+        "creator": {"@type": "sc:Person", "name": described.maker.author},
+        "datePublished": described.maker.made_at.astimezone(UTC).isoformat(),
         "version": "1.0.0",
         "identifier": _instance(described, described.instance_id),
         **_origins(described),
@@ -233,7 +235,7 @@ def _origins(described: Described) -> dict[str, Any]:
         inputs.setdefault(facts.origin.instance_id, facts.origin)
     made = {
         "@type": "prov:Activity",
-        "@id": f"tablevault:{described.vault_id}/process/{facts.process_id}",
+        "@id": f"tablevault:{described.made_in}/process/{facts.process_id}",
         "name": facts.operation,
         "prov:endedAtTime": facts.finished_at,
     }

@@ -26,11 +26,13 @@ from tablevault.ports import Frame
 from tablevault.reading.compared_instances import ComparedInstance, ComparedInstances
 from tablevault.reading.failures import FailureReader
 from tablevault.reading.lineage import LineageReader
+from tablevault.reading.makers import maker_of
 from tablevault.reading.queries import Queries
 from tablevault.reading.requests import selection_of
 from tablevault.records import CellTrace, ComputedIn
 from tablevault.references import Evaluator, Placement, dependencies
 from tablevault.state.context import VaultContext
+from tablevault.state.imported import import_of
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.cell_texts import shown_values
@@ -125,7 +127,7 @@ class CellTracer:
             function="",
             code_version="",
             source="",
-            computed_in=_computed_in(side.instance),
+            computed_in=self._computed_in(side),
             arguments=None,
             inputs=(),
             reused_through=(),
@@ -154,7 +156,7 @@ class CellTracer:
             function=_function(facts),
             code_version=version,
             source=source,
-            computed_in=_computed_in(last.side.instance),
+            computed_in=self._computed_in(last.side),
             arguments=self._arguments(last, facts, notes),
             inputs=self._inputs(last.side, last.column),
             input_row=self._input_row(cell),
@@ -223,6 +225,14 @@ class CellTracer:
         computation = cell.computation()
         is_same = computation[1] is not None and computation == earlier.computation()
         return earlier if is_same else None
+
+    def _computed_in(self, side: ComparedInstance) -> ComputedIn:
+        """Return the instance and its maker, which for an imported instance is that of the source."""
+        instance, imported = side.instance, None
+        if import_of(self._context, instance.process_id) is not None:
+            imported = read_provenance(self._lookup.folder(side.table, instance).provenance)
+        maker = maker_of(instance, imported)
+        return ComputedIn(instance.instance_id, maker.process_id, maker.author, maker.made_at)
 
     # --- how it was computed --------------------------------------------------------------------------------------
 
@@ -404,10 +414,6 @@ class CellTracer:
 
 def _function(facts: BuilderFacts) -> str:
     return f"{facts.module}.{facts.function}"
-
-
-def _computed_in(instance: InstanceRecord) -> ComputedIn:
-    return ComputedIn(instance.instance_id, instance.process_id, instance.author, instance.created_at)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------

@@ -18,15 +18,16 @@ from tablevault.execution.provenance import (
     read_row_versions,
 )
 from tablevault.layout import InstanceFolder
+from tablevault.reading.makers import maker_of
 from tablevault.reading.metadata_folders import MetadataFolders
 from tablevault.records import CodeVersion, Lineage, LineageStep
 from tablevault.state.context import VaultContext
+from tablevault.state.imported import import_of
 from tablevault.state.lookup import Lookup, again_if_moved
 from tablevault.storage.files import missing_named
 from tablevault.storage.manifest import check_listed
 from tablevault.values.changes import Read
 from tablevault.values.contents import InstanceRecord, TableRecord
-from tablevault.values.plans import ImportPlan
 
 _ANY = "*"
 """Stands for all columns of an instance."""
@@ -230,9 +231,8 @@ class _Instances:
     def _imported_from(self, process_id: str) -> str:
         """Return the id of the source vault of an import; empty for other processes."""
         if process_id not in self._imports:
-            record = self._lookup.context.catalog.processes.find(process_id)
-            plan = record.plan if record is not None else None
-            self._imports[process_id] = plan.vault_id if isinstance(plan, ImportPlan) else ""
+            plan = import_of(self._lookup.context, process_id)
+            self._imports[process_id] = plan.vault_id if plan is not None else ""
         return self._imports[process_id]
 
 
@@ -341,6 +341,7 @@ class _Steps:
 def _step(instance: _Instance, node: _Node) -> LineageStep:
     facts = instance.builders[node.place] if node.place is not None else None
     record = instance.record
+    maker = maker_of(record, instance.provenance if instance.imported_from else None)
     return LineageStep(
         table_name=instance.table_name,
         instance_id=record.instance_id,
@@ -351,9 +352,9 @@ def _step(instance: _Instance, node: _Node) -> LineageStep:
         code_versions=instance.code_versions(node.place) if node.place is not None else (),
         computed=facts.computed if facts is not None else None,
         reused=facts.reused if facts is not None else None,
-        process_id=record.process_id,
-        author=record.author,
-        made_at=record.created_at,
+        process_id=maker.process_id,
+        author=maker.author,
+        made_at=maker.made_at,
         success=record.success,
         deleted=instance.deleted,
         imported_from=instance.imported_from,

@@ -136,6 +136,11 @@ class Listings:
                 and (not instance_id or self._contents.instance(table.table_id, instance_id) is not None)
             )
 
+    def existing_processes(self, process_ids: Iterable[str]) -> frozenset[str]:
+        """Return the ids of processes of this vault; an imported instance names one of another vault."""
+        find = self._context.catalog.processes.find
+        return frozenset(name for name in frozenset(process_ids) if find(name) is not None)
+
     def is_in_background(self, process_id: str) -> bool:
         """Return whether the owner of a process is a background worker."""
         owner = self._lookup.process(process_id).owner_lock

@@ -81,7 +81,9 @@ def show_row(site: Site, request: Request) -> Shown:
     row = read_row(site.vault, address, position, traces)
     traced = (row.traces or {}).values()
     named = [(row.facts.table_name, name) for trace in traced for name in (trace.instance_id, *trace.reused_through)]
-    return Shown("row.html", row, beside={"existing": site.vault._listings().existing(named)})
+    listings = site.vault._listings()
+    processes = listings.existing_processes(trace.process_id for trace in traced)
+    return Shown("row.html", row, beside={"existing": listings.existing(named), "existing_processes": processes})
 
 
 def show_processes(site: Site, request: Request) -> Shown:
