@@ -88,12 +88,18 @@ def test_origins_and_deleted_inputs_stay_in_the_lineage(vault, tmp_path):
     vault.create_instance("made", copy=True)
     vault.execute_instance("made")
     vault.delete_instance(given, "given")
+    reads = "SELECT DISTINCT input_table, input_instance_id FROM vault.reads ORDER BY ALL"
+    inputs = vault.query(reads)[0].values.tolist()
+    assert ["given", given] in inputs
     made = TableVault(vault.export_vault(tmp_path / "out", "made"), author="eve")
+    assert {tuple(pair) for pair in made.query(reads)[0].values.tolist()} <= {tuple(pair) for pair in inputs}
     assert made.verify().ok
     assert made.get_lineage("made").to_dict() == vault.get_lineage("made").to_dict()
     note = made.trace_cell("made", 1, "double").notes[0]
     assert note.startswith(f"instance {first} of table 'made' is not in the vault")
     assert vault.trace_cell("made", 1, "double").computed_in.instance_id == first
+    vault.delete_table("given")
+    assert vault.query(reads)[0].values.tolist() == inputs
 
 
 def test_one_set_of_artifacts_is_shown_by_the_exported_table(vault, tmp_path):

@@ -225,15 +225,12 @@ class DescribedInstances:
         return str(record.status if record.finished else self._liveness.status(record))
 
     def _reads(self) -> Iterator[tuple[Any, ...]]:
-        tables = {table.table_id: table.name for table in self._contents.tables()}
+        tables: dict[int, str | None] = {table.table_id: table.name for table in self._contents.tables()}
         inputs: dict[int, tuple[str | None, str | None]] = {}
         for table, instance in self._materialized():
             for read in self._contents.reads_of(instance.row_id):
                 if read.input_row_id not in inputs:
-                    found = self._contents.instance_by_row(read.input_row_id)
-                    inputs[read.input_row_id] = (
-                        (None, None) if found is None else (tables.get(found.table_id), found.instance_id)
-                    )
+                    inputs[read.input_row_id] = self._named(read.input_row_id, tables)
                 yield (
                     table.name,
                     instance.instance_id,
@@ -242,6 +239,16 @@ class DescribedInstances:
                     *inputs[read.input_row_id],
                     read.input_column,
                 )
+
+    def _named(self, row_id: int, tables: dict[int, str | None]) -> tuple[str | None, str | None]:
+        """Return the table and id of an instance; add a deleted table to the known names of tables."""
+        found = self._contents.instance_by_row(row_id)
+        if found is None:
+            return None, None
+        if found.table_id not in tables:
+            table = self._contents.table_by_id(found.table_id)
+            tables[found.table_id] = None if table is None else table.name
+        return tables[found.table_id], found.instance_id
 
     def _id_of(self, row_id: int) -> str | None:
         found = self._contents.instance_by_row(row_id)
