@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tablevault import TableVault, TableVaultWarning, tv_errors
+from tablevault import TableVault, TableVaultWarning, compress_vault, tv_errors
 
 
 def test_imported_instances_keep_ids_tags_and_lineage(gallery, vault, tmp_path):
@@ -204,6 +204,32 @@ def test_instance_that_was_deleted_can_be_imported_again(vault, tmp_path, allow_
     assert vault.verify().problems == ()
     if allow_multiple:
         assert Path(vault.get_dataframe("t", first)[0]["file"][0]).read_text() == "first"
+
+
+@pytest.mark.parametrize("kind", ["archive", "folder"])
+def test_deleted_instance_is_restored_from_a_copy_of_the_vault(vault, tmp_path, kind):
+    for number in (1, 2):
+        vault.write("t", pd.DataFrame({"x": [number]}), primary_key="x")
+    first, second = vault.get_table_instances("t")
+    vault.write("made", pd.DataFrame({"y": [1]}), dependencies=[("t", first)])
+    vault.create_tag("kept", f"t({first})")
+    if kind == "archive":
+        copy = Path(compress_vault(vault.db_dir, preset=0)).rename(tmp_path / "backup.tar.xz")
+    else:
+        copy = Path(shutil.copytree(vault.db_dir, tmp_path / "copy", symlinks=True))
+    arguments = vault.get_process(vault.import_instances(copy)).arguments
+    assert (arguments["imported"], len(arguments["skipped"])) == ([], 3)
+    vault.delete_tag("kept")
+    vault.delete_instance(first, "t")
+    arguments = vault.get_process(vault.import_instances(copy)).arguments
+    assert (arguments["imported"], len(arguments["skipped"])) == ([first], 2)
+    assert vault.read(f"t({first})")["x"].tolist() == vault.read("t@kept")["x"].tolist() == [1]
+    assert vault.read(f"t({second})")["x"].tolist() == [2]
+    assert vault.get_lineage("made").columns[0].inputs[0].instance_id == first
+    vault.delete_table("made")
+    vault.import_instances(copy, ["made"])
+    assert vault.get_lineage("made").columns[0].inputs[0].deleted is False
+    assert vault.verify().problems == ()
 
 
 def test_tags_of_two_tables_with_the_same_instance_stay_apart(vault, tmp_path):

@@ -57,8 +57,9 @@ class ImportInstances(Operation[ImportPlan]):
     def plan(self, draft: Draft) -> ImportPlan:
         """Choose the instances, and compare them with the existing ones."""
         with opened_source(self.source) as source:
-            if source.vault_id == draft.lookup.context.vault_id:
-                raise TVArgumentError(f"'{self.source}' is this vault itself; name another one.")
+            # A copy of this vault, such as a backup, restores deleted instances.
+            if source.layout.root.samefile(draft.lookup.layout.root):
+                raise TVArgumentError(f"'{self.source}' is this vault itself; name another one, or an archive.")
             return _Planning(draft, source).plan(_chosen_names(self.tables, source))
 
     def work(self, plan: ImportPlan, session: Session) -> Changes:
