@@ -46,6 +46,8 @@ def test_targets_are_checked_before_anything_is_written(gallery, tmp_path):
         ({"target": inside}, "is inside the vault"),
         ({"target": tmp_path / "no" / "x.csv"}, "There is no folder"),
         ({"target": tmp_path / "folder", "format": "dataset", "overwrite": True}, "is not an earlier export"),
+        ({"target": tmp_path / "x.csv", "columns": ["title", "title"]}, "columns contains duplicates"),
+        ({"target": tmp_path / "x.csv", "columns": []}, "columns is empty; name at least one"),
         ({"target": tmp_path / "x.csv", "license": "mit"}, "for dataset folders"),
         ({"target": tmp_path / "x.csv", "instance_id": "@no"}, "has no tag 'no'"),
     ]:

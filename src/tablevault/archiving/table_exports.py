@@ -9,7 +9,7 @@ from tablevault import names
 from tablevault.archiving.dataset_folders import DatasetFolder, dataset_difference
 from tablevault.archiving.exported import export_target, exported, file_difference
 from tablevault.errors import TVArgumentError
-from tablevault.reading.queries import Queries
+from tablevault.reading.queries import Queries, check_columns_given
 from tablevault.reading.requests import selection_of
 from tablevault.state.context import VaultContext
 from tablevault.storage.exports import write_frame_as
@@ -51,6 +51,9 @@ class TableExports:
         if (embed_artifacts or licence) and not is_dataset:
             raise TVArgumentError("embed_artifacts and license are for dataset folders; pass format='dataset'.")
         names.check_text("license", licence)
+        check_columns_given(columns)
+        if columns is not None and not columns:
+            raise TVArgumentError("columns is empty; name at least one column, or leave it out for all.")
         difference = dataset_difference if is_dataset else file_difference
 
         def write() -> None:

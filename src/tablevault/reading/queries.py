@@ -160,7 +160,7 @@ class Queries:
         full_paths
             Whether artifacts are read as full paths.
         """
-        _check_columns_given(columns)
+        check_columns_given(columns)
 
         def read() -> tuple[FrameData, str]:
             table, instance = self.select(selection)
@@ -184,7 +184,7 @@ class Queries:
         """
         if format_name not in _LAZY_FORMATS:
             raise TVArgumentError(f"There is no format '{format_name}'{names.nearest(format_name, _LAZY_FORMATS)}")
-        _check_columns_given(columns)
+        check_columns_given(columns)
 
         def opened() -> tuple[Any, str]:
             table, instance = self._materialized(selection)
@@ -541,7 +541,8 @@ def page_of(data: FrameData, page: Page) -> FrameData:
     return data if page == Page() else FrameData(data.table.slice(page.offset, page.rows), data.types)
 
 
-def _check_columns_given(columns: Sequence[str] | None) -> None:
+def check_columns_given(columns: Sequence[str] | None) -> None:
+    """Raise `TVArgumentError` unless columns are a list of distinct names, or left out."""
     if columns is None:
         return
     if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
