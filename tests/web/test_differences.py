@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import datetime
 from urllib.parse import quote
 
 import pandas as pd
+import pyarrow as pa
 from asking import Client
 
 from tablevault import TableVault
@@ -110,3 +112,15 @@ def test_row_of_an_imported_instance_names_its_maker_without_a_link(tmp_path):
         text = Client(server.url).get("/table/t/base/row/0").text
         assert f"process {made}, by ada" in text
         assert f'<a href="/process/{own}">{own}</a>, by eve' in Client(server.url).get("/table/own/base/row/0").text
+
+
+def test_time_beyond_those_of_python_is_traced_as_text(tmp_path):
+    vault = TableVault(tmp_path / "vault", author="ada", create=True)
+    times = pa.array([10**17, 0], pa.timestamp("ms"))
+    vault.write("t", pa.table({"at": times, "all": pa.array([[time] for time in times])}))
+    shown = "<value out of range: 100000000000000000>"
+    assert vault.trace_cell("t", 0, "at").value == vault.trace_cell("t", 0, "all").value == shown
+    assert vault.trace_cell("t", 1, "at").value == datetime(1970, 1, 1)
+    with closing(vault.serve(block=False)) as server:
+        row = Client(server.url).get("/table/t/base/row/0.json").json
+        assert [row["cells"][0]["text"], row["traces"]["at"]["state"]] == [shown, "external"]

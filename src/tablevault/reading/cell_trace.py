@@ -35,7 +35,7 @@ from tablevault.state.context import VaultContext
 from tablevault.state.imported import import_of
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
-from tablevault.storage.cell_texts import shown_values
+from tablevault.storage.cell_texts import shown_values, values_or_texts
 from tablevault.storage.columns import plain_values
 from tablevault.storage.frames import StoredFrame
 from tablevault.values.contents import InstanceRecord
@@ -113,7 +113,7 @@ class CellTracer:
 
     def _trace(self, cell: _Cell) -> CellTrace:
         side, facts = cell.side, cell.builder
-        value = plain_values(side.read(cell.column).slice(cell.position, 1), side.types[cell.column])[0]
+        value = values_or_texts(side.read(cell.column).slice(cell.position, 1), side.types[cell.column])[0]
         key = {name: _value(side, name, cell.position) for name in side.primary_key} or {"index": cell.position}
         found = CellTrace(
             table_name=side.table.name,
@@ -282,7 +282,7 @@ class CellTracer:
                 name: evaluator.compile(value, placement=placement).evaluate(row)
                 for name, value in facts.arguments.items()
             }
-        except (TableVaultError, LookupError, ValueError, TypeError) as error:
+        except (TableVaultError, LookupError, ValueError, TypeError, OverflowError) as error:
             notes.append(f"the arguments cannot be resolved again: {error}")
             return None
 

@@ -139,6 +139,16 @@ def shown_values(column: Column, column_type: ColumnType) -> list[Any]:
         return [" ".join(str(plain).split()).strip("[] ")]
 
 
+def values_or_texts(column: Column, column_type: ColumnType) -> list[Any]:
+    """Return the plain values of a column, with the text of `shown_values` for times beyond those of Python."""
+    try:
+        return plain_values(column, column_type)
+    except OverflowError:
+        if len(column) > 1:
+            return [cell for at in range(len(column)) for cell in values_or_texts(column.slice(at, 1), column_type)]
+        return shown_values(column, column_type)
+
+
 def _first_refused(column: Column, column_type: ColumnType) -> int:
     """Return the first position without a form in JSON."""
     for position in range(len(column)):
