@@ -122,6 +122,15 @@ def test_durations_that_sql_cannot_hold_are_refused(vault, durations, reason, is
         vault.query(f"FROM {'durations' if is_stored else 'given'}", frames={} if is_stored else {"given": frame})
 
 
+def test_time_that_sql_cannot_hold_is_refused_with_its_column(vault):
+    far = pa.array([10**17, 0], pa.timestamp("ms"))
+    vault.write("far", pa.table({"at": far, "x": [1, 2], "us": far.cast(pa.int64()).cast(pa.timestamp("us"))}))
+    reason = "a time in column 'at' of 'far' is too far away for a TIMESTAMP. Read the table with"
+    with pytest.raises(tv_errors.TVTableError, match=reason):
+        vault.query("FROM far")
+    assert vault.scan("far", format="arrow")[0].to_table(columns=["at"]).column(0).combine_chunks().equals(far)
+
+
 DIGITS = decimal.Decimal("1" * 60)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from tablevault import names
-from tablevault.errors import TVArgumentError
+from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.reading.described_instances import DescribedInstances
 from tablevault.sql_engine.engine import Engine, MemoryTable, Result, Tables, show
 from tablevault.sql_engine.frame_views import FrameFile
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _SCHEMAS = ("artifacts", "errors", "provenance", "vault")
 _MAXIMUM_DIGITS = 38
 """Maximum number of digits of an SQL decimal."""
+_FAR_TIME = "Could not convert Timestamp("
+"""Part of DuckDB's message about a time whose microseconds do not fit 64 bits."""
 _MAXIMUM_ENGINES = 4
 """Maximum number of engines kept per open vault."""
 _MAXIMUM_TABLES = 1_000
@@ -58,6 +60,12 @@ class _Resolved:
     def tables(self) -> Tables:
         """Return the tables in the form that engines take."""
         return Tables({name: file.query() for name, file in self.files.items()}, self.frames, self.in_schemas)
+
+    def coarse_times(self) -> list[str]:
+        """Return the columns, as parts of a sentence, with times that may be too far away for SQL."""
+        columns = [(name, file.frame) for name, file in self.files.items()]
+        columns += [(name, frame.columns) for name, frame in self.frames.items()]
+        return [f"column {column!r} of '{name}'" for name, frame in columns for column in frame.coarse_times()]
 
     def warn_of_differences(self) -> None:
         """Warn of columns whose SQL type differs from the type in their frame."""
@@ -125,7 +133,16 @@ class Sql:
             if reading.content and self._has_unchecked(resolved):
                 self._check(resolved, engine.positions_read(statement, tables, parameters, timeout))
             text = f"EXPLAIN {statement}" if explain else statement
-            return engine.run(text, tables, parameters, rows, timeout), resolved.instances
+            try:
+                return engine.run(text, tables, parameters, rows, timeout), resolved.instances
+            except TVTableError as error:
+                columns = resolved.coarse_times() if _FAR_TIME in str(error) else []
+                if not columns:
+                    raise
+                raise TVTableError(
+                    f"The statement failed: a time in {' or '.join(columns)} is too far away for a TIMESTAMP. Read the "
+                    "table with get_dataframe, or with scan and format 'arrow'."
+                ) from error
 
         result, instances = self._queries.again_if_moved(", ".join(name.name for name in wanted), run)
         return frame_of(result), instances

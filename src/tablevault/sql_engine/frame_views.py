@@ -85,6 +85,10 @@ class FrameColumns:
             if _holds(self.columns[name], _is_long_decimal):
                 yield f"Column {name!r} has more than {_MAXIMUM_DIGITS} digits and is DOUBLE in SQL."
 
+    def coarse_times(self) -> list[str]:
+        """Return the columns with times in seconds or milliseconds, which reach beyond those of SQL."""
+        return [name for name, arrow in self.columns.items() if _holds(arrow, _is_coarse_time)]
+
     def _expression(self, name: str, column: str) -> str:
         if name in self.json:
             return f"CAST({column} AS JSON)"
@@ -208,6 +212,10 @@ def _interval(value: str, unit: str, column: str) -> str:
         f"CASE WHEN {value} BETWEEN -{short} AND {short} THEN to_microseconds({length}) "
         f"WHEN {value} BETWEEN -{longest} AND {longest} THEN {days} WHEN {value} IS NOT NULL THEN error({refusal}) END"
     )
+
+
+def _is_coarse_time(arrow: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(arrow) and arrow.unit in ("s", "ms"))
 
 
 def _is_text(arrow: pa.DataType) -> bool:
