@@ -326,13 +326,15 @@ def _cause_of(error: BaseException) -> Cause:
 def _say_what_happened(error: BaseException, outcome: Outcome, cause: Cause) -> None:
     """Print an error.
 
-    Errors of TableVault take one line; others are printed with their tracebacks.
+    Errors of TableVault are printed as they are, often in one line; others with their tracebacks.
     """
     from tablevault.processes.messages import note
 
     if cause is Cause.VAULT:
+        first, *more = str(error).split("\n")
         where = f" ({location_of(error)})" if location_of(error) else ""
-        _say(f"{type(error).__name__}: {' '.join(str(error).split(chr(10)))}{where}")
+        # The following lines are a difference, or a reference with a mark below its fault.
+        _say("\n".join([f"{type(error).__name__}: {first}{where}", *more]))
         return
     if cause is Cause.INTERRUPT:
         _say("Asked to end." if isinstance(error, SystemExit) else "Interrupted.")

@@ -34,7 +34,7 @@ from tablevault.freshness.status import TO_BE_COMPUTED, open_freshness
 from tablevault.freshness.steps import RefreshSelection, plan_steps
 from tablevault.operations.applied_files import VaultTables
 from tablevault.operations.apply import Apply
-from tablevault.operations.base import LONG, REPLACEABLE, Operation
+from tablevault.operations.base import LONG, REPLACEABLE, SOURCE, Operation
 from tablevault.operations.session import Draft, Session
 from tablevault.state.context import VaultContext
 from tablevault.state.liveness import Liveness
@@ -62,8 +62,8 @@ class Run(Operation[RunPlan]):
     counts_rows: ClassVar[bool] = True
     runs_children: ClassVar[bool] = True
 
-    source: str = ""
-    """Absolute path of the file or folder, with links resolved; empty to continue a run by its id."""
+    source: str = field(default="", metadata=SOURCE)
+    """The file or folder, as recorded; empty to continue a run by its id."""
     definitions: Any = field(default=None, metadata=LONG)
     """The texts of the source at the start, as plain data."""
     version: str = names.DEFAULT_VERSION
@@ -87,10 +87,11 @@ class Run(Operation[RunPlan]):
         if not self.source:
             raise TVArgumentError(f"There is no run '{draft.process_id}' to continue; name a source to begin one.")
         version, tables = names.check_version(self.version), self._began_with.tables
+        place = draft.lookup.layout.source_place(self.source)
         if not tables:
-            raise TVArgumentError(f"'{self.source}' defines no table; define one with tablevault.define.Table.")
+            raise TVArgumentError(f"'{place}' defines no table; define one with tablevault.define.Table.")
         draft.lock_exclusive(lock_on_source(self.source, version))
-        check_not_running(draft.lookup.context, self.source, version, without=draft.process_id)
+        check_not_running(draft.lookup.context, place, version, without=draft.process_id)
         for table in tables:
             check_length(draft.process_id, version, PlannedStep(0, table.name, version, "", ()))
         applying = self._applying(self._began_with)
@@ -152,7 +153,7 @@ class Run(Operation[RunPlan]):
         steps = TableSteps(self._refresh(keys), selection, session)
         steps.run(self._steps(selection, session))
         # `retry_failed` would run the code in the vault, and not a corrected source.
-        retry = f"run '{Path(self.source).name}' again to retry them"
+        retry = f"run '{session.lookup.layout.source_place(self.source).name}' again to retry them"
         return Changes(tuple(steps.confirmed), warnings=tuple(failure_warnings_of(session, retry)))
 
     def _refresh(self, keys: list[TableVersion]) -> Refresh:
@@ -171,7 +172,7 @@ class Run(Operation[RunPlan]):
 
         Files edited in the vault after the reading are kept.
         """
-        processes, name = session.lookup.context.catalog.processes, Path(self.source).name
+        processes, name = session.lookup.context.catalog.processes, session.lookup.layout.source_place(self.source).name
         for child in processes.begun_inside(session.serial):
             if child.operation == Apply.name and not child.status.ended:
                 session.children.run(Apply.restore(child.arguments), child.process_id, "")
@@ -250,24 +251,24 @@ def _read_as_they_are(
 # --- which process runs a source ------------------------------------------------------------------------------------
 
 
-def runs_of(context: VaultContext, source: str, version: str) -> list[ProcessRecord]:
+def runs_of(context: VaultContext, place: Path, version: str) -> list[ProcessRecord]:
     """Return the unfinished runs of a source and version, oldest first."""
     return [
         record
         for record in context.catalog.processes.unfinished()
         if record.operation == Run.name
-        and record.arguments.get("source") == source
+        and context.layout.source_place(str(record.arguments.get("source"))) == place
         and record.arguments.get("version", names.DEFAULT_VERSION) == version
     ]
 
 
-def check_not_running(context: VaultContext, source: str, version: str, without: str = "") -> None:
+def check_not_running(context: VaultContext, place: Path, version: str, without: str = "") -> None:
     """Raise `TVProcessError` if a run of a source, other than process `without`, has a live owner."""
     liveness = Liveness(context)
-    for record in runs_of(context, source, version):
+    for record in runs_of(context, place, version):
         if record.process_id != without and liveness.is_running(record):
             raise TVProcessError(
-                f"'{source}' is being run already, by process '{record.process_id}' (process number "
+                f"'{place}' is being run already, by process '{record.process_id}' (process number "
                 f"{record.owner_pid} on {record.owner_host}). Follow it with `tablevault watch {record.process_id}`, "
                 f"or wait for its end: wait_process('{record.process_id}')."
             )
@@ -325,12 +326,22 @@ def choose_run(
         check_not_running(context, files.place, version)
         continued = _newest_paused(context, files.place, version, recover)
     texts = read_source(files, VaultTables(Lookup(context), version))
-    operation = Run(files.place, msgspec.to_builtins(texts), version, policies, budget, reading=uuid.uuid4().hex)
+    named = context.catalog.processes.find(process_id) if process_id else continued
+    recorded = _recorded_source(context, files.place, named)
+    operation = Run(recorded, msgspec.to_builtins(texts), version, policies, budget, reading=uuid.uuid4().hex)
     if process_id:
         return RunCall(operation, process_id)
     if continued is not None:
         return RunCall(operation, continued.process_id, continued)
     return RunCall(operation, _new_id(context, files.place))
+
+
+def _recorded_source(context: VaultContext, place: Path, continued: ProcessRecord | None) -> str:
+    """Return a source as the continued process recorded it; in its own form if it has another source, or begins."""
+    earlier = "" if continued is None else str(continued.arguments.get("source", ""))
+    return (
+        earlier if earlier and context.layout.source_place(earlier) == place else context.layout.recorded_source(place)
+    )
 
 
 def paused_run(context: VaultContext, source: str, version: str, process_id: str) -> ProcessRecord | None:
@@ -339,11 +350,11 @@ def paused_run(context: VaultContext, source: str, version: str, process_id: str
         record = context.catalog.processes.find(process_id)
         is_paused = record is not None and Liveness(context).status(record) is Status.PAUSED
         return record if is_paused else None
-    return _newest_paused(context, str(Path(source).expanduser().resolve()), version, lambda record: None)
+    return _newest_paused(context, Path(source).expanduser().resolve(), version, lambda record: None)
 
 
 def _newest_paused(
-    context: VaultContext, place: str, version: str, recover: Callable[[ProcessRecord], object]
+    context: VaultContext, place: Path, version: str, recover: Callable[[ProcessRecord], object]
 ) -> ProcessRecord | None:
     liveness = Liveness(context)
     for record in reversed(runs_of(context, place, version)):
@@ -355,10 +366,9 @@ def _newest_paused(
     return None
 
 
-def _new_id(context: VaultContext, place: str) -> str:
+def _new_id(context: VaultContext, place: Path) -> str:
     """Return an unused id made of the source's name and the time."""
-    path = Path(place)
-    stem = _NOT_IN_AN_ID.sub("-", path.name if path.is_dir() else path.stem)[:_MAXIMUM_STEM_LENGTH]
+    stem = _NOT_IN_AN_ID.sub("-", place.name if place.is_dir() else place.stem)[:_MAXIMUM_STEM_LENGTH]
     first = f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     if not first[0].isalnum():
         first = f"run{first}" if first.startswith("-") else f"run-{first}"

@@ -16,6 +16,7 @@ from tablevault.catalog.owners import WORKER
 from tablevault.errors import TableVaultError, TVLockError, TVProcessError
 from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin, set_outcome
 from tablevault.operations.base import Operation, operation_named
+from tablevault.operations.remedies import RecordedCall, whole_of
 from tablevault.operations.session import Draft
 from tablevault.ports import FunctionError, Observer
 from tablevault.processes import messages
@@ -25,7 +26,6 @@ from tablevault.processes.commit import Decisions
 from tablevault.processes.failing import Failing, cause_of, describe_error, recorded_outcome, tell
 from tablevault.processes.process import Process, claim, claim_when_free, new_owner
 from tablevault.processes.recovery import Recovery
-from tablevault.processes.remedies import RecordedCall, whole_of
 from tablevault.processes.signals import Interrupts
 from tablevault.state.context import VaultContext
 from tablevault.state.formats import migrate
@@ -504,7 +504,7 @@ class Engine:
 def _told(record: ProcessRecord, error: BaseException) -> str:
     """Return an error in one line, in its recorded form if there is one."""
     if record.error is not None:
-        return messages.error_in_line(record.error)
+        return record.error.in_line
     return f"{type(error).__name__}: {in_line(message_of(error))}"
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from tablevault.errors import TableVaultError, TVForcedError, TVProcessError
 from tablevault.names import without_namespaces
 from tablevault.notes import add_note, class_name_of, message_of, set_outcome, traceback_of
+from tablevault.operations.remedies import RecordedCall
 from tablevault.ports import FunctionError, UnknownOutcomeError
 from tablevault.processes import messages
 from tablevault.processes.commit import Decisions
 from tablevault.processes.process import Process
-from tablevault.processes.remedies import RecordedCall
 from tablevault.processes.signals import is_from_signal
 from tablevault.state.context import VaultContext
 from tablevault.state.liveness import Liveness

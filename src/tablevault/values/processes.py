@@ -11,6 +11,7 @@ import msgspec
 
 from tablevault.errors import TVFileError
 from tablevault.system.clock import datetime
+from tablevault.texts.plain import in_line
 from tablevault.values.contents import JsonObject
 from tablevault.values.outcomes import Cause
 
@@ -108,6 +109,11 @@ class ErrorInfo:
     """`vault`, `function`, `interrupt` or `system`; `None` in records of earlier versions."""
     time: datetime | None = None
     """When it was recorded, in UTC; `None` if unknown, as for a dead owner or in records of earlier versions."""
+
+    @property
+    def in_line(self) -> str:
+        """Its class and text, as part of a sentence."""
+        return in_line(f"{self.type}: {self.message}".removesuffix(": "))
 
 
 OWNER_DIED = "OwnerDied"
