@@ -512,6 +512,8 @@ def test_get_dataframe_drops_or_refuses_failed_rows(make):
     with pytest.raises(tv_errors.TVTableError, match="2 rows"):
         table.column(failed="raise")
     assert table.column("x", columns=["x"], failed="raise") == list(range(30))
+    with pytest.raises(tv_errors.TVArgumentError, match=r"'rise'; .* did you mean 'raise'\?"):
+        table.column(failed="rise")
 
 
 def test_get_dataframe_drops_or_refuses_skipped_rows_of_the_columns_read(make):

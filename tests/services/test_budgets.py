@@ -131,15 +131,16 @@ def failing(x, folder):
     assert vault.get_process("night").usage == {"calls": 10, "cost": 2.25, "tokens": 90}
 
 
-@pytest.mark.parametrize("budget", [{"calls": -1}, {"calls": float("nan")}, {"calls": True}])
+@pytest.mark.parametrize("budget", [{"calls": -1}, {"calls": float("nan")}, {"calls": True}, {"seconds": 5}])
 def test_a_wrong_budget_of_a_call_is_refused(vault, make, tmp_path, budget):
     table = make(COUNTED, arguments=arguments(tmp_path))
     with pytest.raises(TVArgumentError, match="calls"):
         table.run(budget=budget)
 
 
-def test_a_wrong_budget_of_a_builder_is_refused(vault, make, tmp_path):
-    table = make(COUNTED, arguments=arguments(tmp_path), budget={"calls": "many"})
+@pytest.mark.parametrize("budget", [{"calls": "many"}, {"seconds": 5}])
+def test_a_wrong_budget_of_a_builder_is_refused(vault, make, tmp_path, budget):
+    table = make(COUNTED, arguments=arguments(tmp_path), budget=budget)
     with pytest.raises(TVBuilderError, match="budget must be a mapping of amounts|it must be a mapping of amounts"):
         table.run()
 
