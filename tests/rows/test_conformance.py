@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -70,4 +71,67 @@ def test_calls_ahead_of_a_deaf_coroutine_begin_when_it_is_abandoned():
         executor.wait(0.05)
     assert [(item.number, item.error) for item in executor.ended] == [(first + 1, None)]
     is_over.set()
+    executor.close()
+
+
+def until(condition):
+    """Wait for a condition."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("name", ["one thread", "async"])
+def test_time_of_a_call_starts_once_its_function_is_open(name):
+    opening, is_open, is_over = threading.Event(), threading.Event(), threading.Event()
+
+    def open_function():
+        opening.set()
+        is_open.wait(60)
+        return Opened(lambda: is_over.wait(60))
+
+    executor = LOCAL_MAKERS[name](open_function)
+    executor.start(0, {})
+    until(opening.is_set)
+    assert not executor.begun
+    is_open.set()
+    until(lambda: 0 in executor.begun)
+    is_over.set()
+    until(lambda: executor.ended)
+    executor.close()
+
+
+@dataclass(frozen=True)
+class SlowToRead:
+    folder: Path
+
+    def __reduce__(self):
+        return read_slowly, (self.folder,)
+
+
+def read_slowly(folder):
+    (folder / "reading").touch()
+    until((folder / "read").exists)
+    return folder
+
+
+def call_slowly(given):
+    until((given / "over").exists)
+
+
+def open_slow_function():
+    return Opened(call_slowly)
+
+
+def test_time_of_a_call_starts_once_a_worker_has_read_its_arguments(tmp_path):
+    executor = ProcessExecutor(1, open_slow_function)
+    executor.start(0, {"given": SlowToRead(tmp_path)})
+    until((tmp_path / "reading").exists)
+    assert not executor.begun
+    (tmp_path / "read").touch()
+    until(lambda: 0 in executor.begun)
+    (tmp_path / "over").touch()
+    until(lambda: executor.ended)
+    assert executor.ended[0].error is None
     executor.close()

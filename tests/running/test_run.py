@@ -321,6 +321,38 @@ def test_edited_policies_hold_for_the_rest_of_the_run(vault, source):
     assert len(vault.get_errors("answers")) == 0
 
 
+def test_policies_removed_again_apply_no_more(vault, source):
+    process_id, go_on = paused(vault, source)
+    source.edit("retry=0", 'on_error="collect", max_failures=0')
+    with pytest.raises(ConnectionError):
+        run(vault, source)
+    source.edit('on_error="collect", max_failures=0', "retry=0")
+    with pytest.raises(ConnectionError):
+        run(vault, source)
+    assert vault.get_process(f"{process_id}.answers").arguments["policies"] is None
+    go_on()
+    assert run(vault, source) == process_id
+
+
+def test_changed_policies_are_told(vault, source, capsys):
+    paused(vault, source)
+    source.edit("retry=0", 'on_error="collect", max_failures=1')
+    ended = source.command("run", source.file)
+    assert "Applied answers.py: policies of answers.answer changed." in ended.stderr
+
+
+def test_refused_policies_change_nothing_of_a_paused_run(vault, source):
+    process_id, go_on = paused(vault, source)
+    before = vault.get_process(process_id)
+    for wrong in ({"nothing": {"retry": 1}}, {"answer": {"retry": -1}}, {"answers.answer": {"stop_on": ["Nothing"]}}):
+        with pytest.raises((tv_errors.TVArgumentError, tv_errors.TVBuilderError)):
+            run(vault, source, policies=wrong)
+        after = vault.get_process(process_id)
+        assert (after.status, after.arguments, after.error) == (before.status, before.arguments, before.error)
+    go_on()
+    assert run(vault, source) == process_id
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("statement", ["x = (", "raise LookupError('at import')"])
 def test_source_that_fails_while_it_is_read_leaves_a_paused_run_as_it_is(source, statement):

@@ -191,7 +191,9 @@ class TableSteps:
         # A child continues with its own plan; a succeeded child does no work.
         operation = self._prepare(step) if child is None else ExecuteInstance.restore(child.arguments)
         if operation is not None:
-            operation = replace(operation, policies=self._policies(step))
+            policies = self._policies(step)
+            # An empty mapping takes back those that an earlier attempt gave to the child.
+            operation = replace(operation, policies=policies if child is None else policies or {})
             self._run_child(operation, process_id, step)
 
     def _run_child(self, operation: Operation[Any], process_id: str, step: PlannedStep) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -50,6 +51,8 @@ _APPLIED = "applied"
 """Staged once the definitions are applied; holds the id of their reading."""
 _STEPS = "steps"
 """Staged before the first step begins; holds all steps, so that each attempt runs the same."""
+_POLICIES = "edited-policies"
+"""Staged for each reading; holds the policies that differ from those at the start."""
 _MAXIMUM_STEM_LENGTH = 40
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -146,6 +149,9 @@ class Run(Operation[RunPlan]):
 
     def work(self, plan: RunPlan, session: Session) -> Changes:
         """Apply the definitions, then run the steps; each is a child."""
+        if self.policies and session.is_staged(_STEPS):
+            # A later call may have given other policies; one that is refused applies nothing.
+            check_policies(session.lookup.context, names.check_version(self.version), _staged(session), self.policies)
         self._apply(plan, session)
         version = names.check_version(self.version)
         keys = [TableVersion(table.name, version) for table in self._began_with.tables]
@@ -188,18 +194,25 @@ class Run(Operation[RunPlan]):
         told = comparison.summary(_changed_functions(session.lookup, self._now), services)
         if comparison.differs or services:
             session.children.run(operation, f"{session.process_id}.apply.{session.attempt}", "")
+        policies = self._changed_policies(session)
+        if policies:
+            told = f"{told}; {policies}" if comparison.differs or services else policies
         session.progress.tell(f"Applied {name}: {told}.")
         session.stage_text(_APPLIED, self.reading)
+
+    def _changed_policies(self, session: Session) -> str:
+        """Return which builders have other policies than after the last reading; empty if none has."""
+        before = json.loads(session.staged_text(_POLICIES)) if session.is_staged(_POLICIES) else {}
+        now = json.loads(json.dumps(self._edits.policies))
+        session.stage_text(_POLICIES, json.dumps(now))
+        changed = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+        return f"policies of {', '.join(changed)} changed" if changed else ""
 
     def _steps(self, selection: RefreshSelection, session: Session) -> tuple[PlannedStep, ...]:
         """Return the steps, which are planned once, and checked before the first function runs."""
         context = session.lookup.context
         if session.is_staged(_STEPS):
-            steps = msgspec.json.decode(session.staged_text(_STEPS), type=tuple[PlannedStep, ...])
-            if self.policies and session.resumed:
-                # A later call may have given other policies.
-                check_policies(context, selection.version, steps, self.policies)
-            return steps
+            return _staged(session)
         steps, read = plan_steps(context, selection)
         if self.policies:
             check_policies(context, selection.version, steps, self.policies)
@@ -207,6 +220,10 @@ class Run(Operation[RunPlan]):
             warn(sentence)
         session.stage_text(_STEPS, msgspec.json.encode(steps).decode())
         return steps
+
+
+def _staged(session: Session) -> tuple[PlannedStep, ...]:
+    return msgspec.json.decode(session.staged_text(_STEPS), type=tuple[PlannedStep, ...])
 
 
 def _without(edited: TablePolicies, given: TablePolicies) -> TablePolicies:

@@ -175,13 +175,15 @@ class Operation(ABC, Generic[PlanType]):
         return cls(**{**kept, **{item.name: None for item in fields(cls) if _is_payload(item)}})
 
     def continued_by(self, other: Operation[Any]) -> Self:
-        """Return this operation with the payload and replaced arguments of another call."""
-        taken = [
-            item.name
-            for item in fields(self)
-            if _is_payload(item) or (_is_replaceable(item) and not other._is_left_out(item))
-        ]
-        return replace(self, **{name: getattr(other, name) for name in taken})
+        """Return this operation with the payload and replaced arguments of another call.
+
+        An empty mapping replaces an argument by its default.
+        """
+        taken = {item.name: getattr(other, item.name) for item in fields(self) if _is_payload(item)}
+        for item in filter(_is_replaceable, fields(self)):
+            if not other._is_left_out(item):
+                taken[item.name] = getattr(other, item.name) or _default(item)
+        return replace(self, **taken)
 
     def replaced(self, recorded: Mapping[str, Any]) -> JsonObject:
         """Return the replaceable arguments that differ from the recorded ones."""

@@ -36,6 +36,7 @@ from tablevault.system.waiting import growing, poll
 from tablevault.system.warnings import LateWarnings, warn
 from tablevault.texts.plain import Secrets, in_line, storable
 from tablevault.values.changes import Changes
+from tablevault.values.contents import JsonObject
 from tablevault.values.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.values.processes import (
     Begun,
@@ -149,11 +150,20 @@ class Engine:
             process = self._take_up(record, None)
             return self._hand_over(process) if record.background else self._carry_out(process, interrupts)
 
-    def take_over(self, record: ProcessRecord) -> None:
-        """Run a process that another interpreter prepared, and whose owner waits for this claim."""
+    def take_over(self, record: ProcessRecord, earlier_arguments: JsonObject | None) -> None:
+        """Run a process that another interpreter prepared, and whose owner waits for this claim.
+
+        Parameters
+        ----------
+        record
+            The process.
+        earlier_arguments
+            As in `Process`.
+        """
         with Interrupts() as interrupts:
             process = claim(self._context, record, resumed=record.attempt > 1, kind=WORKER)
             if process is not None:
+                process.earlier_arguments = earlier_arguments
                 self._carry_out(process, interrupts)
 
     def _carry_out(self, process: Process, interrupts: Interrupts) -> Outcome:
@@ -469,6 +479,7 @@ class Engine:
                 process.operation = process.operation.continued_by(operation)
                 replaced = process.operation.replaced(record.arguments)
                 if replaced:
+                    process.earlier_arguments = dict(record.arguments)
                     arguments = {**record.arguments, **replaced}
                     self._transitions.replace_arguments(process.serial, process.attempt, arguments)
             if not process.operation.is_resumable(process.plan, process):

@@ -280,14 +280,17 @@ class _Loop:
             self._held.append(number)
             self._forget(number)
             return
-        self.begun[number] = began = clock.monotonic()
+        began = clock.monotonic()
         value: object = None
         failure: BaseException | None = None
         meter = self.meters[number] = CallMeter()
         # Each call has its own context.
         meter_context(meter)
         try:
-            coroutine: Any = self._function().call(**arguments)
+            function = self._function().call
+            # The first call opens the function, which must not count for its timeout.
+            self.begun[number] = began = clock.monotonic()
+            coroutine: Any = function(**arguments)
             value = with_copied_arrays(await coroutine)
         except BaseException as error:  # noqa: BLE001 - any exception is the outcome
             failure = error
