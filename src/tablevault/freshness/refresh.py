@@ -63,12 +63,16 @@ class Refresh(Operation[StepsPlan]):
         """Budget for the calls of all steps together, by amount."""
         return self.budget
 
+    def check_given(self) -> None:
+        """Check the budget."""
+        check_budget(self.budget)
+
     def plan(self, draft: Draft) -> StepsPlan:
         """Choose the steps, and check that each can begin.
 
         A refresh itself takes no locks.
         """
-        check_budget(self.budget)
+        self.check_given()
         context, version = draft.lookup.context, names.check_version(self.version)
         named = named_tables(context, self.table_names, version)
         selection = self._selection(named)

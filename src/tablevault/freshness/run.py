@@ -84,9 +84,13 @@ class Run(Operation[RunPlan]):
 
     # --- prepare --------------------------------------------------------------------------------------------------
 
+    def check_given(self) -> None:
+        """Check the budget."""
+        check_budget(self.budget)
+
     def plan(self, draft: Draft) -> RunPlan:
         """Check that the source defines tables, is not running elsewhere, and can be applied."""
-        check_budget(self.budget)
+        self.check_given()
         if not self.source:
             raise TVArgumentError(f"There is no run '{draft.process_id}' to continue; name a source to begin one.")
         version, tables = names.check_version(self.version), self._began_with.tables

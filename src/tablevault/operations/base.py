@@ -216,6 +216,16 @@ class Operation(ABC, Generic[PlanType]):
         """
         return None
 
+    def check_given(self) -> None:
+        """Check the arguments that a later call may replace, as far as the vault is not needed for it.
+
+        Raises
+        ------
+        TVArgumentError
+            If one is invalid.
+        """
+        return
+
     def _is_left_out(self, argument: Field[Any]) -> bool:
         value = getattr(self, argument.name)
         # A payload may be a frame, which cannot be compared with `==`.

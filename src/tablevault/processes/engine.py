@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from msgspec import structs
 
 from tablevault import names
 from tablevault.catalog.owners import WORKER
-from tablevault.errors import TableVaultError, TVLockError, TVProcessError
+from tablevault.errors import TableVaultError, TVArgumentError, TVLockError, TVProcessError
 from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin, set_outcome
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.remedies import RecordedCall, whole_of
@@ -55,6 +55,7 @@ _MINIMUM_WAIT, _MAXIMUM_WAIT = 0.002, 0.05
 """Seconds between two attempts to take locks that another process holds."""
 
 _NO_GENERATION = -1
+Refusal = TypeVar("Refusal", bound=TableVaultError)
 
 
 class Engine:
@@ -484,7 +485,8 @@ class Engine:
                     self._transitions.replace_arguments(process.serial, process.attempt, arguments)
             if not process.operation.is_resumable(process.plan, process):
                 self._transitions.pause(process.serial, process.attempt, None, None)
-                raise self._still_paused(record, messages.needs_payload(self._context.layout.root, record))
+                text = messages.needs_payload(self._context.layout.root, record)
+                raise self._still_paused(record, TVProcessError(text))
         except BaseException:
             process.leave()
             raise
@@ -502,11 +504,16 @@ class Engine:
         if different is not None or refused is not None:
             text = messages.another_argument(record, different) if different else messages.edited(record, refused or "")
             is_paused = self._liveness.status(record) is Status.PAUSED
-            raise self._still_paused(record, text) if is_paused else TVProcessError(text)
+            raise self._still_paused(record, TVProcessError(text)) if is_paused else TVProcessError(text)
+        try:
+            operation.check_given()
+        except TVArgumentError as error:
+            if self._liveness.status(record) is Status.PAUSED:
+                self._still_paused(record, error)
+            raise
 
-    def _still_paused(self, record: ProcessRecord, text: str) -> TVProcessError:
-        """Return the error for a call that leaves a paused process unchanged."""
-        error = TVProcessError(text)
+    def _still_paused(self, record: ProcessRecord, error: Refusal) -> Refusal:
+        """Return the error of a call that leaves a paused process unchanged, with this outcome."""
         remedies = RecordedCall.of(self._context.layout.root, record).while_paused
         set_outcome(error, Outcome(OutcomeKind.STILL_PAUSED, record.process_id, Cause.VAULT, remedies=remedies))
         return error
