@@ -9,7 +9,7 @@ from pathlib import Path
 from tablevault.operations.remedies import RecordedCall, hint_in_line
 from tablevault.texts.plain import duration
 from tablevault.values.outcomes import Outcome, OutcomeKind, Remedy
-from tablevault.values.processes import OWNER_DIED, Lock, ProcessRecord
+from tablevault.values.processes import Lock, ProcessRecord, counts_at_least
 
 
 def note(outcome: Outcome) -> str:
@@ -196,7 +196,7 @@ def resuming(record: ProcessRecord) -> str:
     if unfinished is not None:
         builder, counts = unfinished
         done, total = counts.computed + counts.reused, counts.total
-        least = "at least " if record.error is not None and record.error.type == OWNER_DIED else ""
+        least = "at least " if counts_at_least(record.error) else ""
         progress = f" with {least}{done:,}{'' if total is None else f' of {total:,}'} rows of {builder}"
     return f"Resuming '{record.process_id}', paused{since}{error}{progress}."
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from tablevault.notes import add_note
 from tablevault.ports import FunctionError, Interruptible
 from tablevault.rows.calls import FunctionCall
-from tablevault.rows.error_names import RowError, TimedOut, is_a, raised_message
+from tablevault.rows.error_names import RowError, has_timed_out, is_a, raised_message
 from tablevault.rows.failures import describe_failure
 from tablevault.rows.gate import CallGate
 from tablevault.rows.schedule import FailurePolicy, Schedule, Task, Verdict
@@ -150,7 +150,7 @@ class ErrorHandler:
     def _doubt_files(self, task: Task, error: RowError, now: float) -> None:
         """Record the interval of a failed try, which may have left orphaned files."""
         seconds = task.seconds if task.first_call is None else now - task.first_call
-        self._table.artifacts.doubt_call(seconds, was_cancelled=is_a(error.error, TimedOut))
+        self._table.artifacts.doubt_call(seconds, was_cancelled=has_timed_out(error.error))
 
     def end(self, task: Task, error: RowError, given: Sequence[int] | None = None, is_of_run: bool = False) -> None:
         """End the run with an error after the rows in flight; the first error wins.

@@ -100,7 +100,21 @@ def raised_message(error: BaseException) -> str:
 
 
 class TimedOut(TimeoutError):
-    """A call took longer than the builder's `timeout`."""
+    """A call took longer than the builder's `timeout`.
+
+    Records and tracebacks call it a `TimeoutError`, which `retry` and `stop_on` can name.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return TimeoutError, self.args
+
+
+TimedOut.__module__, TimedOut.__name__, TimedOut.__qualname__ = "builtins", "TimeoutError", "TimeoutError"
+
+
+def has_timed_out(error: BaseException) -> bool:
+    """Return whether an exception is that of the builder's `timeout`, not one that the function raised."""
+    return type(error) is TimedOut
 
 
 class InvalidResult(Exception):
@@ -302,7 +316,7 @@ class ErrorRules:
             return True
         return (
             (INVALID in self._words and error.is_invalid)
-            or (TIMEOUT in self._words and is_a(raised, TimedOut))
+            or (TIMEOUT in self._words and has_timed_out(raised))
             or (DIED in self._words and error.has_died)
             or (TRANSIENT in self._words and not error.is_invalid and is_transient(raised))
         )

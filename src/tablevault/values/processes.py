@@ -95,6 +95,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
         return {}
 
 
+OWNER_DIED = "OwnerDied"
+"""The type of the recorded error of a process whose interpreter was killed, or whose machine went down."""
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
     """An exception as recorded in the catalog."""
@@ -116,8 +120,9 @@ class ErrorInfo:
         return in_line(f"{self.type}: {self.message}".removesuffix(": "))
 
 
-OWNER_DIED = "OwnerDied"
-"""The type of the recorded error of a process whose interpreter was killed, or whose machine went down."""
+def counts_at_least(error: ErrorInfo | None) -> bool:
+    """Return whether the recorded progress of a paused process may lack its last rows, since its owner died."""
+    return error is not None and error.type == OWNER_DIED
 
 
 @dataclass(frozen=True, slots=True)
