@@ -413,8 +413,9 @@ def test_close_that_raises_is_a_warning(make):
         raise ValueError("no connection")
 
     TOLD["close"] = close
-    with pytest.warns(WARNED, match=r"close\(\) of Answering raised ValueError"):
+    with pytest.warns(WARNED, match=r"close\(\) of Answering raised ValueError") as warned:
         table.execute()
+    assert (warned[0].filename, warned[0].lineno) == (__file__, close.__code__.co_firstlineno + 1)
 
 
 # --- time limits --------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -135,3 +136,40 @@ def test_time_of_a_call_starts_once_a_worker_has_read_its_arguments(tmp_path):
     until(lambda: executor.ended)
     assert executor.ended[0].error is None
     executor.close()
+
+
+def test_tasks_that_a_function_leaves_behind_end_with_the_executor(caplog):
+    left = []
+
+    async def work():
+        left.append(asyncio.create_task(asyncio.sleep(3600)))
+
+    executor = AsyncExecutor(1, lambda: Opened(work))
+    executor.start(0, {})
+    until(lambda: executor.ended)
+    executor.close()
+    until(lambda: left[0].cancelled())
+    left.clear()
+    gc.collect()
+    assert not caplog.records
+
+
+@pytest.mark.slow
+def test_task_that_ignores_its_end_is_dropped_without_a_word(caplog):
+    begun = threading.Event()
+
+    async def work():
+        while True:
+            begun.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+    executor = AsyncExecutor(1, lambda: Opened(work))
+    executor.start(0, {})
+    assert begun.wait(60)
+    thread = executor._loop.thread
+    executor.close()
+    thread.join(60)
+    executor = None
+    gc.collect()
+    assert not caplog.records
