@@ -10,8 +10,9 @@ import ast
 import enum
 import functools
 import hashlib
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tablevault.code.local_code import imported_names
@@ -26,7 +27,11 @@ EVERYTHING = ("*", "*")
 """The `Use` of all modules, for code with indeterminate uses."""
 
 Use = tuple[str, str]
-"""A used name, as (module, name)."""
+"""A used name, as (module, path).
+
+A path is a name or, for names in modules that a module imports, several with dots. A path that ends with `.*` uses the
+module that it leads to as a whole; without, an import is only bound.
+"""
 
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITION = (*_FUNCTION, ast.ClassDef)
@@ -81,6 +86,8 @@ class Statement:
     """Names and attributes used other than by a call; code that receives them can read their docstrings."""
     renames: tuple[tuple[str, str], ...]
     """Import aliases, as (alias, original name)."""
+    origins: frozenset[tuple[str, Use]]
+    """Names that it imports from the vault, each with its origin; a path of "" is the module itself."""
     functions: frozenset[str]
     """Names of the functions and methods defined in it."""
     reads: frozenset[Reading]
@@ -128,7 +135,7 @@ class _Splitter:
         self._modules = modules
         self._docstring = docstring(tree.body)
         self._body = [part for node in without_docstring(tree.body) for part in _parts(node)]
-        self._aliases = dict(_alias for node in self._body for _alias in self._module_aliases(node))
+        self._imported = {origin for part in _walk_at_import(self._body) for origin in self._origins(part)}
         self._bindings = Counter(name for node in self._body for name in set(_names_bound(node)))
 
     def split(self) -> tuple[Statement, ...]:
@@ -152,6 +159,7 @@ class _Splitter:
                 movable=False,
                 mentions=frozenset(),
                 renames=(),
+                origins=frozenset(),
                 functions=frozenset(),
                 reads=frozenset(),
                 digest=digest,
@@ -173,23 +181,26 @@ class _Splitter:
             movable=_is_movable(node) and all(self._bindings[name] == 1 for name in names),
             mentions=frozenset(names_used_as_values(node)),
             renames=tuple(_renames(node)),
+            origins=frozenset(origin for part in _walk_at_import([node]) for origin in self._origins(part)),
             functions=frozenset(part.name for part in ast.walk(node) if isinstance(part, _FUNCTION)),
             reads=frozenset(_readings(node)),
             digest=_digest(syntax_text(node)),
             documented_digest=_digest(syntax_text(node, all_docstrings=True)),
         )
 
-    def _module_aliases(self, node: ast.AST) -> Iterator[tuple[str, str]]:
-        """Yield the names that an import statement gives to vault modules, as (alias, module)."""
+    def _origins(self, node: ast.AST) -> Iterator[tuple[str, Use]]:
+        """Yield the names that an import binds to modules of the vault, or to names in them, with their origins."""
         if isinstance(node, ast.Import):
             for alias in node.names:
                 head = alias.name.partition(".")[0]
                 if head in self._modules:
-                    yield alias.asname or head, head
+                    yield alias.asname or head, (head, "")
         elif isinstance(node, ast.ImportFrom) and node.level == 1 and node.module is None:
             for alias in node.names:
                 if alias.name in self._modules:
-                    yield alias.asname or alias.name, alias.name
+                    yield alias.asname or alias.name, (alias.name, "")
+        elif isinstance(node, ast.ImportFrom) and (source := self._source_of(node)) is not None:
+            yield from ((alias.asname or alias.name, (source, alias.name)) for alias in node.names if alias.name != "*")
 
     def _source_of(self, node: ast.ImportFrom) -> str | None:
         """Return the vault module of a `from … import`, or `None`."""
@@ -199,12 +210,17 @@ class _Splitter:
         nodes = list(nodes)
         nodes.extend(annotations_in_text(nodes))
         inner = [part for node in nodes for part in ast.walk(node)]
+        names = global_names(nodes)
         yield from self._uses_of_imports(inner)
-        aliases = dict(self._aliases)
-        for node in inner:
-            aliases.update(self._module_aliases(node))
-        yield from self._uses_of_attributes(inner, aliases)
-        for name in global_names(nodes):
+        yield from self._uses_of_kept_imports(inner)
+        imported = defaultdict[str, set[Use]](set)
+        for name, origin in (
+            *(item for item in self._imported if item[0] in names),
+            *(item for part in inner for item in self._origins(part)),
+        ):
+            imported[name].add(origin)
+        yield from self._uses_of_attributes(inner, imported)
+        for name in names:
             if name in _READS_ANY_MODULE:
                 yield EVERYTHING
             if name in _READS_ITS_MODULE:
@@ -213,42 +229,71 @@ class _Splitter:
 
     def _uses_of_imports(self, nodes: Iterable[ast.AST]) -> Iterator[Use]:
         for node in nodes:
-            if isinstance(node, ast.ImportFrom):
-                if (source := self._source_of(node)) is not None:
-                    yield from ((source, alias.name) for alias in node.names)
-                elif (node.module or "").partition(".")[0] in _IMPORTS_ANY_MODULE:
-                    yield EVERYTHING
-            elif isinstance(node, ast.Import) and not _IMPORTS_ANY_MODULE.isdisjoint(_heads(node)):
+            if isinstance(node, ast.ImportFrom) and (source := self._source_of(node)) is not None:
+                yield from ((source, alias.name) for alias in node.names)
+            elif isinstance(node, ast.Import | ast.ImportFrom) and _imports_any_module(node):
                 yield EVERYTHING
 
-    def _uses_of_attributes(self, nodes: Iterable[ast.AST], aliases: dict[str, str]) -> Iterator[Use]:
-        """Yield the uses in `module.name` expressions; any other use of a module counts as a whole."""
-        bases = set()
+    def _uses_of_kept_imports(self, nodes: Iterable[ast.AST]) -> Iterator[Use]:
+        """Yield what is imported into a class, or into the module by a function: any code may use it from there."""
         for node in nodes:
-            if not isinstance(node, ast.Attribute):
+            if isinstance(node, ast.ClassDef):
+                kept = [origin for part in _walk_at_import(node.body) for _, origin in self._origins(part)]
+            elif isinstance(node, _FUNCTION):
+                parts = list(ast.walk(node))
+                names = {name for part in parts if isinstance(part, ast.Global) for name in part.names}
+                kept = [origin for part in parts for name, origin in self._origins(part) if name in names]
+            else:
                 continue
-            if node.attr in _REVEALS_ITS_MODULE:
-                yield self._module, WHOLE
-            base = node.value.id if isinstance(node.value, ast.Name) else ""
-            if node.attr in _REVEALS_ANY_MODULE or (base, node.attr) == ("sys", "modules"):
-                yield EVERYTHING
-            if base in aliases and not node.attr.startswith("__"):
-                bases.add(id(node.value))
-                yield aliases[base], node.attr
+            yield from (behind(origin, WHOLE) for origin in kept)
+
+    def _uses_of_attributes(self, nodes: Iterable[ast.AST], imported: Mapping[str, Collection[Use]]) -> Iterator[Use]:
+        """Yield the uses in expressions such as `module.name.name`; a module used in other ways counts as a whole."""
+        inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
         for node in nodes:
-            if isinstance(node, ast.Name) and node.id in aliases and id(node) not in bases:
-                yield aliases[node.id], WHOLE
+            if isinstance(node, ast.Attribute):
+                if node.attr in _REVEALS_ITS_MODULE:
+                    yield self._module, WHOLE
+                base = node.value.id if isinstance(node.value, ast.Name) else ""
+                if node.attr in _REVEALS_ANY_MODULE or (base, node.attr) == ("sys", "modules"):
+                    yield EVERYTHING
+            if isinstance(node, ast.Attribute | ast.Name) and id(node) not in inner:
+                name, *attributes = _dotted(node)
+                # What a module has without having bound it, such as `__dict__`, may lead to all of it.
+                path = itertools.takewhile(lambda attribute: not attribute.startswith("__"), attributes)
+                rest = ".".join((*path, WHOLE))
+                yield from (behind(origin, rest) for origin in imported.get(name, ()))
 
     def _imported_at_import(self, node: ast.stmt) -> Iterator[str]:
         for part in _walk_at_import([node]):
-            if isinstance(part, ast.Import | ast.ImportFrom):
-                yield from (module for _, module in self._module_aliases(part))
-                if isinstance(part, ast.ImportFrom) and (source := self._source_of(part)) is not None:
-                    yield source
+            yield from (module for _, (module, _) in self._origins(part))
+            if isinstance(part, ast.ImportFrom) and (source := self._source_of(part)) is not None:
+                yield source
 
 
-def _heads(node: ast.Import) -> set[str]:
-    return {alias.name.partition(".")[0] for alias in node.names}
+def behind(origin: Use, path: str) -> Use:
+    """Return the use of a path behind an imported name."""
+    module, name = origin
+    return module, f"{name}.{path}" if name else path
+
+
+def _dotted(node: ast.expr) -> list[str]:
+    """Return the names in an expression such as `a.b.c`; the first is empty if it is no name."""
+    attributes: list[str] = []
+    while isinstance(node, ast.Attribute):
+        attributes.append(node.attr)
+        node = node.value
+    return [node.id if isinstance(node, ast.Name) else "", *reversed(attributes)]
+
+
+def _imports_any_module(node: ast.Import | ast.ImportFrom) -> bool:
+    """Return whether an import statement gives access to modules by computed names."""
+    if isinstance(node, ast.ImportFrom):
+        of_sys = node.module == "sys" and any(alias.name in ("modules", "*") for alias in node.names)
+        return of_sys or (node.module or "").partition(".")[0] in _IMPORTS_ANY_MODULE
+    # Under another name, `sys.modules` cannot be recognized.
+    renamed = any(alias.name == "sys" and alias.asname not in (None, "sys") for alias in node.names)
+    return renamed or any(alias.name.partition(".")[0] in _IMPORTS_ANY_MODULE for alias in node.names)
 
 
 def _parts(node: ast.stmt) -> Iterator[ast.stmt]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import built_in_sources
 from tablevault.code.local_code import LocalCode, Reached
-from tablevault.code.syntax import EVERYTHING, WHOLE, Reading, Statement, Use, split_module
+from tablevault.code.syntax import EVERYTHING, WHOLE, Reading, Statement, Use, behind, split_module
 from tablevault.errors import TVBuilderError
 from tablevault.names import nearest
 from tablevault.storage.column_types import reused_name
@@ -179,7 +179,8 @@ class _Reach:
         Unused imports are included, since a module may be imported for its side effects.
         """
         everything = [item for module in self._executed for item in self._index.statements(module)]
-        used = {use for item in everything for use in item.uses if use[1] not in item.binds}
+        uses = ((module, path.partition(".")[0], item) for item in everything for module, path in item.uses)
+        used = {(module, name) for module, name, item in uses if name not in item.binds}
         unused = (
             item
             for item in everything
@@ -194,7 +195,9 @@ class _Reach:
             if use in self._seen:
                 continue
             self._seen.add(use)
-            for statement in self._statements_of(use):
+            statements = self._statements_of(use)
+            waiting.extend(_behind(use, statements))
+            for statement in statements:
                 waiting.extend(self._add(statement))
 
     def _include(self, statements: Iterable[Statement]) -> None:
@@ -226,7 +229,8 @@ class _Reach:
     def _statements_of(self, use: Use) -> list[Statement]:
         if use == EVERYTHING:
             return [statement for module in sorted(self._index.modules) for statement in self._index.statements(module)]
-        module, name = use
+        module, path = use
+        name = path.partition(".")[0]
         statements = self._index.statements(module)
         if name == WHOLE:
             return list(statements)
@@ -256,11 +260,23 @@ class _Reach:
                 use = waiting.pop()
                 if use not in seen:
                     seen.add(use)
-                    new = set(self._statements_of(use)) - found
+                    statements = self._statements_of(use)
+                    waiting.extend(_behind(use, statements))
+                    new = set(statements) - found
                     found |= new
                     waiting.extend(inner for reached in new for inner in reached.uses)
             self._touches[statement] = frozenset(found)
         return self._touches[statement]
+
+
+def _behind(use: Use, statements: Iterable[Statement]) -> list[Use]:
+    """Return the uses in other modules, which a use reaches through imports in the module that it names."""
+    name, _, rest = use[1].partition(".")
+    if name == WHOLE:
+        return [behind(origin, WHOLE) for statement in statements for _, origin in statement.origins]
+    if not rest:
+        return []
+    return [behind(origin, rest) for statement in statements for bound, origin in statement.origins if bound == name]
 
 
 def describe_changes(before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
