@@ -298,7 +298,7 @@ def _reads_only_its_row(spec: BuilderSpec) -> bool:
     """Return whether a builder reads only cells of the current row from its instance."""
     if spec.reads.reads_whole_self:
         return False
-    references = (reference for value in spec.arguments.values() for reference in find_references(value))
+    references = (reference for value in spec.written_values for reference in find_references(value))
     own = [part for reference in references for part in reference.nested() if part.is_self]
     read = {operand.value for part in own for operand in part.columns or () if isinstance(operand, Literal)}
     return all(part.reads_current_row for part in own) and set(spec.reads.own_columns) <= read

@@ -329,7 +329,7 @@ class _Planning:
         Returns `None` if the function may make other rows.
         """
         spec = builder.spec
-        may_differ = spec.untracked or spec.keep_old or has_placeholder(dict(spec.arguments))
+        may_differ = spec.untracked or spec.keep_old or has_placeholder(spec.written_values)
         facts = committed.facts(spec.changed_columns, is_index=True) if committed is not None else None
         if committed is None or facts is None or may_differ or builder.version not in facts.versions:
             return None
@@ -515,7 +515,7 @@ def _reads_current_row_only(spec: BuilderSpec, column: str) -> bool:
     """Return whether a row's arguments depend on no other row's cell of a column."""
     if not spec.runs_by_row or any(entry.startswith(f"{SELF}.") for entry in spec.dependencies):
         return False
-    references = find_references(dict(spec.arguments))
+    references = find_references(list(spec.written_values))
     return not any(reference.is_self and _reads_more(reference, column) for reference in references)
 
 
