@@ -12,9 +12,10 @@ import functools
 import hashlib
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tablevault.code.effects import dotted, effects_at_import, walk_at_import, writes_of
 from tablevault.code.local_code import imported_names
 from tablevault.code.parsing import parse_module
 from tablevault.code.scopes import global_names
@@ -48,7 +49,21 @@ _UNCHANGING_CALLS = frozenset(
     {"getLogger", "compile", "frozenset", "Path", "TypeVar", "NewType", "namedtuple", "field", "Field"}
 )
 _UNCHANGING_NODES = (ast.Constant, ast.Tuple, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.expr_context)
-_EFFECTS = (ast.Call, ast.AugAssign, ast.NamedExpr, ast.Await)
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effects of code on classes, functions, constants and modules."""
+
+    written: frozenset[Use]
+    """Names that it binds elsewhere, and objects of which it sets attributes."""
+    passed: frozenset[Use]
+    """Objects that it passes on."""
+    of_arguments: bool
+    """Whether it sets attributes of objects that it is given."""
+
+
+NO_EFFECTS = Effects(frozenset(), frozenset(), False)
 
 
 class Reading(enum.Enum):
@@ -72,8 +87,14 @@ class Statement:
     """Names used by the code, on import or later."""
     runs: frozenset[Use]
     """Names used on import in a way that could mutate their objects."""
+    effects: Effects
+    """Its effects on other objects, on import."""
+    later_effects: Effects
+    """Its effects on other objects, on import or when what it defines is called."""
     imports: frozenset[str]
     """Vault modules imported together with the module."""
+    later_imports: frozenset[str]
+    """Vault modules imported by its functions."""
     outside: frozenset[str]
     """Fully qualified names of possible imports from outside the vault."""
     always: bool
@@ -84,6 +105,8 @@ class Statement:
     """Whether its position in the module is irrelevant."""
     mentions: frozenset[str]
     """Names and attributes used other than by a call; code that receives them can read their docstrings."""
+    is_assignment: bool
+    """Whether its names may be other names of the objects that it uses."""
     renames: tuple[tuple[str, str], ...]
     """Import aliases, as (alias, original name)."""
     origins: frozenset[tuple[str, Use]]
@@ -135,7 +158,7 @@ class _Splitter:
         self._modules = modules
         self._docstring = docstring(tree.body)
         self._body = [part for node in without_docstring(tree.body) for part in _parts(node)]
-        self._imported = {origin for part in _walk_at_import(self._body) for origin in self._origins(part)}
+        self._imports = {origin for part in walk_at_import(self._body) for origin in self._origins(part)}
         self._bindings = Counter(name for node in self._body for name in set(_names_bound(node)))
 
     def split(self) -> tuple[Statement, ...]:
@@ -152,12 +175,16 @@ class _Splitter:
                 binds=frozenset({"__doc__"}),
                 uses=frozenset(),
                 runs=frozenset(),
+                effects=NO_EFFECTS,
+                later_effects=NO_EFFECTS,
                 imports=frozenset(),
+                later_imports=frozenset(),
                 outside=frozenset(),
                 always=False,
                 changeable=False,
                 movable=False,
                 mentions=frozenset(),
+                is_assignment=False,
                 renames=(),
                 origins=frozenset(),
                 functions=frozenset(),
@@ -167,21 +194,26 @@ class _Splitter:
             )
 
     def _statement(self, position: int, node: ast.stmt) -> Statement:
-        names = frozenset(_names_bound(node))
+        names, effects = frozenset(_names_bound(node)), effects_at_import(node)
+        uses, runs = frozenset(self._uses([node])), frozenset(self._uses(effects))
         return Statement(
             module=self._module,
             position=position,
             binds=names,
-            uses=frozenset(self._uses([node])),
-            runs=frozenset(self._uses(_effects_at_import(node))),
-            imports=frozenset(self._imported_at_import(node)),
+            uses=uses,
+            runs=runs,
+            effects=self._effects(effects, runs),
+            later_effects=self._effects([node], uses),
+            imports=frozenset(self._imported(walk_at_import([node]))),
+            later_imports=frozenset(self._imported(ast.walk(node))),
             outside=frozenset(name for name in imported_names(node, "") if name.partition(".")[0] not in self._modules),
             always=_is_always(node),
             changeable=_is_changeable(node),
             movable=_is_movable(node) and all(self._bindings[name] == 1 for name in names),
             mentions=frozenset(names_used_as_values(node)),
+            is_assignment=isinstance(node, ast.Assign | ast.AnnAssign),
             renames=tuple(_renames(node)),
-            origins=frozenset(origin for part in _walk_at_import([node]) for origin in self._origins(part)),
+            origins=frozenset(origin for part in walk_at_import([node]) for origin in self._origins(part)),
             functions=frozenset(part.name for part in ast.walk(node) if isinstance(part, _FUNCTION)),
             reads=frozenset(_readings(node)),
             digest=_digest(syntax_text(node)),
@@ -215,7 +247,7 @@ class _Splitter:
         yield from self._uses_of_kept_imports(inner)
         imported = defaultdict[str, set[Use]](set)
         for name, origin in (
-            *(item for item in self._imported if item[0] in names),
+            *(item for item in self._imports if item[0] in names),
             *(item for part in inner for item in self._origins(part)),
         ):
             imported[name].add(origin)
@@ -238,7 +270,7 @@ class _Splitter:
         """Yield what is imported into a class, or into the module by a function: any code may use it from there."""
         for node in nodes:
             if isinstance(node, ast.ClassDef):
-                kept = [origin for part in _walk_at_import(node.body) for _, origin in self._origins(part)]
+                kept = [origin for part in walk_at_import(node.body) for _, origin in self._origins(part)]
             elif isinstance(node, _FUNCTION):
                 parts = list(ast.walk(node))
                 names = {name for part in parts if isinstance(part, ast.Global) for name in part.names}
@@ -258,32 +290,48 @@ class _Splitter:
                 if node.attr in _REVEALS_ANY_MODULE or (base, node.attr) == ("sys", "modules"):
                     yield EVERYTHING
             if isinstance(node, ast.Attribute | ast.Name) and id(node) not in inner:
-                name, *attributes = _dotted(node)
+                name, *attributes = dotted(node)
                 # What a module has without having bound it, such as `__dict__`, may lead to all of it.
                 path = itertools.takewhile(lambda attribute: not attribute.startswith("__"), attributes)
                 rest = ".".join((*path, WHOLE))
                 yield from (behind(origin, rest) for origin in imported.get(name, ()))
 
-    def _imported_at_import(self, node: ast.stmt) -> Iterator[str]:
-        for part in _walk_at_import([node]):
+    def _imported(self, nodes: Iterable[ast.AST]) -> Iterator[str]:
+        """Yield the vault modules that imports among the nodes import."""
+        for part in nodes:
             yield from (module for _, (module, _) in self._origins(part))
             if isinstance(part, ast.ImportFrom) and (source := self._source_of(part)) is not None:
                 yield source
+
+    def _effects(self, nodes: Sequence[ast.AST], uses: Iterable[Use]) -> Effects:
+        """Return the effects of code with these uses on other objects, if all of it runs."""
+        writes = writes_of(nodes, global_names(nodes))
+        # A bare decorator is called, and a bare base class inherited from.
+        given = (node for node in nodes if not isinstance(node, ast.Name | ast.Attribute))
+        passed = {name for node in given for name in names_used_as_values(node)}
+        return Effects(
+            frozenset(use for target in writes.targets for use in self._written(target, nodes)),
+            frozenset(use for use in uses if not passed.isdisjoint(use[1].split("."))),
+            writes.of_arguments,
+        )
+
+    def _written(self, target: tuple[str, ...], nodes: Iterable[ast.AST]) -> Iterator[Use]:
+        """Yield the uses of a written object."""
+        if not target:
+            yield self._module, WHOLE
+            return
+        name, *attributes = target
+        local = {origin for node in nodes for part in ast.walk(node) for origin in self._origins(part)}
+        origins = [origin for bound, origin in self._imports | local if bound == name]
+        yield from (behind(origin, ".".join(attributes) or WHOLE) for origin in origins)
+        if not origins:
+            yield self._module, name
 
 
 def behind(origin: Use, path: str) -> Use:
     """Return the use of a path behind an imported name."""
     module, name = origin
     return module, f"{name}.{path}" if name else path
-
-
-def _dotted(node: ast.expr) -> list[str]:
-    """Return the names in an expression such as `a.b.c`; the first is empty if it is no name."""
-    attributes: list[str] = []
-    while isinstance(node, ast.Attribute):
-        attributes.append(node.attr)
-        node = node.value
-    return [node.id if isinstance(node, ast.Name) else "", *reversed(attributes)]
 
 
 def _imports_any_module(node: ast.Import | ast.ImportFrom) -> bool:
@@ -325,7 +373,7 @@ def _names_bound(node: ast.stmt) -> Iterator[str]:
         for alias in node.names:
             yield alias.asname or alias.name.partition(".")[0]
     else:
-        for part in _walk_at_import([node]):
+        for part in walk_at_import([node]):
             if isinstance(part, _DEFINITION):
                 yield part.name
             elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
@@ -388,33 +436,6 @@ def _is_movable(node: ast.stmt) -> bool:
     return isinstance(node, _FUNCTION) and not (
         node.decorator_list or node.args.defaults or any(default is not None for default in node.args.kw_defaults)
     )
-
-
-def _effects_at_import(node: ast.stmt) -> list[ast.AST]:
-    """Return the parts of a statement that run on import and may have side effects."""
-    if isinstance(node, _FUNCTION):
-        defaults = (default for default in (*node.args.defaults, *node.args.kw_defaults) if default is not None)
-        return [*node.decorator_list, *filter(_has_effects, defaults)]
-    if isinstance(node, ast.ClassDef):
-        inner = [part for statement in node.body for part in _effects_at_import(statement)]
-        return [*node.decorator_list, *node.bases, *node.keywords, *inner]
-    if isinstance(node, ast.AnnAssign):
-        return [node.value] if node.value is not None and _has_effects(node.value) else []
-    return [node] if _has_effects(node) else []
-
-
-def _has_effects(node: ast.AST) -> bool:
-    return any(isinstance(part, _EFFECTS) for part in _walk_at_import([node]))
-
-
-def _walk_at_import(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """Yield the nodes that run on import, which excludes function bodies."""
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if not isinstance(node, (*_FUNCTION, ast.Lambda)):
-            waiting.extend(ast.iter_child_nodes(node))
 
 
 def _renames(node: ast.AST) -> Iterator[tuple[str, str]]:

@@ -164,6 +164,7 @@ class _Reach:
         self._included: set[Statement] = set()
         self._seen: set[Use] = set()
         self._touches: dict[Statement, frozenset[Statement]] = {}
+        self._changes: dict[Statement, frozenset[Statement]] = {}
 
     def statements(self) -> set[Statement]:
         module, function = self._start
@@ -209,7 +210,8 @@ class _Reach:
         if statement in self._included:
             return []
         self._included.add(statement)
-        return list(statement.uses) + self._execute(statement.module)
+        modules = (statement.module, *statement.later_imports)
+        return [*statement.uses, *(use for module in modules for use in self._execute(module))]
 
     def _execute(self, module: str) -> list[Use]:
         """Include the code that runs when a module is imported; return the names to follow next."""
@@ -239,16 +241,44 @@ class _Reach:
         return found or [statement for statement in statements if "__getattr__" in statement.binds]
 
     def _touching(self) -> list[Statement]:
-        """Return the unreached statements that run on import and may mutate reached objects."""
-        changeable = {statement for statement in self._included if statement.changeable}
+        """Return the unreached statements that run on import and may change reached objects."""
         return [
             statement
             for module in sorted(self._executed)
             for statement in self._index.statements(module)
             if statement not in self._included
             and statement.runs
-            and not changeable.isdisjoint(self._touched(statement))
+            and not self._included.isdisjoint(self._changed(statement))
         ]
+
+    def _changed(self, statement: Statement) -> frozenset[Statement]:
+        """Return the statements whose objects a statement may change on import, directly or through functions."""
+        if statement not in self._changes:
+            touched = self._touched(statement)
+            effects = [statement.effects, *(item.later_effects for item in touched)]
+            found = {item for item in touched if item.changeable}
+            found |= self._named(use for item in effects for use in item.written)
+            if any(item.of_arguments for item in effects):
+                found |= self._named(use for item in effects for use in item.passed)
+            self._changes[statement] = frozenset(found)
+        return self._changes[statement]
+
+    def _named(self, uses: Iterable[Use]) -> set[Statement]:
+        """Return the statements that bind the objects of uses, also under other names."""
+        waiting, seen, found = list(uses), set[Use](), set[Statement]()
+        while waiting:
+            use = waiting.pop()
+            if use in seen:
+                continue
+            seen.add(use)
+            statements = self._statements_of(use)
+            further = _behind(use, statements) if use[1] != WHOLE else []
+            waiting.extend(further)
+            if not further:
+                found.update(statements)
+                if use[1] != WHOLE:
+                    waiting.extend(inner for item in statements if item.is_assignment for inner in item.uses)
+        return found
 
     def _touched(self, statement: Statement) -> frozenset[Statement]:
         """Return the statements whose names a statement uses on import, directly or through functions."""
