@@ -419,8 +419,7 @@ class _Planning:
             self._leave_empty(run)
             new = () if total is None else self._reasons.of_new_rows()
             reasons = (*self._reasons.of_spec(run.builder), *new)
-            if any(origin.row_count for origin in self._origins) if total is None else total:
-                self._changes += reasons
+            self._changes += reasons
             return BuilderPlan(total, 0, total, reasons)
         if total is None:
             self._leave_empty(run)
