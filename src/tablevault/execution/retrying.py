@@ -157,8 +157,7 @@ class FailedRowRetry:
         is_doubtful = _mask(self._doubtful(run.spec, len(table)), len(table))[pairs.here]
         taken = take_rows(table, pairs.where(~is_doubtful), self.origin, rows)
         unsure = pairs.where(is_doubtful)
-        checkpoints = self.execution.checkpoints
-        return np.concatenate([taken, take_equal_rows(table, call, unsure, self.origin, rows, checkpoints)])
+        return np.concatenate([taken, take_equal_rows(run, table, call, unsure, self.origin, rows)])
 
     def _passed(self, spec: BuilderSpec, rows: ReusableRows) -> set[int]:
         """Return the instance's rows computed despite a failed cell."""
