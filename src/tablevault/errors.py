@@ -100,6 +100,10 @@ class RetryLater(Exception):
         super().__init__("try again later" if after is None else f"try again after {after:g} s")
         self.retry_after = after
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Its text is not an argument of the class.
+        return type(self), (self.retry_after,), vars(self)
+
 
 class StopRun(Exception):
     """Raised by a function to end the run.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tablevault.errors import TVFileError
@@ -95,6 +96,24 @@ class VaultLayout:
         if not is_inner_path(path):
             raise TVFileError(f"The catalog of {self.root} names {path[:200]!r}, which is not a path in the vault.")
         return self.root / path
+
+    def recorded_source(self, place: Path) -> str:
+        """Return the path of a source as it is recorded in the arguments of a process.
+
+        It is relative to the vault's folder if it lies beside or below it, so that a paused process is continued
+        after both have moved.
+
+        Parameters
+        ----------
+        place
+            Absolute path, with links resolved.
+        """
+        root = self.root.resolve()
+        return os.path.relpath(place, root) if place.is_relative_to(root.parent) else str(place)
+
+    def source_place(self, recorded: str) -> Path:
+        """Return the absolute path for a source as recorded in the arguments of a process."""
+        return Path(os.path.normpath(self.root.resolve() / recorded))
 
     @property
     def own_folders(self) -> tuple[Path, ...]:

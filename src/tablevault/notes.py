@@ -84,7 +84,11 @@ def message_of(error: BaseException) -> str:
 
 def class_name_of(error: BaseException) -> str:
     """Return the qualified name of an exception's class."""
-    kind = type(error)
+    return name_of_class(type(error))
+
+
+def name_of_class(kind: type) -> str:
+    """Return the qualified name of a class, without the module of a built-in one."""
     with SuppressedErrors():
         module, name = type.__getattribute__(kind, "__module__"), type.__getattribute__(kind, "__qualname__")
         return str.__str__(name if module == "builtins" else f"{module}.{name}")

@@ -734,7 +734,7 @@ class TableVault:
             return self._run(call.operation, call.process_id, background)
         except TVProcessError:
             # Two runs that begin within one second choose the same id; the error names the other one.
-            check_not_running(self._context, call.operation.source, version)
+            check_not_running(self._context, self._context.layout.source_place(call.operation.source), version)
             raise
 
     def _run_outcomes(self, process_id: str) -> list[TableOutcome]:

@@ -110,6 +110,14 @@ def test_misspelt_commands_and_options_are_answered_with_the_nearest(run, words,
     assert meant in result.stderr
 
 
+def test_refusal_of_an_edited_file_shows_each_line_of_the_difference(run, folder, tmp_path):
+    TableVault(folder).create_code_module("answers", text="x = 1\n")
+    (tmp_path / "answers.py").write_text('from tablevault.define import Table\nanswers = Table("answers")\nx = 2\n')
+    result = run("apply", str(tmp_path / "answers.py"))
+    assert result.exit_code == 1
+    assert {"-x = 1", "+x = 2"} <= set(result.output.splitlines())
+
+
 def test_without_a_vault_the_usage_says_how_to_name_one():
     result = CliRunner(env={"TABLEVAULT_DIR": None}).invoke(application, ["get-tables"])
     assert result.exit_code == 2

@@ -15,7 +15,7 @@ import tablevault
 from tablevault import TableVault
 from tablevault.cli.application import application
 from tablevault.operations.base import operation_named
-from tablevault.processes.remedies import RecordedCall
+from tablevault.operations.remedies import RecordedCall
 from tablevault.values.outcomes import command_of
 
 CODE = """
@@ -80,6 +80,10 @@ def test_remedies_that_resume_a_process_are_valid(operation, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     given = RECORDED[operation]
     arguments = {**operation_named(operation).default_arguments(), **given}
+    # The source of definitions is recorded relative to the vault.
+    sources = {name: str(tmp_path / "FILE") for name in operation_named(operation).source_arguments()}
+    arguments |= dict.fromkeys(sources, "../FILE")
+    expected = {**given, **sources}
     resume = RecordedCall(tmp_path / "it's mine", operation, arguments, "nightly").resume
 
     name, called = eval(resume.python, {"TableVault": Calls, "frame": None})
@@ -89,7 +93,7 @@ def test_remedies_that_resume_a_process_are_valid(operation, tmp_path, monkeypat
     assert called.pop("process_id", "") == process_id
     # A collection is continued with the plan that it recorded.
     for argument in set(called) - {"self", "table_df", "plan"}:
-        assert called[argument] == given[argument]
+        assert called[argument] == expected[argument]
 
     program, *words = shlex.split(resume.command)
     context = application.make_context(program, words)
@@ -99,7 +103,7 @@ def test_remedies_that_resume_a_process_are_valid(operation, tmp_path, monkeypat
     parsed = command.make_context(name, rest, parent=context).params
     assert parsed["process_id"] == process_id
     for argument in set(parsed) & {argument for argument, value in given.items() if isinstance(value, str | bool)}:
-        assert str(parsed[argument]) == str(given[argument])
+        assert str(parsed[argument]) == str(expected[argument])
 
 
 def run(words: list[str], folder: Path) -> None:

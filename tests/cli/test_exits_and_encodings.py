@@ -154,6 +154,25 @@ def test_signal_that_meets_a_function_has_its_own_status(vault, tmp_path, number
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("options", "statuses"), [(["--process-id", "night"], [4, 4]), ([], [130, 143])])
+def test_further_interrupts_do_not_change_the_status(vault, tmp_path, options, statuses, first):
+    started = tmp_path / "started"
+    prepare(vault, f"open({str(started)!r}, 'w').close(); import time; time.sleep(60)")
+    more = ["--policy", "*.max_concurrency=2"]
+    process = command(vault, "execute-instance", "t", *options, *more, stderr=subprocess.PIPE)
+    while not started.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(first)
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.03)
+    assert b"Traceback" not in process.communicate()[1]
+    assert process.returncode in statuses
+
+
+@pytest.mark.slow
 def test_status_of_a_pause_is_told_where_no_message_can_be(vault):
     prepare(vault, "raise ValueError('no')")
     with open("/dev/full", "w") as full:

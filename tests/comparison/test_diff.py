@@ -34,6 +34,16 @@ def causes(frame):
     return {(row["name"], row["column"]): row["cause"] for _, row in frame.iterrows()}
 
 
+@pytest.mark.parametrize(
+    ("number", "kind", "equal"),
+    [(2**53 + 2, "int64", True), (2**63, "uint64", True), (2**53 + 1, "int64", False), (2**63 - 1, "int64", False)],
+)
+def test_large_whole_numbers_equal_the_fractions_that_have_their_value(vault, number, kind, equal):
+    vault.write("t", pa.table({"x": pa.array([1, number], kind)}))
+    vault.write("t", pa.table({"x": [1.0, float(number)]}))
+    assert vault.diff_instances("t").columns["x"].changed == (0 if equal else 2)
+
+
 def test_diff_gives_each_changed_cell_its_cause(survey, vault):
     survey.next()
     survey.write(names="ann cy dee eve", vote="8")

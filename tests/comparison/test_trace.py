@@ -48,6 +48,56 @@ def test_reused_cell_is_traced_to_the_instance_that_computed_it(survey, vault):
     assert f"instance {ids[1]} of table 'survey' is not in the vault" in cut.notes[0]
 
 
+KEPT = {
+    "dataframe": ("import pandas as pd\ndef rows(v): return pd.DataFrame({'k': v, 'w': [x or None for x in v]})", ""),
+    "generator": ("def rows(v): yield from ({'k': x, 'w': x or None} for x in v)", "return_type: generator"),
+    "row-wise": ("def rows(v): return [{'k': v, 'w': v or None}]", "return_type: row-wise\nfor_each: words"),
+    "continued": (
+        "def rows(v, own):\n    for x in (0, 1, 2):\n        if len(own) <= x:\n            yield {'k': x, 'w': x or None}\n"
+        "            return",
+        "return_type: generator",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "more"), KEPT.values(), ids=KEPT)
+def test_kept_rows_are_traced_to_the_instance_that_computed_them(vault, code, more):
+    vault.create_code_module("made", text=code)
+    vault.create_table("t")
+    for rows in ([0], [1], [2]):
+        vault.write("words", pd.DataFrame({"v": rows}))
+        values = "'<<words.v[index]>>'" if "for_each" in more else rows
+        arguments = "{v: 0, own: <<self>>}" if "own" in code else f"{{v: {values}}}"
+        text = (
+            "builder_type: IndexBuilder\nchanged_columns: [k, w]\npython_function: rows\ncode_module: made\n"
+            f"is_custom: true\nprimary_key: [k]\nkeep_old: true\n{more}\narguments: {arguments}\n"
+        )
+        vault.create_instance("t", copy=True, builders={"t_index": text})
+        vault.execute_instance("t")
+    oldest, middle, newest = vault.get_table_instances("t")
+    traces = [vault.trace_cell("t", key, "w") for key in (0, 1, 2)]
+    assert [trace.computed_in.instance_id for trace in traces] == [oldest, middle, newest]
+    assert [trace.reused_through for trace in traces] == [(middle,), (), ()]
+    assert [trace.value for trace in traces] == [None, 1, 2]
+    assert {trace.state for trace in traces} == {"computed"}
+
+
+def test_row_kept_from_a_written_instance_is_external(vault):
+    vault.create_table("t")
+    vault.write("t", pd.DataFrame({"k": [0]}), primary_key="k")
+    vault.create_code_module("made", text="def rows(): return [1]")
+    text = (
+        "builder_type: IndexBuilder\nchanged_columns: [k]\npython_function: rows\ncode_module: made\nis_custom: true\n"
+        "primary_key: [k]\nkeep_old: true\n"
+    )
+    (written,) = vault.get_table_instances("t")
+    vault.create_instance("t", origin_id=written, builders={"t_index": text})
+    vault.execute_instance("t")
+    trace = vault.trace_cell("t", 0, "k")
+    assert (trace.state, trace.computed_in.instance_id, trace.builder) == ("external", written, "")
+    assert vault.trace_cell("t", 1, "k").state == "computed"
+
+
 def test_source_is_the_text_that_ran_for_the_row(survey, vault):
     survey.write(paused="")
     survey.prepare(vote=("on_error: collect", "on_error: pause"))

@@ -512,6 +512,8 @@ def test_get_dataframe_drops_or_refuses_failed_rows(make):
     with pytest.raises(tv_errors.TVTableError, match="2 rows"):
         table.column(failed="raise")
     assert table.column("x", columns=["x"], failed="raise") == list(range(30))
+    with pytest.raises(tv_errors.TVArgumentError, match=r"'rise'; .* did you mean 'raise'\?"):
+        table.column(failed="rise")
 
 
 def test_get_dataframe_drops_or_refuses_skipped_rows_of_the_columns_read(make):
@@ -832,3 +834,28 @@ def test_views_of_a_run_name_its_most_frequent_errors_and_waiting_rows(make):
 def _info_with(vault, process_id, failed):
     info = vault.get_process(process_id)
     return info if "answer" in info.progress and info.progress["answer"].failed == failed else None
+
+
+@pytest.mark.parametrize("background", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["here", "worker"])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"nothing": {"retry": 1}}, {"answer": {"max_failures": -1}}, {"answer": {"stop_on": ["Nothing"]}}],
+    ids=["builder", "value", "class"],
+)
+def test_refused_policies_change_nothing_of_a_paused_process(make, wrong, background):
+    table = make(raises_for({3}))
+    with pytest.raises(ValueError, match="row 3"):
+        table.execute("night")
+    before = table.vault.get_process("night")
+
+    def execute():
+        table.execute("night", policies=wrong, background=background)
+        table.vault.wait_process("night")
+
+    with pytest.raises(Exception, match="nothing|Nothing|-1|row 3"):
+        execute()
+    after = table.vault.get_process("night")
+    assert (after.status, after.arguments) == ("paused", before.arguments)
+    table.tell(raises_for(set()))
+    if not background:
+        assert table.execute("night") == "night"

@@ -235,13 +235,16 @@ def test_status_does_not_mind_that_another_thread_imports(lab, monkeypatch):
     assert Importing.errors == []
 
 
-def test_changed_code_of_an_empty_table_that_reads_outside_is_unknown(lab):
+def test_changed_code_of_an_empty_table_makes_stale(lab):
     source = lab.folder / "words.json"
     source.write_text("[]")
     lab.table("files", {**from_file("files", source), **shouted()})
+    lab.table("terms", {**words("terms"), **shouted()})
     lab.edit_code(("word.upper()", "word.title()"))
-    assert lab.states() == {"files": "unknown"}
-    assert lab.states(run_index=True) == {"files": "fresh"}
+    assert lab.states() == lab.states(run_index=True) == {"files": "stale", "terms": "stale"}
+    assert lab.reasons("terms") == lab.reasons("files") == ("code of 'lab.py' changed: shout",)
+    lab.vault.refresh()
+    assert lab.states(run_index=True) == {"files": "fresh", "terms": "fresh"}
 
 
 def test_failed_cells_make_stale(lab):

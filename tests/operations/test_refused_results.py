@@ -236,3 +236,13 @@ def test_command_line_shows_the_users_code_that_refuses_to_be_an_array(vault):
     text = printed(vault)
     assert "in __array__" in text
     assert "RuntimeError: on another device" in text
+
+
+@pytest.mark.parametrize(("stop_on", "status"), [("[]", "reverted"), ("[TypeError, ValueError]", "paused")])
+def test_stop_on_wins_over_revert_for_a_refused_result(vault, stop_on, status):
+    code = "def rows():\n    return [1, 2]\n\n\ndef more(x):\n    yield from [1, 2, 3]\n"
+    more = f"return_type: generator\non_error: revert\nstop_on: {stop_on}"
+    build(vault, index_builder("x", "rows"), code, a=column_builder("a", "more", "{x: <<self.x>>}", more))
+    with pytest.raises((TypeError, ValueError)):
+        vault.execute_instance("made", process_id="night")
+    assert vault.get_process("night").status == status

@@ -148,6 +148,24 @@ def test_expired_row_pauses_and_is_resubmitted_by_the_same_call(make, provider):
     assert table.answers() == doubled(range(10))
 
 
+def test_failed_rows_are_submitted_again_only_with_other_code(vault, make, provider):
+    table = make(rows=8, wait=False, on_error="collect", max_failures="100%")
+    with pytest.raises(tv_errors.JobsPending):
+        table.execute()
+    provider.finish("job-0", expired=[1])
+    for _ in range(2):
+        with pytest.raises(tv_errors.JobsPending, match="1 of 2 jobs is ready"):
+            table.execute()
+    assert len(provider.jobs) == 2
+    vault.create_code_module("providers_code", text=CODE.replace("2 * x for", "x + x for"))
+    with pytest.raises(tv_errors.JobsPending):
+        table.execute()
+    assert provider.rows == [[0, 1, 2, 3], [4, 5, 6, 7], [1]]
+    provider.be_ready()
+    table.execute()
+    assert table.answers() == doubled(range(8))
+
+
 def test_rows_that_are_retried_make_one_job_together(make, provider):
     table = make(wait=False, retry={"max_retries": 2, "on": ["Expired"], "wait": 0.01}, batch_size=10)
     with pytest.raises(tv_errors.JobsPending):

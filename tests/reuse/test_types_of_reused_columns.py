@@ -131,3 +131,39 @@ def test_column_without_rows_is_not_reused_from_other_code(tmp_path):
     vault.create_instance("t", copy=True)
     vault.execute_instance("t")
     assert str(vault.read("t").dtypes["size"]) == "Float32"
+
+
+INDEX_OF_KEYS = """
+builder_type: IndexBuilder
+changed_columns: [k]
+python_function: create_data_table_from_list
+code_module: table_generation
+primary_key: [k]
+arguments: {{vals: {keys}}}
+"""
+CELL_OF_KEY = """
+builder_type: ColumnBuilder
+changed_columns: [cell]
+python_function: cell
+code_module: cells
+is_custom: true
+return_type: row-wise
+arguments: {x: '<<self.k[index]>>'}
+"""
+
+
+@pytest.mark.parametrize("others", ["[1, x]", "'text'", "None", "{'b': x}", "x", "[]"])
+def test_json_column_gets_the_same_type_with_and_without_reuse(tmp_path, others):
+    def types(*runs):
+        vault = TableVault(tmp_path / str(len(runs)) / str(runs[0][0]), author="ada", create=True)
+        vault.create_code_module("cells", text=f"def cell(x): return {{'a': 1}} if x == 1 else {others}")
+        vault.create_table("t")
+        for keys in runs:
+            builders = {"t_index": INDEX_OF_KEYS.format(keys=keys), "cell": CELL_OF_KEY}
+            vault.create_instance("t", copy=True, builders=builders)
+            vault.execute_instance("t")
+        frame = vault.get_dataframe("t")[0]
+        return str(frame["cell"].dtype), frame["cell"].tolist()
+
+    assert str(types([1, 2, 3], [2, 3])) == str(types([2, 3]))
+    assert str(types([2, 3], [1, 2, 3])) == str(types([1, 2, 3]))

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +73,103 @@ def test_calls_ahead_of_a_deaf_coroutine_begin_when_it_is_abandoned():
     assert [(item.number, item.error) for item in executor.ended] == [(first + 1, None)]
     is_over.set()
     executor.close()
+
+
+def until(condition):
+    """Wait for a condition."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("name", ["one thread", "async"])
+def test_time_of_a_call_starts_once_its_function_is_open(name):
+    opening, is_open, is_over = threading.Event(), threading.Event(), threading.Event()
+
+    def open_function():
+        opening.set()
+        is_open.wait(60)
+        return Opened(lambda: is_over.wait(60))
+
+    executor = LOCAL_MAKERS[name](open_function)
+    executor.start(0, {})
+    until(opening.is_set)
+    assert not executor.begun
+    is_open.set()
+    until(lambda: 0 in executor.begun)
+    is_over.set()
+    until(lambda: executor.ended)
+    executor.close()
+
+
+@dataclass(frozen=True)
+class SlowToRead:
+    folder: Path
+
+    def __reduce__(self):
+        return read_slowly, (self.folder,)
+
+
+def read_slowly(folder):
+    (folder / "reading").touch()
+    until((folder / "read").exists)
+    return folder
+
+
+def call_slowly(given):
+    until((given / "over").exists)
+
+
+def open_slow_function():
+    return Opened(call_slowly)
+
+
+def test_time_of_a_call_starts_once_a_worker_has_read_its_arguments(tmp_path):
+    executor = ProcessExecutor(1, open_slow_function)
+    executor.start(0, {"given": SlowToRead(tmp_path)})
+    until((tmp_path / "reading").exists)
+    assert not executor.begun
+    (tmp_path / "read").touch()
+    until(lambda: 0 in executor.begun)
+    (tmp_path / "over").touch()
+    until(lambda: executor.ended)
+    assert executor.ended[0].error is None
+    executor.close()
+
+
+def test_tasks_that_a_function_leaves_behind_end_with_the_executor(caplog):
+    left = []
+
+    async def work():
+        left.append(asyncio.create_task(asyncio.sleep(3600)))
+
+    executor = AsyncExecutor(1, lambda: Opened(work))
+    executor.start(0, {})
+    until(lambda: executor.ended)
+    executor.close()
+    until(lambda: left[0].cancelled())
+    left.clear()
+    gc.collect()
+    assert not caplog.records
+
+
+@pytest.mark.slow
+def test_task_that_ignores_its_end_is_dropped_without_a_word(caplog):
+    begun = threading.Event()
+
+    async def work():
+        while True:
+            begun.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
+    executor = AsyncExecutor(1, lambda: Opened(work))
+    executor.start(0, {})
+    assert begun.wait(60)
+    thread = executor._loop.thread
+    executor.close()
+    thread.join(60)
+    executor = None
+    gc.collect()
+    assert not caplog.records

@@ -727,8 +727,8 @@ def test_a_call_that_takes_too_long_is_killed(work):
     work.tell("hold", 3)
     with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
         work.run()
-    ((index, _, message),) = work.errors()
-    assert (index, "timeout of 2 s" in message) == (3, True)
+    ((index, kind, message),) = work.errors()
+    assert (index, kind, "timeout of 2 s" in message) == (3, "TimeoutError", True)
     assert work.cells() == [None if x == 3 else x for x in range(10)]
     assert len(work.workers()) == 2
 

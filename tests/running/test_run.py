@@ -321,6 +321,38 @@ def test_edited_policies_hold_for_the_rest_of_the_run(vault, source):
     assert len(vault.get_errors("answers")) == 0
 
 
+def test_policies_removed_again_apply_no_more(vault, source):
+    process_id, go_on = paused(vault, source)
+    source.edit("retry=0", 'on_error="collect", max_failures=0')
+    with pytest.raises(ConnectionError):
+        run(vault, source)
+    source.edit('on_error="collect", max_failures=0', "retry=0")
+    with pytest.raises(ConnectionError):
+        run(vault, source)
+    assert vault.get_process(f"{process_id}.answers").arguments["policies"] is None
+    go_on()
+    assert run(vault, source) == process_id
+
+
+def test_changed_policies_are_told(vault, source, capsys):
+    paused(vault, source)
+    source.edit("retry=0", 'on_error="collect", max_failures=1')
+    ended = source.command("run", source.file)
+    assert "Applied answers.py: policies of answers.answer changed." in ended.stderr
+
+
+def test_refused_policies_change_nothing_of_a_paused_run(vault, source):
+    process_id, go_on = paused(vault, source)
+    before = vault.get_process(process_id)
+    for wrong in ({"nothing": {"retry": 1}}, {"answer": {"retry": -1}}, {"answers.answer": {"stop_on": ["Nothing"]}}):
+        with pytest.raises((tv_errors.TVArgumentError, tv_errors.TVBuilderError)):
+            run(vault, source, policies=wrong)
+        after = vault.get_process(process_id)
+        assert (after.status, after.arguments, after.error) == (before.status, before.arguments, before.error)
+    go_on()
+    assert run(vault, source) == process_id
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("statement", ["x = (", "raise LookupError('at import')"])
 def test_source_that_fails_while_it_is_read_leaves_a_paused_run_as_it_is(source, statement):
@@ -408,6 +440,57 @@ def test_restart_and_the_id_alone_go_on_without_reading_the_source(vault, source
     source.file.unlink()
     assert vault.run("", process_id=process_id) == process_id
     source.check_end(vault)
+
+
+def moved(source):
+    """Rename the folder of the file and its vault; the file tells what it does in the old place."""
+    new = source.folder.rename(source.folder.with_name("renamed"))
+    source.folder.mkdir()
+    for path in new.glob("log"):
+        path.rename(source.folder / path.name)
+    return TableVault(new / "vault"), new / source.file.name
+
+
+def test_paused_run_goes_on_after_its_folder_was_renamed(vault, source):
+    process_id, go_on = paused(vault, source)
+    go_on()
+    vault, file = moved(source)
+    assert vault.get_process(process_id).remedies[0].command == f"tablevault --db-dir {vault.db_dir} run {file}"
+    with pytest.warns(tv_errors.TableVaultWarning, match=f"Resuming '{process_id}'"):
+        assert vault.run(file) == process_id
+    assert set(source.calls().values()) == {1}
+    source.check_end(vault)
+
+
+def test_paused_run_outside_the_folder_of_the_vault_keeps_its_file(source, tmp_path):
+    vault = TableVault(tmp_path / "elsewhere" / "vault", create=True)
+    process_id, go_on = paused(vault, source)
+    go_on()
+    (tmp_path / "elsewhere").rename(tmp_path / "renamed")
+    vault = TableVault(tmp_path / "renamed" / "vault")
+    assert vault.get_process(process_id).remedies[0].command.endswith(f"run {source.file}")
+    assert run(vault, source) == process_id
+    source.check_end(vault)
+
+
+def test_command_goes_on_by_the_id_alone(vault, source):
+    process_id, go_on = paused(vault, source)
+    go_on()
+    vault, file = moved(source)
+    file.unlink()
+    ended = source.command("--db-dir", vault.db_dir, "run", "--process-id", process_id)
+    assert (ended.returncode, ended.stdout) == (0, f"{process_id}\n"), ended.stderr
+    source.check_end(vault)
+    unknown = source.command("--db-dir", vault.db_dir, "run", "--process-id", "nothing")
+    assert (unknown.returncode, "no process 'nothing'" in unknown.stderr) == (1, True), unknown.stderr
+
+
+def test_refresh_names_the_run_that_is_in_its_way(vault, source):
+    process_id, _ = paused(vault, source)
+    with pytest.raises(tv_errors.TVLockError, match="blocks the refresh") as raised:
+        vault.refresh("answers")
+    assert f"resume it with TableVault({vault.db_dir!r}).run(source={str(source.file)!r})" in str(raised.value)
+    assert f"stop_process({process_id!r})" in str(raised.value)
 
 
 def test_restart_keeps_code_that_was_edited_in_the_vault(vault, source):

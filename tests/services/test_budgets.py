@@ -131,15 +131,39 @@ def failing(x, folder):
     assert vault.get_process("night").usage == {"calls": 10, "cost": 2.25, "tokens": 90}
 
 
-@pytest.mark.parametrize("budget", [{"calls": -1}, {"calls": float("nan")}, {"calls": True}])
+@pytest.mark.parametrize("budget", [{"calls": -1}, {"calls": float("nan")}, {"calls": True}, {"seconds": 5}])
 def test_a_wrong_budget_of_a_call_is_refused(vault, make, tmp_path, budget):
     table = make(COUNTED, arguments=arguments(tmp_path))
     with pytest.raises(TVArgumentError, match="calls"):
         table.run(budget=budget)
 
 
-def test_a_wrong_budget_of_a_builder_is_refused(vault, make, tmp_path):
-    table = make(COUNTED, arguments=arguments(tmp_path), budget={"calls": "many"})
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"budget": {"calls": float("nan")}},
+        {"budget": {"calls": -1}},
+        {"budget": {"seconds": 5}},
+        {"policies": {"answer": {"service": "opnai"}}},
+    ],
+    ids=["no number", "negative", "no amount", "unknown service"],
+)
+def test_a_limit_that_is_refused_leaves_a_paused_process_as_it_was(vault, make, tmp_path, given):
+    table = make(COUNTED, arguments=arguments(tmp_path), rows=4)
+    with pytest.raises(tv_errors.BudgetSpent):
+        table.run("night", budget={"calls": 3})
+    with pytest.raises((TVArgumentError, TVBuilderError)):
+        table.run("night", **given)
+    info = vault.get_process("night")
+    assert (info.status, info.arguments["budget"], info.arguments["policies"]) == ("paused", {"calls": 3}, None)
+    assert calls(tmp_path) == 2
+    table.run("night", budget={"calls": 5})
+    assert calls(tmp_path) == 4
+
+
+@pytest.mark.parametrize("budget", [{"calls": "many"}, {"seconds": 5}])
+def test_a_wrong_budget_of_a_builder_is_refused(vault, make, tmp_path, budget):
+    table = make(COUNTED, arguments=arguments(tmp_path), budget=budget)
     with pytest.raises(TVBuilderError, match="budget must be a mapping of amounts|it must be a mapping of amounts"):
         table.run()
 

@@ -6,10 +6,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from tablevault.names import nearest
+from tablevault.values.services import UNLIMITED_AMOUNTS
+
+
+def _limited(name: str) -> str:
+    """Return the name of an amount; raises `ValueError` for other things that are counted."""
+    if name in UNLIMITED_AMOUNTS:
+        raise ValueError(name)
+    return name
+
 
 BuilderKind = Literal["IndexBuilder", "ColumnBuilder"]
 ReturnType = Literal["dataframe", "row-wise", "batch", "generator"]
@@ -51,7 +60,7 @@ class PolicyFields(BaseModel):
     poll_seconds: Seconds | None = None
     wait: bool | None = None
     service: Name | Annotated[list[Name], Field(min_length=1)] | None = None
-    budget: Annotated[dict[Name, Amount], Field(min_length=1)] | None = None
+    budget: Annotated[dict[Annotated[Name, AfterValidator(_limited)], Amount], Field(min_length=1)] | None = None
     resources: Annotated[dict[Name, Amount | Name], Field(min_length=1)] | None = None
     min_workers: Annotated[int, Field(ge=0)] | None = None
     max_workers: Count | None = None
@@ -122,7 +131,10 @@ _SHAPES = {
     "poll_seconds": "a positive number of seconds",
     "wait": "true or false",
     "service": "the name of a service, or a list of names, such as [openai, search]",
-    "budget": "a mapping of amounts to non-negative numbers, such as {calls: 1000, cost: 5}",
+    "budget": (
+        "a mapping of amounts, which are calls and those that functions report, to non-negative numbers, such as "
+        "{calls: 1000, cost: 5}"
+    ),
     "resources": "a mapping of resources to non-negative numbers, such as {cpu: 1, gpu: 0.5, memory: 4GiB}",
     "min_workers": "a non-negative integer",
     "max_workers": "a positive integer",

@@ -18,7 +18,7 @@ _LEAST_DIGITS = 6
 
 def written_secrets(spec: BuilderSpec) -> Iterator[tuple[str, str]]:
     """Yield the row-independent secrets of a builder file, each with its replacement."""
-    for value in (*spec.arguments.values(), *(spec.setup_arguments or {}).values()):
+    for value in spec.written_values:
         for name in environment_variables(value):
             if name in os.environ:
                 yield os.environ[name], f"[~ENV:{name}~]"

@@ -118,6 +118,11 @@ class BuilderSpec:
         )
 
     @property
+    def written_values(self) -> tuple[object, ...]:
+        """The values of all arguments as written, of the function and of its class's constructor."""
+        return *self.arguments.values(), *(self.setup_arguments or {}).values()
+
+    @property
     def tracked_arguments(self) -> dict[str, object]:
         """The arguments as written, without the untracked ones."""
         return {name: value for name, value in self.arguments.items() if name not in self.untracked}
@@ -281,6 +286,8 @@ def _check_arguments(document: BuilderDocument, fields: BuilderFields) -> None:
         if slip is not None:
             raise document.error(("arguments", argument), slip)
     for argument, value in (fields.setup_arguments or {}).items():
+        with document.located("setup_arguments", argument):
+            check_placement(value, where=Placement.ARGUMENT)
         if differs_by_call(value):
             raise document.error(
                 ("setup_arguments", argument),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -185,8 +186,14 @@ def application(ctx: click.Context, db_dir: Path | None, author: str, as_json: b
     ctx.obj = CommandContext(db_dir, author, as_json, ray_address)
 
 
+_runs_alone = False
+"""Whether this interpreter only runs a command, so that its signal handlers may be replaced."""
+
+
 def main() -> None:
     """Run the command line; the entry point `tablevault`."""
+    global _runs_alone
+    _runs_alone = True
     # Imports make many objects, all of which stay: looking for garbage among them takes a fifth of a short command.
     gc.set_threshold(_MAXIMUM_NEW_OBJECTS)
     warnings.showwarning = _warn
@@ -301,7 +308,12 @@ def end_with_failures(context: CommandContext, process_id: str) -> str:
 
 def _end(context: CommandContext, error: BaseException) -> NoReturn:
     """Print an error and its remedies, and exit with the status of its outcome."""
-    outcome = outcome_of(error) or Outcome(OutcomeKind.NOT_BEGUN, "")
+    found = outcome_of(error)
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        _ignore_interrupts()
+        # A second interrupt may arrive once the first, or another error, has ended the operation.
+        found = next(filter(None, map(outcome_of, chain_of(error))), None)
+    outcome = found or Outcome(OutcomeKind.NOT_BEGUN, "")
     cause = outcome.cause or _cause_of(error)
     _say_what_happened(error, outcome, cause)
     if outcome.is_paused:
@@ -316,6 +328,13 @@ def _end(context: CommandContext, error: BaseException) -> NoReturn:
     raise SystemExit(REVERTED)
 
 
+def _ignore_interrupts() -> None:
+    """Let further interrupts change neither the exit status nor the message of an interrupted command."""
+    if _runs_alone:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
 def _cause_of(error: BaseException) -> Cause:
     """Return the cause of an error without an outcome."""
     if isinstance(error, KeyboardInterrupt | SystemExit):
@@ -326,13 +345,15 @@ def _cause_of(error: BaseException) -> Cause:
 def _say_what_happened(error: BaseException, outcome: Outcome, cause: Cause) -> None:
     """Print an error.
 
-    Errors of TableVault take one line; others are printed with their tracebacks.
+    Errors of TableVault are printed as they are, often in one line; others with their tracebacks.
     """
     from tablevault.processes.messages import note
 
     if cause is Cause.VAULT:
+        first, *more = str(error).split("\n")
         where = f" ({location_of(error)})" if location_of(error) else ""
-        _say(f"{type(error).__name__}: {' '.join(str(error).split(chr(10)))}{where}")
+        # The following lines are a difference, or a reference with a mark below its fault.
+        _say("\n".join([f"{type(error).__name__}: {first}{where}", *more]))
         return
     if cause is Cause.INTERRUPT:
         _say("Asked to end." if isinstance(error, SystemExit) else "Interrupted.")

@@ -21,7 +21,7 @@ from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import is_json, plain, show
 from tablevault.texts.plain import duration
 from tablevault.values.outcomes import command_of, operation_of
-from tablevault.values.processes import OWNER_DIED, Status
+from tablevault.values.processes import Status, counts_at_least
 
 if TYPE_CHECKING:
     from tablevault.records import ProcessInfo
@@ -232,6 +232,6 @@ def _rows(info: ProcessInfo) -> str:
     name, item = next(((name, item) for name, item in progress.items() if not item.done), list(progress.items())[-1])
     skipped = f"{item.skipped:,} skipped" if item.skipped else ""
     others = filter(None, (failed_text(item), skipped, retrying_text(item)))
-    is_dead = info.status == Status.PAUSED and info.error is not None and info.error.type == OWNER_DIED
-    least = "at least " if is_dead and not item.done else ""
+    is_paused = info.status == Status.PAUSED
+    least = "at least " if is_paused and counts_at_least(info.error) and not item.done else ""
     return ", ".join([f"{least}{rows_done(item)} ({name})", *others])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("source", type=click.Path())
+@click.argument("source", type=click.Path(), required=False)
 @version
 @policies
 @budget
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 @in_context
 def run(
     context: CommandContext,
-    source: str,
+    source: str | None,
+    process_id: str,
     policy: tuple[str, ...],
     budget: tuple[str, ...],
     background: bool,
@@ -37,21 +38,16 @@ def run(
     """Apply a definitions file, or a folder of them, and compute its tables.
 
     The vault is the folder `vault` beside the file, made if it is missing, unless --db-dir names another. After an
-    error, a kill or an edit, the same command resumes. The exit status is 3 if the file itself fails, 4 if the run has
+    error, a kill or an edit, the same command resumes, and --process-id alone resumes without reading the file again.
+    The exit status is 3 if the file itself fails, 4 if the run has
     paused, and 5 if rows failed.
     """
-    if not source:
-        raise click.UsageError("Name a definitions file, or a folder of them.")
-    if not Path(source).exists():
-        raise TVArgumentError(f"There is no file or folder '{source}' to run.")
-    resolved = Path(source).resolve()
-    folder = resolved if resolved.is_dir() else resolved.parent
-    if context.db_dir is None:
-        context.db_dir = folder / "vault"
-    # As for a script: packages beside the file can be imported.
-    sys.path.append(str(folder))
-    vault = _opened(context, source)
-    process = vault.run(source, background=background, **given_rules(policy, budget), **options)
+    if not source and not process_id:
+        raise click.UsageError("Name a definitions file, or a folder of them, or give --process-id of a paused run.")
+    vault = _opened_beside(context, source) if source else _opened_for(context, process_id)
+    process = vault.run(
+        source or "", process_id=process_id, background=background, **given_rules(policy, budget), **options
+    )
     if background:
         return process
     for outcome in vault._run_outcomes(process):
@@ -61,12 +57,21 @@ def run(
     return end_with_failures(context, process)
 
 
-def _opened(context: CommandContext, source: str) -> TableVault:
-    """Open the vault, which is created if it is missing and the source can be read."""
+def _opened_beside(context: CommandContext, source: str) -> TableVault:
+    """Open the vault, by default the one beside a source.
+
+    It is created if it is missing and the source can be read.
+    """
     from tablevault.definitions.source_files import find_source
     from tablevault.layout import VaultLayout
 
-    assert context.db_dir is not None  # `run` has chosen a folder
+    if not Path(source).exists():
+        raise TVArgumentError(f"There is no file or folder '{source}' to run.")
+    resolved = Path(source).resolve()
+    folder = resolved if resolved.is_dir() else resolved.parent
+    if context.db_dir is None:
+        context.db_dir = folder / "vault"
+    _make_importable(folder)
     is_new = not VaultLayout(context.db_dir.expanduser().absolute()).marker.exists()
     if is_new:
         find_source(source)
@@ -74,6 +79,23 @@ def _opened(context: CommandContext, source: str) -> TableVault:
     if is_new:
         click.echo(f"Vault created in {vault.db_dir} (--db-dir names another folder).", err=True)
     return vault
+
+
+def _opened_for(context: CommandContext, process_id: str) -> TableVault:
+    """Open the vault of a paused run."""
+    from tablevault.layout import VaultLayout
+
+    vault = context.vault()
+    process = vault.get_process(process_id)
+    if process.operation == "run":
+        place = VaultLayout(Path(vault.db_dir)).source_place(str(process.arguments["source"]))
+        _make_importable(place if place.is_dir() else place.parent)
+    return vault
+
+
+def _make_importable(folder: Path) -> None:
+    """Let packages beside a file be imported, as for a script."""
+    sys.path.append(str(folder))
 
 
 def _line(outcome: TableOutcome) -> str:
@@ -90,7 +112,7 @@ def _line(outcome: TableOutcome) -> str:
 
 def _reading(vault: TableVault, outcome: TableOutcome, version: str) -> str:
     from tablevault.names import DEFAULT_VERSION
-    from tablevault.processes.remedies import shell_command
+    from tablevault.operations.remedies import shell_command
 
     name = outcome.table_name
     address = name if version == DEFAULT_VERSION else f"{name}({version})"

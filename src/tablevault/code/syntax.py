@@ -10,10 +10,12 @@ import ast
 import enum
 import functools
 import hashlib
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tablevault.code.effects import dotted, effects_at_import, walk_at_import, writes_of
 from tablevault.code.local_code import imported_names
 from tablevault.code.parsing import parse_module
 from tablevault.code.scopes import global_names
@@ -26,7 +28,11 @@ EVERYTHING = ("*", "*")
 """The `Use` of all modules, for code with indeterminate uses."""
 
 Use = tuple[str, str]
-"""A used name, as (module, name)."""
+"""A used name, as (module, path).
+
+A path is a name or, for names in modules that a module imports, several with dots. A path that ends with `.*` uses the
+module that it leads to as a whole; without, an import is only bound.
+"""
 
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITION = (*_FUNCTION, ast.ClassDef)
@@ -43,7 +49,21 @@ _UNCHANGING_CALLS = frozenset(
     {"getLogger", "compile", "frozenset", "Path", "TypeVar", "NewType", "namedtuple", "field", "Field"}
 )
 _UNCHANGING_NODES = (ast.Constant, ast.Tuple, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.expr_context)
-_EFFECTS = (ast.Call, ast.AugAssign, ast.NamedExpr, ast.Await)
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effects of code on classes, functions, constants and modules."""
+
+    written: frozenset[Use]
+    """Names that it binds elsewhere, and objects of which it sets attributes."""
+    passed: frozenset[Use]
+    """Objects that it passes on."""
+    of_arguments: bool
+    """Whether it sets attributes of objects that it is given."""
+
+
+NO_EFFECTS = Effects(frozenset(), frozenset(), False)
 
 
 class Reading(enum.Enum):
@@ -67,8 +87,14 @@ class Statement:
     """Names used by the code, on import or later."""
     runs: frozenset[Use]
     """Names used on import in a way that could mutate their objects."""
+    effects: Effects
+    """Its effects on other objects, on import."""
+    later_effects: Effects
+    """Its effects on other objects, on import or when what it defines is called."""
     imports: frozenset[str]
     """Vault modules imported together with the module."""
+    later_imports: frozenset[str]
+    """Vault modules imported by its functions."""
     outside: frozenset[str]
     """Fully qualified names of possible imports from outside the vault."""
     always: bool
@@ -79,8 +105,12 @@ class Statement:
     """Whether its position in the module is irrelevant."""
     mentions: frozenset[str]
     """Names and attributes used other than by a call; code that receives them can read their docstrings."""
+    is_assignment: bool
+    """Whether its names may be other names of the objects that it uses."""
     renames: tuple[tuple[str, str], ...]
     """Import aliases, as (alias, original name)."""
+    origins: frozenset[tuple[str, Use]]
+    """Names that it imports from the vault, each with its origin; a path of "" is the module itself."""
     functions: frozenset[str]
     """Names of the functions and methods defined in it."""
     reads: frozenset[Reading]
@@ -128,7 +158,7 @@ class _Splitter:
         self._modules = modules
         self._docstring = docstring(tree.body)
         self._body = [part for node in without_docstring(tree.body) for part in _parts(node)]
-        self._aliases = dict(_alias for node in self._body for _alias in self._module_aliases(node))
+        self._imports = {origin for part in walk_at_import(self._body) for origin in self._origins(part)}
         self._bindings = Counter(name for node in self._body for name in set(_names_bound(node)))
 
     def split(self) -> tuple[Statement, ...]:
@@ -145,13 +175,18 @@ class _Splitter:
                 binds=frozenset({"__doc__"}),
                 uses=frozenset(),
                 runs=frozenset(),
+                effects=NO_EFFECTS,
+                later_effects=NO_EFFECTS,
                 imports=frozenset(),
+                later_imports=frozenset(),
                 outside=frozenset(),
                 always=False,
                 changeable=False,
                 movable=False,
                 mentions=frozenset(),
+                is_assignment=False,
                 renames=(),
+                origins=frozenset(),
                 functions=frozenset(),
                 reads=frozenset(),
                 digest=digest,
@@ -159,37 +194,45 @@ class _Splitter:
             )
 
     def _statement(self, position: int, node: ast.stmt) -> Statement:
-        names = frozenset(_names_bound(node))
+        names, effects = frozenset(_names_bound(node)), effects_at_import(node)
+        uses, runs = frozenset(self._uses([node])), frozenset(self._uses(effects))
         return Statement(
             module=self._module,
             position=position,
             binds=names,
-            uses=frozenset(self._uses([node])),
-            runs=frozenset(self._uses(_effects_at_import(node))),
-            imports=frozenset(self._imported_at_import(node)),
+            uses=uses,
+            runs=runs,
+            effects=self._effects(effects, runs),
+            later_effects=self._effects([node], uses),
+            imports=frozenset(self._imported(walk_at_import([node]))),
+            later_imports=frozenset(self._imported(ast.walk(node))),
             outside=frozenset(name for name in imported_names(node, "") if name.partition(".")[0] not in self._modules),
             always=_is_always(node),
             changeable=_is_changeable(node),
             movable=_is_movable(node) and all(self._bindings[name] == 1 for name in names),
             mentions=frozenset(names_used_as_values(node)),
+            is_assignment=isinstance(node, ast.Assign | ast.AnnAssign),
             renames=tuple(_renames(node)),
+            origins=frozenset(origin for part in walk_at_import([node]) for origin in self._origins(part)),
             functions=frozenset(part.name for part in ast.walk(node) if isinstance(part, _FUNCTION)),
             reads=frozenset(_readings(node)),
             digest=_digest(syntax_text(node)),
             documented_digest=_digest(syntax_text(node, all_docstrings=True)),
         )
 
-    def _module_aliases(self, node: ast.AST) -> Iterator[tuple[str, str]]:
-        """Yield the names that an import statement gives to vault modules, as (alias, module)."""
+    def _origins(self, node: ast.AST) -> Iterator[tuple[str, Use]]:
+        """Yield the names that an import binds to modules of the vault, or to names in them, with their origins."""
         if isinstance(node, ast.Import):
             for alias in node.names:
                 head = alias.name.partition(".")[0]
                 if head in self._modules:
-                    yield alias.asname or head, head
+                    yield alias.asname or head, (head, "")
         elif isinstance(node, ast.ImportFrom) and node.level == 1 and node.module is None:
             for alias in node.names:
                 if alias.name in self._modules:
-                    yield alias.asname or alias.name, alias.name
+                    yield alias.asname or alias.name, (alias.name, "")
+        elif isinstance(node, ast.ImportFrom) and (source := self._source_of(node)) is not None:
+            yield from ((alias.asname or alias.name, (source, alias.name)) for alias in node.names if alias.name != "*")
 
     def _source_of(self, node: ast.ImportFrom) -> str | None:
         """Return the vault module of a `from … import`, or `None`."""
@@ -199,12 +242,17 @@ class _Splitter:
         nodes = list(nodes)
         nodes.extend(annotations_in_text(nodes))
         inner = [part for node in nodes for part in ast.walk(node)]
+        names = global_names(nodes)
         yield from self._uses_of_imports(inner)
-        aliases = dict(self._aliases)
-        for node in inner:
-            aliases.update(self._module_aliases(node))
-        yield from self._uses_of_attributes(inner, aliases)
-        for name in global_names(nodes):
+        yield from self._uses_of_kept_imports(inner)
+        imported = defaultdict[str, set[Use]](set)
+        for name, origin in (
+            *(item for item in self._imports if item[0] in names),
+            *(item for part in inner for item in self._origins(part)),
+        ):
+            imported[name].add(origin)
+        yield from self._uses_of_attributes(inner, imported)
+        for name in names:
             if name in _READS_ANY_MODULE:
                 yield EVERYTHING
             if name in _READS_ITS_MODULE:
@@ -213,42 +261,87 @@ class _Splitter:
 
     def _uses_of_imports(self, nodes: Iterable[ast.AST]) -> Iterator[Use]:
         for node in nodes:
-            if isinstance(node, ast.ImportFrom):
-                if (source := self._source_of(node)) is not None:
-                    yield from ((source, alias.name) for alias in node.names)
-                elif (node.module or "").partition(".")[0] in _IMPORTS_ANY_MODULE:
-                    yield EVERYTHING
-            elif isinstance(node, ast.Import) and not _IMPORTS_ANY_MODULE.isdisjoint(_heads(node)):
+            if isinstance(node, ast.ImportFrom) and (source := self._source_of(node)) is not None:
+                yield from ((source, alias.name) for alias in node.names)
+            elif isinstance(node, ast.Import | ast.ImportFrom) and _imports_any_module(node):
                 yield EVERYTHING
 
-    def _uses_of_attributes(self, nodes: Iterable[ast.AST], aliases: dict[str, str]) -> Iterator[Use]:
-        """Yield the uses in `module.name` expressions; any other use of a module counts as a whole."""
-        bases = set()
+    def _uses_of_kept_imports(self, nodes: Iterable[ast.AST]) -> Iterator[Use]:
+        """Yield what is imported into a class, or into the module by a function: any code may use it from there."""
         for node in nodes:
-            if not isinstance(node, ast.Attribute):
+            if isinstance(node, ast.ClassDef):
+                kept = [origin for part in walk_at_import(node.body) for _, origin in self._origins(part)]
+            elif isinstance(node, _FUNCTION):
+                parts = list(ast.walk(node))
+                names = {name for part in parts if isinstance(part, ast.Global) for name in part.names}
+                kept = [origin for part in parts for name, origin in self._origins(part) if name in names]
+            else:
                 continue
-            if node.attr in _REVEALS_ITS_MODULE:
-                yield self._module, WHOLE
-            base = node.value.id if isinstance(node.value, ast.Name) else ""
-            if node.attr in _REVEALS_ANY_MODULE or (base, node.attr) == ("sys", "modules"):
-                yield EVERYTHING
-            if base in aliases and not node.attr.startswith("__"):
-                bases.add(id(node.value))
-                yield aliases[base], node.attr
+            yield from (behind(origin, WHOLE) for origin in kept)
+
+    def _uses_of_attributes(self, nodes: Iterable[ast.AST], imported: Mapping[str, Collection[Use]]) -> Iterator[Use]:
+        """Yield the uses in expressions such as `module.name.name`; a module used in other ways counts as a whole."""
+        inner = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
         for node in nodes:
-            if isinstance(node, ast.Name) and node.id in aliases and id(node) not in bases:
-                yield aliases[node.id], WHOLE
+            if isinstance(node, ast.Attribute):
+                if node.attr in _REVEALS_ITS_MODULE:
+                    yield self._module, WHOLE
+                base = node.value.id if isinstance(node.value, ast.Name) else ""
+                if node.attr in _REVEALS_ANY_MODULE or (base, node.attr) == ("sys", "modules"):
+                    yield EVERYTHING
+            if isinstance(node, ast.Attribute | ast.Name) and id(node) not in inner:
+                name, *attributes = dotted(node)
+                # What a module has without having bound it, such as `__dict__`, may lead to all of it.
+                path = itertools.takewhile(lambda attribute: not attribute.startswith("__"), attributes)
+                rest = ".".join((*path, WHOLE))
+                yield from (behind(origin, rest) for origin in imported.get(name, ()))
 
-    def _imported_at_import(self, node: ast.stmt) -> Iterator[str]:
-        for part in _walk_at_import([node]):
-            if isinstance(part, ast.Import | ast.ImportFrom):
-                yield from (module for _, module in self._module_aliases(part))
-                if isinstance(part, ast.ImportFrom) and (source := self._source_of(part)) is not None:
-                    yield source
+    def _imported(self, nodes: Iterable[ast.AST]) -> Iterator[str]:
+        """Yield the vault modules that imports among the nodes import."""
+        for part in nodes:
+            yield from (module for _, (module, _) in self._origins(part))
+            if isinstance(part, ast.ImportFrom) and (source := self._source_of(part)) is not None:
+                yield source
+
+    def _effects(self, nodes: Sequence[ast.AST], uses: Iterable[Use]) -> Effects:
+        """Return the effects of code with these uses on other objects, if all of it runs."""
+        writes = writes_of(nodes, global_names(nodes))
+        # A bare decorator is called, and a bare base class inherited from.
+        given = (node for node in nodes if not isinstance(node, ast.Name | ast.Attribute))
+        passed = {name for node in given for name in names_used_as_values(node)}
+        return Effects(
+            frozenset(use for target in writes.targets for use in self._written(target, nodes)),
+            frozenset(use for use in uses if not passed.isdisjoint(use[1].split("."))),
+            writes.of_arguments,
+        )
+
+    def _written(self, target: tuple[str, ...], nodes: Iterable[ast.AST]) -> Iterator[Use]:
+        """Yield the uses of a written object."""
+        if not target:
+            yield self._module, WHOLE
+            return
+        name, *attributes = target
+        local = {origin for node in nodes for part in ast.walk(node) for origin in self._origins(part)}
+        origins = [origin for bound, origin in self._imports | local if bound == name]
+        yield from (behind(origin, ".".join(attributes) or WHOLE) for origin in origins)
+        if not origins:
+            yield self._module, name
 
 
-def _heads(node: ast.Import) -> set[str]:
-    return {alias.name.partition(".")[0] for alias in node.names}
+def behind(origin: Use, path: str) -> Use:
+    """Return the use of a path behind an imported name."""
+    module, name = origin
+    return module, f"{name}.{path}" if name else path
+
+
+def _imports_any_module(node: ast.Import | ast.ImportFrom) -> bool:
+    """Return whether an import statement gives access to modules by computed names."""
+    if isinstance(node, ast.ImportFrom):
+        of_sys = node.module == "sys" and any(alias.name in ("modules", "*") for alias in node.names)
+        return of_sys or (node.module or "").partition(".")[0] in _IMPORTS_ANY_MODULE
+    # Under another name, `sys.modules` cannot be recognized.
+    renamed = any(alias.name == "sys" and alias.asname not in (None, "sys") for alias in node.names)
+    return renamed or any(alias.name.partition(".")[0] in _IMPORTS_ANY_MODULE for alias in node.names)
 
 
 def _parts(node: ast.stmt) -> Iterator[ast.stmt]:
@@ -280,7 +373,7 @@ def _names_bound(node: ast.stmt) -> Iterator[str]:
         for alias in node.names:
             yield alias.asname or alias.name.partition(".")[0]
     else:
-        for part in _walk_at_import([node]):
+        for part in walk_at_import([node]):
             if isinstance(part, _DEFINITION):
                 yield part.name
             elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
@@ -343,33 +436,6 @@ def _is_movable(node: ast.stmt) -> bool:
     return isinstance(node, _FUNCTION) and not (
         node.decorator_list or node.args.defaults or any(default is not None for default in node.args.kw_defaults)
     )
-
-
-def _effects_at_import(node: ast.stmt) -> list[ast.AST]:
-    """Return the parts of a statement that run on import and may have side effects."""
-    if isinstance(node, _FUNCTION):
-        defaults = (default for default in (*node.args.defaults, *node.args.kw_defaults) if default is not None)
-        return [*node.decorator_list, *filter(_has_effects, defaults)]
-    if isinstance(node, ast.ClassDef):
-        inner = [part for statement in node.body for part in _effects_at_import(statement)]
-        return [*node.decorator_list, *node.bases, *node.keywords, *inner]
-    if isinstance(node, ast.AnnAssign):
-        return [node.value] if node.value is not None and _has_effects(node.value) else []
-    return [node] if _has_effects(node) else []
-
-
-def _has_effects(node: ast.AST) -> bool:
-    return any(isinstance(part, _EFFECTS) for part in _walk_at_import([node]))
-
-
-def _walk_at_import(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """Yield the nodes that run on import, which excludes function bodies."""
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
-        yield node
-        if not isinstance(node, (*_FUNCTION, ast.Lambda)):
-            waiting.extend(ast.iter_child_nodes(node))
 
 
 def _renames(node: ast.AST) -> Iterator[tuple[str, str]]:

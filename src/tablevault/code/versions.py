@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import built_in_sources
 from tablevault.code.local_code import LocalCode, Reached
-from tablevault.code.syntax import EVERYTHING, WHOLE, Reading, Statement, Use, split_module
+from tablevault.code.syntax import EVERYTHING, WHOLE, Reading, Statement, Use, behind, split_module
 from tablevault.errors import TVBuilderError
 from tablevault.names import nearest
 from tablevault.storage.column_types import reused_name
@@ -164,6 +164,7 @@ class _Reach:
         self._included: set[Statement] = set()
         self._seen: set[Use] = set()
         self._touches: dict[Statement, frozenset[Statement]] = {}
+        self._changes: dict[Statement, frozenset[Statement]] = {}
 
     def statements(self) -> set[Statement]:
         module, function = self._start
@@ -179,7 +180,8 @@ class _Reach:
         Unused imports are included, since a module may be imported for its side effects.
         """
         everything = [item for module in self._executed for item in self._index.statements(module)]
-        used = {use for item in everything for use in item.uses if use[1] not in item.binds}
+        uses = ((module, path.partition(".")[0], item) for item in everything for module, path in item.uses)
+        used = {(module, name) for module, name, item in uses if name not in item.binds}
         unused = (
             item
             for item in everything
@@ -194,7 +196,9 @@ class _Reach:
             if use in self._seen:
                 continue
             self._seen.add(use)
-            for statement in self._statements_of(use):
+            statements = self._statements_of(use)
+            waiting.extend(_behind(use, statements))
+            for statement in statements:
                 waiting.extend(self._add(statement))
 
     def _include(self, statements: Iterable[Statement]) -> None:
@@ -206,7 +210,8 @@ class _Reach:
         if statement in self._included:
             return []
         self._included.add(statement)
-        return list(statement.uses) + self._execute(statement.module)
+        modules = (statement.module, *statement.later_imports)
+        return [*statement.uses, *(use for module in modules for use in self._execute(module))]
 
     def _execute(self, module: str) -> list[Use]:
         """Include the code that runs when a module is imported; return the names to follow next."""
@@ -226,7 +231,8 @@ class _Reach:
     def _statements_of(self, use: Use) -> list[Statement]:
         if use == EVERYTHING:
             return [statement for module in sorted(self._index.modules) for statement in self._index.statements(module)]
-        module, name = use
+        module, path = use
+        name = path.partition(".")[0]
         statements = self._index.statements(module)
         if name == WHOLE:
             return list(statements)
@@ -235,16 +241,44 @@ class _Reach:
         return found or [statement for statement in statements if "__getattr__" in statement.binds]
 
     def _touching(self) -> list[Statement]:
-        """Return the unreached statements that run on import and may mutate reached objects."""
-        changeable = {statement for statement in self._included if statement.changeable}
+        """Return the unreached statements that run on import and may change reached objects."""
         return [
             statement
             for module in sorted(self._executed)
             for statement in self._index.statements(module)
             if statement not in self._included
             and statement.runs
-            and not changeable.isdisjoint(self._touched(statement))
+            and not self._included.isdisjoint(self._changed(statement))
         ]
+
+    def _changed(self, statement: Statement) -> frozenset[Statement]:
+        """Return the statements whose objects a statement may change on import, directly or through functions."""
+        if statement not in self._changes:
+            touched = self._touched(statement)
+            effects = [statement.effects, *(item.later_effects for item in touched)]
+            found = {item for item in touched if item.changeable}
+            found |= self._named(use for item in effects for use in item.written)
+            if any(item.of_arguments for item in effects):
+                found |= self._named(use for item in effects for use in item.passed)
+            self._changes[statement] = frozenset(found)
+        return self._changes[statement]
+
+    def _named(self, uses: Iterable[Use]) -> set[Statement]:
+        """Return the statements that bind the objects of uses, also under other names."""
+        waiting, seen, found = list(uses), set[Use](), set[Statement]()
+        while waiting:
+            use = waiting.pop()
+            if use in seen:
+                continue
+            seen.add(use)
+            statements = self._statements_of(use)
+            further = _behind(use, statements) if use[1] != WHOLE else []
+            waiting.extend(further)
+            if not further:
+                found.update(statements)
+                if use[1] != WHOLE:
+                    waiting.extend(inner for item in statements if item.is_assignment for inner in item.uses)
+        return found
 
     def _touched(self, statement: Statement) -> frozenset[Statement]:
         """Return the statements whose names a statement uses on import, directly or through functions."""
@@ -256,11 +290,23 @@ class _Reach:
                 use = waiting.pop()
                 if use not in seen:
                     seen.add(use)
-                    new = set(self._statements_of(use)) - found
+                    statements = self._statements_of(use)
+                    waiting.extend(_behind(use, statements))
+                    new = set(statements) - found
                     found |= new
                     waiting.extend(inner for reached in new for inner in reached.uses)
             self._touches[statement] = frozenset(found)
         return self._touches[statement]
+
+
+def _behind(use: Use, statements: Iterable[Statement]) -> list[Use]:
+    """Return the uses in other modules, which a use reaches through imports in the module that it names."""
+    name, _, rest = use[1].partition(".")
+    if name == WHOLE:
+        return [behind(origin, WHOLE) for statement in statements for _, origin in statement.origins]
+    if not rest:
+        return []
+    return [behind(origin, rest) for statement in statements for bound, origin in statement.origins if bound == name]
 
 
 def describe_changes(before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str]) -> tuple[str, ...]:

@@ -64,8 +64,8 @@ class SourceFile:
 class SourceFiles:
     """The files of a source, and the sibling files that they import."""
 
-    place: str
-    """Absolute path of the file or folder, with links resolved."""
+    place: Path
+    """Absolute path of the file or folder, with links resolved; only a name for a notebook cell."""
     files: Mapping[str, SourceFile]
     """Files by module name."""
     siblings: Mapping[str, SourceFile]
@@ -92,7 +92,7 @@ def find_source(source: str) -> SourceFiles:
         found = _by_module(path for path in _python_files(place))
         if not found:
             raise TVArgumentError(f"The folder '{source}' has no Python file '*{MODULE_SUFFIX}'.")
-        return SourceFiles(str(place), {name: _read(path, name) for name, path in found.items()}, {})
+        return SourceFiles(place, {name: _read(path, name) for name, path in found.items()}, {})
     if not place.is_file():
         raise TVArgumentError(f"There is no file or folder '{source}'.")
     if place.suffix != MODULE_SUFFIX:
@@ -100,14 +100,14 @@ def find_source(source: str) -> SourceFiles:
             f"'{source}' is not a Python file; the name of a definitions file ends in '{MODULE_SUFFIX}'."
         )
     own = _read(place, module_name(place))
-    return SourceFiles(str(place), {own.module: own}, _imported(own))
+    return SourceFiles(place, {own.module: own}, _imported(own))
 
 
 def source_of_text(name: str, text: str) -> SourceFiles:
     """Return a source for a text, as a single file without a path or siblings."""
     file = SourceFile(Path(f"{check_module_name(name)}{MODULE_SUFFIX}"), check_module_name(name), text)
     _ = file.tree
-    return SourceFiles(file.name, {file.module: file}, {})
+    return SourceFiles(file.path, {file.module: file}, {})
 
 
 def module_name(path: Path) -> str:

@@ -15,6 +15,7 @@ from tablevault.execution.outcomes import BuilderOutcome, InputOutcome, Prepared
 from tablevault.ports import FunctionError
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
+from tablevault.rows.error_names import RowError
 from tablevault.rows.failures import RowFailure
 from tablevault.rows.gate import Budget, CallGate
 from tablevault.rows.job_journal import JobJournal
@@ -169,7 +170,8 @@ class BuilderRun:
 
     def refused(self, error: TypeError | ValueError) -> FunctionError:
         """Return the error that refuses a result as one of the function."""
-        return FunctionError(error, self.spec.policies.reverts)
+        stops = self.builder.loaded.stop_on.match(RowError(error, is_invalid=True))
+        return FunctionError(error, self.spec.policies.reverts and not stops)
 
     def _misfits(self, table: RowTable) -> list[int]:
         """Return the rows with a cell incompatible with earlier ones in its column."""

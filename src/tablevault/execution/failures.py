@@ -11,11 +11,13 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import xxhash
 
 from tablevault.errors import TVFileError
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.rows.failures import FrameRecord, RowFailure, counted_kinds, skipped
 from tablevault.rows.table import RowTable
+from tablevault.storage.canonical import canonical
 from tablevault.storage.cell_texts import json_cell
 from tablevault.storage.columns import build_column, plain_values
 from tablevault.storage.dtypes import json_type, parse_dtype, type_of_arrow
@@ -168,11 +170,18 @@ def skip_rows(run: BuilderRun, table: RowTable) -> None:
 
 
 def passed_rows(run: BuilderRun) -> frozenset[int]:
-    """Return the rows computed despite a failed cell, which are never reused."""
+    """Return the rows computed despite a failed cell, which are reused only while the same cells fail."""
     if run.spec.policies.failed_inputs != "pass":
         return frozenset()
     failed = run.frame.failures
     return frozenset(position for name in run.spec.own_row_columns for position in failed.get(name, ()))
+
+
+def fingerprint_of_passed(run: BuilderRun, position: int, fingerprint: bytes) -> bytes:
+    """Return the fingerprint of a row that reads failed cells, which differs from that of the same row with nulls."""
+    failed = run.frame.failures
+    names = [name for name in run.spec.own_row_columns if position in failed.get(name, ())]
+    return xxhash.xxh3_128_digest(canonical([fingerprint, "failed", *names]))
 
 
 def failure_summary(failures: Mapping[str, Sequence[RowFailure]]) -> str | None:

@@ -338,6 +338,11 @@ class MaterializedOrigin:
         facts = self.facts(columns, is_index)
         return self._failures.get(facts.name, {}) if facts is not None else {}
 
+    def failures_of_column(self, name: str) -> Mapping[int, str | None]:
+        """Return the failures, as `failures` does, of the last builder of a column."""
+        facts = self.facts_of_column(name)
+        return self._failures.get(facts.name, {}) if facts is not None and not facts.is_index else {}
+
     @cached_property
     def _failures(self) -> dict[str, dict[int, str | None]]:
         """The failures of each builder."""

@@ -157,8 +157,7 @@ class FailedRowRetry:
         is_doubtful = _mask(self._doubtful(run.spec, len(table)), len(table))[pairs.here]
         taken = take_rows(table, pairs.where(~is_doubtful), self.origin, rows)
         unsure = pairs.where(is_doubtful)
-        checkpoints = self.execution.checkpoints
-        return np.concatenate([taken, take_equal_rows(table, call, unsure, self.origin, rows, checkpoints)])
+        return np.concatenate([taken, take_equal_rows(run, table, call, unsure, self.origin, rows)])
 
     def _passed(self, spec: BuilderSpec, rows: ReusableRows) -> set[int]:
         """Return the instance's rows computed despite a failed cell."""
@@ -298,7 +297,7 @@ def _reads_only_its_row(spec: BuilderSpec) -> bool:
     """Return whether a builder reads only cells of the current row from its instance."""
     if spec.reads.reads_whole_self:
         return False
-    references = (reference for value in spec.arguments.values() for reference in find_references(value))
+    references = (reference for value in spec.written_values for reference in find_references(value))
     own = [part for reference in references for part in reference.nested() if part.is_self]
     read = {operand.value for part in own for operand in part.columns or () if isinstance(operand, Literal)}
     return all(part.reads_current_row for part in own) and set(spec.reads.own_columns) <= read

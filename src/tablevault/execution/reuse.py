@@ -8,6 +8,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from tablevault.execution.builder_run import BuilderRun
+from tablevault.execution.failures import fingerprint_of_passed, passed_rows
 from tablevault.execution.matching import Matches
 from tablevault.execution.origins import Origin, ReusableRows
 from tablevault.execution.primary_keys import KeyColumn
@@ -16,7 +17,6 @@ from tablevault.rows.artifacts import AdoptedArtifact
 from tablevault.rows.calls import FunctionCall
 from tablevault.rows.collector import prepared
 from tablevault.rows.table import RowTable, positions_of
-from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.fingerprints import Fingerprints, Mask, Positions
 from tablevault.storage.stored_cells import keeps_its_form, selected
 
@@ -84,7 +84,6 @@ def reuse_rows(
         The unknown rows that an origin may have computed from equal arguments.
     """
     undecided: set[int] = set()
-    checkpoints = run.execution.checkpoints
     for origin, rows, pairs in row_candidates(run, table):
         if unknown:
             is_unknown = np.isin(pairs.here, np.array(list(unknown), np.int64))
@@ -93,29 +92,27 @@ def reuse_rows(
         is_same = None
         if len(pairs.here) >= _MANY:
             is_same = have_same_arguments(run, call, pairs.here, pairs.there, origin, rows)
-        take_equal_rows(table, call, pairs, origin, rows, checkpoints, is_same)
+        take_equal_rows(run, table, call, pairs, origin, rows, is_same)
     return frozenset(undecided)
 
 
 def take_equal_rows(
+    run: BuilderRun,
     table: RowTable,
     call: FunctionCall,
     pairs: Counterparts,
     origin: Origin,
     rows: ReusableRows,
-    checkpoints: CheckpointStore,
     is_same: Mask | None = None,
 ) -> Positions:
     """Reuse the rows computed from equal arguments; return the positions of the reused ones.
 
     Parameters
     ----------
-    table, call
-        The rows and their arguments.
+    run, table, call
+        The builder, its rows and their arguments.
     pairs, origin, rows
         The counterparts in an origin, and its rows.
-    checkpoints
-        Limits the number of rows evaluated at once.
     is_same
         Whether each pair certainly has equal arguments; the others are evaluated.
     """
@@ -123,9 +120,14 @@ def take_equal_rows(
     doubtful = pairs.where(~is_equal)
     counted = Fingerprints()
     counted.resize(len(doubtful.here))
+    passed, checkpoints = passed_rows(run), run.execution.checkpoints
     done = 0
     for group in prepared(table, call.counts, positions_of(doubtful.here), lambda: checkpoints.batch_rows):
         counted.put(done, group.fingerprints)
+        if passed:
+            for place, position in enumerate(group.positions, done):
+                if position in passed:
+                    counted[place] = fingerprint_of_passed(run, position, counted[place] or b"")
         done += len(group.positions)
     is_equal[~is_equal] = counted.equals(rows.fingerprints.taken(doubtful.there))
     return take_rows(table, pairs.where(is_equal), origin, rows)

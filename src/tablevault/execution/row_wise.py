@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tablevault.execution.builder_run import BuilderRun
-from tablevault.execution.failures import passed_rows, skip_rows
+from tablevault.execution.failures import fingerprint_of_passed, passed_rows, skip_rows
 from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.reuse import reuse_rows, row_candidates
 from tablevault.rows.call_plan import CallPlan
@@ -42,9 +42,17 @@ def compute_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> None:
         owner = run.execution.owner
         RowRunner(table, call, call_plan(run), owner, gate=run.gate(), jobs=run.job_journal()).run()
     run.complete(table, len(table))
-    for position in passed_rows(run):
-        table.fingerprints[position] = None
+    _mark_passed_rows(run, table, call)
     run.add_row_outcome(table)
+
+
+def _mark_passed_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> None:
+    """Give rows computed from failed cells their own fingerprints."""
+    passed = sorted(position for position in passed_rows(run) if table.fingerprints[position] is not None)
+    most_rows = run.execution.checkpoints.batch_rows
+    for group in prepared(table, call.counts, passed, lambda: most_rows):
+        for position, fingerprint in zip(group.positions, group.fingerprints, strict=True):
+            table.fingerprints[position] = fingerprint_of_passed(run, position, fingerprint or b"")
 
 
 def call_plan(run: BuilderRun) -> CallPlan:

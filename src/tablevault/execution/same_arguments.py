@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from tablevault.builders.spec import BuilderSpec
@@ -41,7 +43,9 @@ def have_same_arguments(
         found = _equal_cells(run, name, here, there, origin)
         if found is None:
             return nowhere
-        equal &= found
+        # A failed cell is null, but differs from a computed null.
+        equal &= found & ~_are_among(here, run.frame.failures.get(name, ()))
+        equal &= ~_are_among(there, origin.failures_of_column(name))
     first = np.flatnonzero(equal)[:1]
     if not len(first):
         return nowhere
@@ -50,6 +54,11 @@ def have_same_arguments(
     except Exception:  # noqa: BLE001  (it is raised again when the arguments of all rows are evaluated)
         return nowhere
     return equal if evaluated.equals(rows.fingerprints.taken(there[first])).all() else nowhere
+
+
+def _are_among(rows: Positions, failed: Collection[int]) -> Mask:
+    """Return whether each row is one of the failed ones."""
+    return np.isin(rows, np.fromiter(failed, np.int64, len(failed))) if failed else np.zeros(len(rows), np.bool_)
 
 
 def _columns_read(spec: BuilderSpec) -> set[str] | None:

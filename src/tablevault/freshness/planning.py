@@ -329,7 +329,7 @@ class _Planning:
         Returns `None` if the function may make other rows.
         """
         spec = builder.spec
-        may_differ = spec.untracked or spec.keep_old or has_placeholder(dict(spec.arguments))
+        may_differ = spec.untracked or spec.keep_old or has_placeholder(spec.written_values)
         facts = committed.facts(spec.changed_columns, is_index=True) if committed is not None else None
         if committed is None or facts is None or may_differ or builder.version not in facts.versions:
             return None
@@ -419,8 +419,7 @@ class _Planning:
             self._leave_empty(run)
             new = () if total is None else self._reasons.of_new_rows()
             reasons = (*self._reasons.of_spec(run.builder), *new)
-            if any(origin.row_count for origin in self._origins) if total is None else total:
-                self._changes += reasons
+            self._changes += reasons
             return BuilderPlan(total, 0, total, reasons)
         if total is None:
             self._leave_empty(run)
@@ -515,7 +514,7 @@ def _reads_current_row_only(spec: BuilderSpec, column: str) -> bool:
     """Return whether a row's arguments depend on no other row's cell of a column."""
     if not spec.runs_by_row or any(entry.startswith(f"{SELF}.") for entry in spec.dependencies):
         return False
-    references = find_references(dict(spec.arguments))
+    references = find_references(list(spec.written_values))
     return not any(reference.is_self and _reads_more(reference, column) for reference in references)
 
 

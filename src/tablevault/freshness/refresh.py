@@ -63,12 +63,16 @@ class Refresh(Operation[StepsPlan]):
         """Budget for the calls of all steps together, by amount."""
         return self.budget
 
+    def check_given(self) -> None:
+        """Check the budget."""
+        check_budget(self.budget)
+
     def plan(self, draft: Draft) -> StepsPlan:
         """Choose the steps, and check that each can begin.
 
         A refresh itself takes no locks.
         """
-        check_budget(self.budget)
+        self.check_given()
         context, version = draft.lookup.context, names.check_version(self.version)
         named = named_tables(context, self.table_names, version)
         selection = self._selection(named)
@@ -191,7 +195,9 @@ class TableSteps:
         # A child continues with its own plan; a succeeded child does no work.
         operation = self._prepare(step) if child is None else ExecuteInstance.restore(child.arguments)
         if operation is not None:
-            operation = replace(operation, policies=self._policies(step))
+            policies = self._policies(step)
+            # An empty mapping takes back those that an earlier attempt gave to the child.
+            operation = replace(operation, policies=policies if child is None else policies or {})
             self._run_child(operation, process_id, step)
 
     def _run_child(self, operation: Operation[Any], process_id: str, step: PlannedStep) -> None:

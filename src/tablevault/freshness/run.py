@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -34,7 +35,7 @@ from tablevault.freshness.status import TO_BE_COMPUTED, open_freshness
 from tablevault.freshness.steps import RefreshSelection, plan_steps
 from tablevault.operations.applied_files import VaultTables
 from tablevault.operations.apply import Apply
-from tablevault.operations.base import LONG, REPLACEABLE, Operation
+from tablevault.operations.base import LONG, REPLACEABLE, SOURCE, Operation
 from tablevault.operations.session import Draft, Session
 from tablevault.state.context import VaultContext
 from tablevault.state.liveness import Liveness
@@ -50,6 +51,8 @@ _APPLIED = "applied"
 """Staged once the definitions are applied; holds the id of their reading."""
 _STEPS = "steps"
 """Staged before the first step begins; holds all steps, so that each attempt runs the same."""
+_POLICIES = "edited-policies"
+"""Staged for each reading; holds the policies that differ from those at the start."""
 _MAXIMUM_STEM_LENGTH = 40
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_.-]")
 
@@ -62,8 +65,8 @@ class Run(Operation[RunPlan]):
     counts_rows: ClassVar[bool] = True
     runs_children: ClassVar[bool] = True
 
-    source: str = ""
-    """Absolute path of the file or folder, with links resolved; empty to continue a run by its id."""
+    source: str = field(default="", metadata=SOURCE)
+    """The file or folder, as recorded; empty to continue a run by its id."""
     definitions: Any = field(default=None, metadata=LONG)
     """The texts of the source at the start, as plain data."""
     version: str = names.DEFAULT_VERSION
@@ -81,16 +84,21 @@ class Run(Operation[RunPlan]):
 
     # --- prepare --------------------------------------------------------------------------------------------------
 
+    def check_given(self) -> None:
+        """Check the budget."""
+        check_budget(self.budget)
+
     def plan(self, draft: Draft) -> RunPlan:
         """Check that the source defines tables, is not running elsewhere, and can be applied."""
-        check_budget(self.budget)
+        self.check_given()
         if not self.source:
             raise TVArgumentError(f"There is no run '{draft.process_id}' to continue; name a source to begin one.")
         version, tables = names.check_version(self.version), self._began_with.tables
+        place = draft.lookup.layout.source_place(self.source)
         if not tables:
-            raise TVArgumentError(f"'{self.source}' defines no table; define one with tablevault.define.Table.")
+            raise TVArgumentError(f"'{place}' defines no table; define one with tablevault.define.Table.")
         draft.lock_exclusive(lock_on_source(self.source, version))
-        check_not_running(draft.lookup.context, self.source, version, without=draft.process_id)
+        check_not_running(draft.lookup.context, place, version, without=draft.process_id)
         for table in tables:
             check_length(draft.process_id, version, PlannedStep(0, table.name, version, "", ()))
         applying = self._applying(self._began_with)
@@ -145,6 +153,9 @@ class Run(Operation[RunPlan]):
 
     def work(self, plan: RunPlan, session: Session) -> Changes:
         """Apply the definitions, then run the steps; each is a child."""
+        if self.policies and session.is_staged(_STEPS):
+            # A later call may have given other policies; one that is refused applies nothing.
+            check_policies(session.lookup.context, names.check_version(self.version), _staged(session), self.policies)
         self._apply(plan, session)
         version = names.check_version(self.version)
         keys = [TableVersion(table.name, version) for table in self._began_with.tables]
@@ -152,7 +163,7 @@ class Run(Operation[RunPlan]):
         steps = TableSteps(self._refresh(keys), selection, session)
         steps.run(self._steps(selection, session))
         # `retry_failed` would run the code in the vault, and not a corrected source.
-        retry = f"run '{Path(self.source).name}' again to retry them"
+        retry = f"run '{session.lookup.layout.source_place(self.source).name}' again to retry them"
         return Changes(tuple(steps.confirmed), warnings=tuple(failure_warnings_of(session, retry)))
 
     def _refresh(self, keys: list[TableVersion]) -> Refresh:
@@ -171,7 +182,7 @@ class Run(Operation[RunPlan]):
 
         Files edited in the vault after the reading are kept.
         """
-        processes, name = session.lookup.context.catalog.processes, Path(self.source).name
+        processes, name = session.lookup.context.catalog.processes, session.lookup.layout.source_place(self.source).name
         for child in processes.begun_inside(session.serial):
             if child.operation == Apply.name and not child.status.ended:
                 session.children.run(Apply.restore(child.arguments), child.process_id, "")
@@ -187,18 +198,25 @@ class Run(Operation[RunPlan]):
         told = comparison.summary(_changed_functions(session.lookup, self._now), services)
         if comparison.differs or services:
             session.children.run(operation, f"{session.process_id}.apply.{session.attempt}", "")
+        policies = self._changed_policies(session)
+        if policies:
+            told = f"{told}; {policies}" if comparison.differs or services else policies
         session.progress.tell(f"Applied {name}: {told}.")
         session.stage_text(_APPLIED, self.reading)
+
+    def _changed_policies(self, session: Session) -> str:
+        """Return which builders have other policies than after the last reading; empty if none has."""
+        before = json.loads(session.staged_text(_POLICIES)) if session.is_staged(_POLICIES) else {}
+        now = json.loads(json.dumps(self._edits.policies))
+        session.stage_text(_POLICIES, json.dumps(now))
+        changed = [name for name in dict.fromkeys([*before, *now]) if before.get(name) != now.get(name)]
+        return f"policies of {', '.join(changed)} changed" if changed else ""
 
     def _steps(self, selection: RefreshSelection, session: Session) -> tuple[PlannedStep, ...]:
         """Return the steps, which are planned once, and checked before the first function runs."""
         context = session.lookup.context
         if session.is_staged(_STEPS):
-            steps = msgspec.json.decode(session.staged_text(_STEPS), type=tuple[PlannedStep, ...])
-            if self.policies and session.resumed:
-                # A later call may have given other policies.
-                check_policies(context, selection.version, steps, self.policies)
-            return steps
+            return _staged(session)
         steps, read = plan_steps(context, selection)
         if self.policies:
             check_policies(context, selection.version, steps, self.policies)
@@ -206,6 +224,10 @@ class Run(Operation[RunPlan]):
             warn(sentence)
         session.stage_text(_STEPS, msgspec.json.encode(steps).decode())
         return steps
+
+
+def _staged(session: Session) -> tuple[PlannedStep, ...]:
+    return msgspec.json.decode(session.staged_text(_STEPS), type=tuple[PlannedStep, ...])
 
 
 def _without(edited: TablePolicies, given: TablePolicies) -> TablePolicies:
@@ -250,24 +272,24 @@ def _read_as_they_are(
 # --- which process runs a source ------------------------------------------------------------------------------------
 
 
-def runs_of(context: VaultContext, source: str, version: str) -> list[ProcessRecord]:
+def runs_of(context: VaultContext, place: Path, version: str) -> list[ProcessRecord]:
     """Return the unfinished runs of a source and version, oldest first."""
     return [
         record
         for record in context.catalog.processes.unfinished()
         if record.operation == Run.name
-        and record.arguments.get("source") == source
+        and context.layout.source_place(str(record.arguments.get("source"))) == place
         and record.arguments.get("version", names.DEFAULT_VERSION) == version
     ]
 
 
-def check_not_running(context: VaultContext, source: str, version: str, without: str = "") -> None:
+def check_not_running(context: VaultContext, place: Path, version: str, without: str = "") -> None:
     """Raise `TVProcessError` if a run of a source, other than process `without`, has a live owner."""
     liveness = Liveness(context)
-    for record in runs_of(context, source, version):
+    for record in runs_of(context, place, version):
         if record.process_id != without and liveness.is_running(record):
             raise TVProcessError(
-                f"'{source}' is being run already, by process '{record.process_id}' (process number "
+                f"'{place}' is being run already, by process '{record.process_id}' (process number "
                 f"{record.owner_pid} on {record.owner_host}). Follow it with `tablevault watch {record.process_id}`, "
                 f"or wait for its end: wait_process('{record.process_id}')."
             )
@@ -325,12 +347,22 @@ def choose_run(
         check_not_running(context, files.place, version)
         continued = _newest_paused(context, files.place, version, recover)
     texts = read_source(files, VaultTables(Lookup(context), version))
-    operation = Run(files.place, msgspec.to_builtins(texts), version, policies, budget, reading=uuid.uuid4().hex)
+    named = context.catalog.processes.find(process_id) if process_id else continued
+    recorded = _recorded_source(context, files.place, named)
+    operation = Run(recorded, msgspec.to_builtins(texts), version, policies, budget, reading=uuid.uuid4().hex)
     if process_id:
         return RunCall(operation, process_id)
     if continued is not None:
         return RunCall(operation, continued.process_id, continued)
     return RunCall(operation, _new_id(context, files.place))
+
+
+def _recorded_source(context: VaultContext, place: Path, continued: ProcessRecord | None) -> str:
+    """Return a source as the continued process recorded it; in its own form if it has another source, or begins."""
+    earlier = "" if continued is None else str(continued.arguments.get("source", ""))
+    return (
+        earlier if earlier and context.layout.source_place(earlier) == place else context.layout.recorded_source(place)
+    )
 
 
 def paused_run(context: VaultContext, source: str, version: str, process_id: str) -> ProcessRecord | None:
@@ -339,11 +371,11 @@ def paused_run(context: VaultContext, source: str, version: str, process_id: str
         record = context.catalog.processes.find(process_id)
         is_paused = record is not None and Liveness(context).status(record) is Status.PAUSED
         return record if is_paused else None
-    return _newest_paused(context, str(Path(source).expanduser().resolve()), version, lambda record: None)
+    return _newest_paused(context, Path(source).expanduser().resolve(), version, lambda record: None)
 
 
 def _newest_paused(
-    context: VaultContext, place: str, version: str, recover: Callable[[ProcessRecord], object]
+    context: VaultContext, place: Path, version: str, recover: Callable[[ProcessRecord], object]
 ) -> ProcessRecord | None:
     liveness = Liveness(context)
     for record in reversed(runs_of(context, place, version)):
@@ -355,10 +387,9 @@ def _newest_paused(
     return None
 
 
-def _new_id(context: VaultContext, place: str) -> str:
+def _new_id(context: VaultContext, place: Path) -> str:
     """Return an unused id made of the source's name and the time."""
-    path = Path(place)
-    stem = _NOT_IN_AN_ID.sub("-", path.name if path.is_dir() else path.stem)[:_MAXIMUM_STEM_LENGTH]
+    stem = _NOT_IN_AN_ID.sub("-", place.name if place.is_dir() else place.stem)[:_MAXIMUM_STEM_LENGTH]
     first = f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     if not first[0].isalnum():
         first = f"run{first}" if first.startswith("-") else f"run-{first}"

@@ -492,7 +492,7 @@ def _in_process(node: Node, process: ProcessRecord) -> Looked:
     if process.status is Status.RUNNING:
         return Looked(node, State.RUNNING, (f"{named} is running",), process=process)
     error = process.error
-    cause = "" if error is None else f" by {in_line(f'{error.type}: {error.message}'.removesuffix(': '))}"
+    cause = "" if error is None else f" by {error.in_line}"
     return Looked(node, State.PAUSED, (f"{named} was paused{cause}",), process=process)
 
 

@@ -27,11 +27,11 @@ from tablevault.freshness.status import (
 )
 from tablevault.names import fold, temporary_instance_id
 from tablevault.operations.execute import check_rows_are_known
+from tablevault.operations.remedies import RecordedCall, hint_in_line, whole_of
 from tablevault.records import BuilderPlan, RefreshPlan, RefreshStep
 from tablevault.references import Dependency, dependencies, find_references
 from tablevault.state.context import VaultContext
 from tablevault.state.liveness import Liveness
-from tablevault.texts.plain import in_line
 from tablevault.values.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
 from tablevault.values.plans import PlannedStep
 from tablevault.values.processes import Lock, ProcessRecord, Status
@@ -239,7 +239,7 @@ class _Steps:
 
     def _check_is_free(self, looked: Looked) -> None:
         if looked.state is State.PAUSED and looked.process is not None:
-            raise _blocked(looked.process)
+            raise self._blocked(looked.process)
 
     def _check_side_effects(self, key: TableVersion) -> None:
         for read in self._graph.inputs(key) if self._selection.upstream else ():
@@ -305,7 +305,18 @@ class _Steps:
         for serial in context.catalog.processes.conflicts(wanted, context.parent_serial):
             process = context.catalog.processes.get(serial)
             if process is not None and liveness.status(process) is Status.PAUSED:
-                raise _blocked(process)
+                raise self._blocked(process)
+
+    def _blocked(self, process: ProcessRecord) -> TVLockError:
+        context = self._freshness.lookup.context
+        error = process.error
+        cause = "" if error is None else f" by {error.in_line}"
+        table = f" of table '{process.table_name}'" if process.table_name else ""
+        remedies = RecordedCall.of(context.layout.root, whole_of(process, context.catalog.processes)).while_paused
+        return TVLockError(
+            f"Process '{process.process_id}' ({process.operation}{table}) blocks the refresh: it was paused{cause}; "
+            f"{hint_in_line(remedies)}."
+        )
 
 
 def _check_draft(looked: Looked) -> None:
@@ -323,17 +334,6 @@ def _check_draft(looked: Looked) -> None:
             f"The temporary instance '{temporary}' of table '{name}' has no builders to execute, and blocks a "
             f"copy; finish it with write_instance, or remove it: delete_instance('{temporary}', '{name}')."
         )
-
-
-def _blocked(process: ProcessRecord) -> TVLockError:
-    error = process.error
-    cause = "" if error is None else f" by {in_line(f'{error.type}: {error.message}'.removesuffix(': '))}"
-    table = f" of table '{process.table_name}'" if process.table_name else ""
-    return TVLockError(
-        f"Process '{process.process_id}' ({process.operation}{table}) blocks the refresh: it was paused"
-        f"{cause}. Resume it by the same call with process_id='{process.process_id}', or stop it: "
-        f"stop_process('{process.process_id}')."
-    )
 
 
 def _resolves_fields_from(node: Node, inputs: Collection[PinnedKey]) -> bool:

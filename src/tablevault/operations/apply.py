@@ -15,7 +15,7 @@ from tablevault.definitions.source_files import SourceFiles
 from tablevault.definitions.texts import SourceTexts, TableTexts, stamped_builder, stamped_module
 from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX, InstanceFolder
 from tablevault.operations.applied_files import AppliedBuilders, FileState, SourceComparison, VaultTables, compare
-from tablevault.operations.base import LONG, Operation, put_file, remove
+from tablevault.operations.base import LONG, SOURCE, Operation, put_file, remove
 from tablevault.operations.instances import builders_of, make_temporary_folder
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.tables import make_table_folder
@@ -42,8 +42,8 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
 
     name: ClassVar[str] = "apply"
 
-    source: str
-    """Absolute path of the file or folder."""
+    source: str = field(metadata=SOURCE)
+    """The file or folder, as recorded."""
     definitions: Any = field(metadata=LONG)
     """The texts read from the source, as plain data."""
     version: str = names.DEFAULT_VERSION
@@ -53,7 +53,7 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
     def read(cls, context: VaultContext, source: SourceFiles, version: str, overwrite: bool) -> Apply:
         """Run the files of a source, and return the operation that applies their definitions."""
         texts = read_source(source, VaultTables(Lookup(context), names.check_version(version)))
-        return cls(source.place, msgspec.to_builtins(texts), version, overwrite)
+        return cls(context.layout.recorded_source(source.place), msgspec.to_builtins(texts), version, overwrite)
 
     def preview(self, lookup: Lookup) -> ApplyPlan:
         """Return the operation's changes without making them."""

@@ -22,9 +22,10 @@ PAYLOAD = {"payload": True}
 """Metadata of a staged argument; only a digest of its content is recorded."""
 LONG = {"long": True}
 """Metadata of an argument that is recorded in full, but too long to show."""
-
 REPLACEABLE = {"replaceable": True}
 """Metadata of an argument that a later call of the same process may change."""
+SOURCE = {"source": True}
+"""Metadata of the path of a source, which is recorded by `VaultLayout.recorded_source`."""
 
 PlanType = TypeVar("PlanType", bound=Plan)
 
@@ -174,13 +175,15 @@ class Operation(ABC, Generic[PlanType]):
         return cls(**{**kept, **{item.name: None for item in fields(cls) if _is_payload(item)}})
 
     def continued_by(self, other: Operation[Any]) -> Self:
-        """Return this operation with the payload and replaced arguments of another call."""
-        taken = [
-            item.name
-            for item in fields(self)
-            if _is_payload(item) or (_is_replaceable(item) and not other._is_left_out(item))
-        ]
-        return replace(self, **{name: getattr(other, name) for name in taken})
+        """Return this operation with the payload and replaced arguments of another call.
+
+        An empty mapping replaces an argument by its default.
+        """
+        taken = {item.name: getattr(other, item.name) for item in fields(self) if _is_payload(item)}
+        for item in filter(_is_replaceable, fields(self)):
+            if not other._is_left_out(item):
+                taken[item.name] = getattr(other, item.name) or _default(item)
+        return replace(self, **taken)
 
     def replaced(self, recorded: Mapping[str, Any]) -> JsonObject:
         """Return the replaceable arguments that differ from the recorded ones."""
@@ -213,6 +216,16 @@ class Operation(ABC, Generic[PlanType]):
         """
         return None
 
+    def check_given(self) -> None:
+        """Check the arguments that a later call may replace, as far as the vault is not needed for it.
+
+        Raises
+        ------
+        TVArgumentError
+            If one is invalid.
+        """
+        return
+
     def _is_left_out(self, argument: Field[Any]) -> bool:
         value = getattr(self, argument.name)
         # A payload may be a frame, which cannot be compared with `==`.
@@ -222,6 +235,11 @@ class Operation(ABC, Generic[PlanType]):
     def long_arguments(cls) -> frozenset[str]:
         """Return the arguments that are too long to show."""
         return frozenset(item.name for item in fields(cls) if _is_payload(item) or item.metadata.get("long"))
+
+    @classmethod
+    def source_arguments(cls) -> frozenset[str]:
+        """Return the arguments that are recorded paths of sources."""
+        return frozenset(item.name for item in fields(cls) if item.metadata.get("source"))
 
     @classmethod
     def payload_arguments(cls) -> tuple[str, ...]:

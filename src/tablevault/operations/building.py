@@ -152,6 +152,9 @@ def newest_code(session: Session) -> Path:
 def with_policies(session: Session, prepared: Prepared, overrides: Overrides | None) -> Prepared:
     """Return builders with this attempt's policies, recording those that differ from the files."""
     changed = prepared.with_policies(overrides)
+    if overrides and session.resumed:
+        # A later call may have given other policies than the one whose plan was checked.
+        changed.check_services(session.lookup)
     if overrides or session.attempt > 1:
         if not session.is_staged(f"{_POLICIES}1"):
             _note_policies(session, 1, prepared if session.attempt > 1 else changed)

@@ -81,9 +81,13 @@ class ExecuteInstance(Operation[ExecutePlan]):
 
     # --- prepare --------------------------------------------------------------------------------------------------
 
+    def check_given(self) -> None:
+        """Check the budget."""
+        check_budget(self.budget)
+
     def plan(self, draft: Draft) -> ExecutePlan:
         """Check the builders, pin the inputs, and choose the new instance's folder."""
-        check_budget(self.budget)
+        self.check_given()
         version = names.check_version(self.version)
         temporary_id = names.temporary_instance_id(version)
         key = names.fold(str(self.table_name))

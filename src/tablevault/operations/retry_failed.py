@@ -70,9 +70,13 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
 
     # --- prepare --------------------------------------------------------------------------------------------------
 
+    def check_given(self) -> None:
+        """Check the budget."""
+        check_budget(self.budget)
+
     def plan(self, draft: Draft) -> RetryPlan | UnchangedPlan:
         """Check the instance's builders with the current code, and the existence of its inputs."""
-        check_budget(self.budget)
+        self.check_given()
         lookup = draft.lookup
         key = names.fold(str(self.table_name))
         table, instance = self._instance(draft, key)

@@ -78,7 +78,16 @@ def _newest_of_version(plan: ExecutePlan, session: Session) -> InstanceRecord | 
 
 def _is_taken_over(outcome: BuilderOutcome, origin: MaterializedOrigin) -> bool:
     """Return whether all cells of a builder are the origin's, or failed both times."""
+    if not origin.row_count and not _has_same_code(outcome, origin):
+        return False
     return not outcome.computed and not outcome.reused_partial and _failed_alike(outcome, origin)
+
+
+def _has_same_code(outcome: BuilderOutcome, origin: MaterializedOrigin) -> bool:
+    """Return whether a builder of an instance without rows ran with the same code as now."""
+    spec = outcome.builder.spec
+    rows = origin.rows(spec.changed_columns, spec.is_index)
+    return rows is not None and outcome.builder.version in rows.used_versions
 
 
 def _failed_alike(outcome: BuilderOutcome, origin: MaterializedOrigin) -> bool:

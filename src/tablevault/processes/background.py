@@ -52,7 +52,8 @@ def hand_over(context: VaultContext, process: Process) -> None:
     # Not as arguments, which are visible to all users of the machine.
     with contextlib.suppress(BrokenPipeError), worker.stdin or contextlib.nullcontext() as options:
         if options is not None:
-            options.write(json.dumps(context.ray.plain).encode())
+            given = {"ray": context.ray.plain, "earlier_arguments": process.earlier_arguments}
+            options.write(json.dumps(given).encode())
 
     def is_taken_over() -> bool:
         record = context.catalog.processes.get(process.serial)

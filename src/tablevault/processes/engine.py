@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from msgspec import structs
 
 from tablevault import names
 from tablevault.catalog.owners import WORKER
-from tablevault.errors import TableVaultError, TVLockError, TVProcessError
+from tablevault.errors import TableVaultError, TVArgumentError, TVLockError, TVProcessError
 from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin, set_outcome
 from tablevault.operations.base import Operation, operation_named
+from tablevault.operations.remedies import RecordedCall, whole_of
 from tablevault.operations.session import Draft
 from tablevault.ports import FunctionError, Observer
 from tablevault.processes import messages
@@ -25,7 +26,6 @@ from tablevault.processes.commit import Decisions
 from tablevault.processes.failing import Failing, cause_of, describe_error, recorded_outcome, tell
 from tablevault.processes.process import Process, claim, claim_when_free, new_owner
 from tablevault.processes.recovery import Recovery
-from tablevault.processes.remedies import RecordedCall, whole_of
 from tablevault.processes.signals import Interrupts
 from tablevault.state.context import VaultContext
 from tablevault.state.formats import migrate
@@ -36,6 +36,7 @@ from tablevault.system.waiting import growing, poll
 from tablevault.system.warnings import LateWarnings, warn
 from tablevault.texts.plain import Secrets, in_line, storable
 from tablevault.values.changes import Changes
+from tablevault.values.contents import JsonObject
 from tablevault.values.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.values.processes import (
     Begun,
@@ -54,6 +55,7 @@ _MINIMUM_WAIT, _MAXIMUM_WAIT = 0.002, 0.05
 """Seconds between two attempts to take locks that another process holds."""
 
 _NO_GENERATION = -1
+Refusal = TypeVar("Refusal", bound=TableVaultError)
 
 
 class Engine:
@@ -149,11 +151,20 @@ class Engine:
             process = self._take_up(record, None)
             return self._hand_over(process) if record.background else self._carry_out(process, interrupts)
 
-    def take_over(self, record: ProcessRecord) -> None:
-        """Run a process that another interpreter prepared, and whose owner waits for this claim."""
+    def take_over(self, record: ProcessRecord, earlier_arguments: JsonObject | None) -> None:
+        """Run a process that another interpreter prepared, and whose owner waits for this claim.
+
+        Parameters
+        ----------
+        record
+            The process.
+        earlier_arguments
+            As in `Process`.
+        """
         with Interrupts() as interrupts:
             process = claim(self._context, record, resumed=record.attempt > 1, kind=WORKER)
             if process is not None:
+                process.earlier_arguments = earlier_arguments
                 self._carry_out(process, interrupts)
 
     def _carry_out(self, process: Process, interrupts: Interrupts) -> Outcome:
@@ -469,11 +480,13 @@ class Engine:
                 process.operation = process.operation.continued_by(operation)
                 replaced = process.operation.replaced(record.arguments)
                 if replaced:
+                    process.earlier_arguments = dict(record.arguments)
                     arguments = {**record.arguments, **replaced}
                     self._transitions.replace_arguments(process.serial, process.attempt, arguments)
             if not process.operation.is_resumable(process.plan, process):
                 self._transitions.pause(process.serial, process.attempt, None, None)
-                raise self._still_paused(record, messages.needs_payload(self._context.layout.root, record))
+                text = messages.needs_payload(self._context.layout.root, record)
+                raise self._still_paused(record, TVProcessError(text))
         except BaseException:
             process.leave()
             raise
@@ -491,11 +504,16 @@ class Engine:
         if different is not None or refused is not None:
             text = messages.another_argument(record, different) if different else messages.edited(record, refused or "")
             is_paused = self._liveness.status(record) is Status.PAUSED
-            raise self._still_paused(record, text) if is_paused else TVProcessError(text)
+            raise self._still_paused(record, TVProcessError(text)) if is_paused else TVProcessError(text)
+        try:
+            operation.check_given()
+        except TVArgumentError as error:
+            if self._liveness.status(record) is Status.PAUSED:
+                self._still_paused(record, error)
+            raise
 
-    def _still_paused(self, record: ProcessRecord, text: str) -> TVProcessError:
-        """Return the error for a call that leaves a paused process unchanged."""
-        error = TVProcessError(text)
+    def _still_paused(self, record: ProcessRecord, error: Refusal) -> Refusal:
+        """Return the error of a call that leaves a paused process unchanged, with this outcome."""
         remedies = RecordedCall.of(self._context.layout.root, record).while_paused
         set_outcome(error, Outcome(OutcomeKind.STILL_PAUSED, record.process_id, Cause.VAULT, remedies=remedies))
         return error
@@ -504,7 +522,7 @@ class Engine:
 def _told(record: ProcessRecord, error: BaseException) -> str:
     """Return an error in one line, in its recorded form if there is one."""
     if record.error is not None:
-        return messages.error_in_line(record.error)
+        return record.error.in_line
     return f"{type(error).__name__}: {in_line(message_of(error))}"
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from tablevault.errors import TableVaultError, TVForcedError, TVProcessError
 from tablevault.names import without_namespaces
 from tablevault.notes import add_note, class_name_of, message_of, set_outcome, traceback_of
+from tablevault.operations.remedies import RecordedCall
 from tablevault.ports import FunctionError, UnknownOutcomeError
 from tablevault.processes import messages
 from tablevault.processes.commit import Decisions
 from tablevault.processes.process import Process
-from tablevault.processes.remedies import RecordedCall
 from tablevault.processes.signals import is_from_signal
 from tablevault.state.context import VaultContext
 from tablevault.state.liveness import Liveness
@@ -69,6 +69,7 @@ class Failing:
         if process.resumed and not process.functions_started and (internal or isinstance(error, FunctionError)):
             # Code that never ran must not be archived as code that computed rows.
             files.remove_tree(process.workspace.code(process.attempt))
+            self._withdraw_arguments(process)
             self._transitions.pause(process.serial, process.attempt, None, None)
             return Outcome(OutcomeKind.STILL_PAUSED, process.process_id, cause, remedies=self._remedies(process))
         asked = isinstance(error, FunctionError) and error.reverts
@@ -87,6 +88,13 @@ class Failing:
             unsaved_rows=process.unsaved_rows,
             remedies=self._remedies(process),
         )
+
+    def _withdraw_arguments(self, process: Process) -> None:
+        """Let the recorded arguments apply again that a refused call has replaced."""
+        earlier = process.earlier_arguments
+        if earlier is not None:
+            self._transitions.replace_arguments(process.serial, process.attempt, earlier)
+            process.operation = process.operation.restore(earlier)
 
     def _cancel_jobs(self, process: Process, error: BaseException) -> str:
         """Have providers cancel the jobs of a reverted process.

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tablevault.processes.remedies import RecordedCall
-from tablevault.texts.plain import duration, in_line
+from tablevault.operations.remedies import RecordedCall, hint_in_line
+from tablevault.texts.plain import duration
 from tablevault.values.outcomes import Outcome, OutcomeKind, Remedy
-from tablevault.values.processes import OWNER_DIED, ErrorInfo, Lock, ProcessRecord
+from tablevault.values.processes import Lock, ProcessRecord, counts_at_least
 
 
 def note(outcome: Outcome) -> str:
@@ -94,13 +94,6 @@ def hint(remedies: Sequence[Remedy]) -> str:
     return "\nor ".join(f"{remedy.action} it with\n    {remedy.python}\n    {remedy.command}" for remedy in remedies)
 
 
-def hint_in_line(remedies: Sequence[Remedy]) -> str:
-    """Return remedies as part of a sentence."""
-    return ", or ".join(
-        f"{remedy.action} it with {remedy.python} (in a shell: {remedy.command})" for remedy in remedies
-    )
-
-
 def needs_payload(root: Path, record: ProcessRecord) -> str:
     """Return the message for a process that needs its first call's payload.
 
@@ -110,11 +103,6 @@ def needs_payload(root: Path, record: ProcessRecord) -> str:
         f"The data given to process '{record.process_id}' ({record.operation}) had not been staged completely. "
         f"Give the same data again: {RecordedCall.of(root, record).resume.python}."
     )
-
-
-def error_in_line(error: ErrorInfo) -> str:
-    """Return a recorded error as part of a sentence."""
-    return in_line(f"{error.type}: {error.message}".removesuffix(": "))
 
 
 def blocked_by_paused(root: Path, record: ProcessRecord, whole: ProcessRecord, held: Lock | None = None) -> str:
@@ -131,7 +119,7 @@ def blocked_by_paused(root: Path, record: ProcessRecord, whole: ProcessRecord, h
     held
         Its conflicting lock.
     """
-    error = f" by {error_in_line(record.error)}" if record.error else ""
+    error = f" by {record.error.in_line}" if record.error else ""
     return (
         f"{_in_the_way(record, held)} the paused process '{record.process_id}' ({record.operation}), "
         f"which was paused{error}; {hint_in_line(RecordedCall.of(root, whole).while_paused)}."
@@ -208,7 +196,7 @@ def resuming(record: ProcessRecord) -> str:
     if unfinished is not None:
         builder, counts = unfinished
         done, total = counts.computed + counts.reused, counts.total
-        least = "at least " if record.error is not None and record.error.type == OWNER_DIED else ""
+        least = "at least " if counts_at_least(record.error) else ""
         progress = f" with {least}{done:,}{'' if total is None else f' of {total:,}'} rows of {builder}"
     return f"Resuming '{record.process_id}', paused{since}{error}{progress}."
 

@@ -25,6 +25,7 @@ from tablevault.system.waiting import poll
 from tablevault.texts.plain import Secrets
 from tablevault.values.changes import Tidying, TidyingAction
 from tablevault.values.clusters import RayOptions
+from tablevault.values.contents import JsonObject
 from tablevault.values.processes import Owner, Plan, ProcessRecord, Status
 from tablevault.values.progress import ExecutionProgress
 
@@ -60,6 +61,8 @@ class Process:
     """Its status when this attempt claimed it."""
     resumed: bool = False
     """Whether an earlier attempt may have run user code."""
+    earlier_arguments: JsonObject | None = field(default=None, init=False)
+    """The recorded arguments before this call replaced some, which apply again if it is refused."""
     progress: ExecutionProgress = field(default_factory=ExecutionProgress, init=False)
     parent: Process | None = field(default=None, init=False)
     """The process inside which this one runs, in this interpreter."""

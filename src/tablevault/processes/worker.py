@@ -23,23 +23,23 @@ def main(arguments: list[str]) -> int:
     Parameters
     ----------
     arguments
-        The vault's folder, the process's number and its attempt number. The cluster options are read from standard
-        input.
+        The vault's folder, the process's number and its attempt number. The cluster options, and the arguments that
+        the call has replaced, are read from standard input.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # The log accepts any output of functions, independently of the terminal's encoding.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     db_dir, serial, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
-    ray = json.loads(sys.stdin.read())
+    given = json.loads(sys.stdin.read())
     context = open_context(db_dir, Settings())
     record = context.catalog.processes.get(serial)
     if record is None or record.attempt != attempt:
         return 0
-    author = open_context(db_dir, Settings(author=record.author, ray=ray))
+    author = open_context(db_dir, Settings(author=record.author, ray=given["ray"]))
     engine = Engine(author)
     try:
-        engine.take_over(record)
+        engine.take_over(record, given["earlier_arguments"])
     except BaseException as error:  # noqa: BLE001 - it is recorded; here it is only printed
         with contextlib.suppress(OSError):
             print(shown(engine.secrets(traceback_of(error)), MAXIMUM_RECORDED), file=sys.stderr)

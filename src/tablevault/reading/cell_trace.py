@@ -74,6 +74,30 @@ class _Cell:
         """Whether its builder recorded a fingerprint per row."""
         return self.builder is not None and self.side.records(self.builder.name) is not None
 
+    @property
+    def is_kept_by_row(self) -> bool:
+        """Whether its IndexBuilder, which recorded a fingerprint per row, kept its row with `keep_old`."""
+        facts = self.builder
+        may_keep = facts is not None and facts.is_index and self.side.origin is not None
+        return may_keep and self.is_recorded_by_row and self.computation()[1] is None
+
+    def is_kept_from(self, before: BuilderFacts | None) -> bool:
+        """Return whether its IndexBuilder kept its row with `keep_old` from the origin.
+
+        Parameters
+        ----------
+        before
+            The column's builder in the origin.
+        """
+        facts = self.builder
+        if facts is None or not facts.is_index or self.is_recorded_by_row:
+            return self.is_kept_by_row
+        shown = before if facts.return_type == "generator" and "*" in facts.own_columns else None
+        if shown is not None and (shown.versions, shown.arguments) == (facts.versions, facts.arguments):
+            # Unchanged, it was shown the origin's rows, and appended to them.
+            return self.position < facts.reused
+        return self.position >= self.side.row_count - facts.reused
+
 
 class CellTracer:
     """Traces cells of one vault.
@@ -137,7 +161,7 @@ class CellTracer:
             return replace(found, inputs=self._inputs(side, cell.column))
         if side.failed_rows(cell.column)[cell.position]:
             return self._with_failure(found, cell, facts)
-        if value is None and cell.is_recorded_by_row and cell.computation()[1] is None:
+        if value is None and cell.is_recorded_by_row and cell.computation()[1] is None and not cell.is_kept_by_row:
             return replace(found, state="not computed", builder=facts.name, function=_function(facts), computed_in=None)
         return self._with_computation(replace(found, state="computed"), cell)
 
@@ -147,7 +171,17 @@ class CellTracer:
         cells = [cell, *self._earlier(cell, notes)]
         last = cells[-1]
         facts = last.builder
-        assert facts is not None  # cells are reused only from computed ones
+        through = tuple(item.side.instance.instance_id for item in cells[1:-1])
+        if facts is None:
+            # Its row was kept from an instance that a program wrote.
+            return replace(
+                found,
+                state="external",
+                computed_in=_computed_in(last.side.instance),
+                inputs=self._inputs(last.side, last.column),
+                reused_through=through,
+                notes=tuple(notes),
+            )
         version = last.computation()[0]
         source = self._source(last.side, facts, version, notes)
         return replace(
@@ -159,8 +193,8 @@ class CellTracer:
             computed_in=self._computed_in(last.side),
             arguments=self._arguments(last, facts, notes),
             inputs=self._inputs(last.side, last.column),
-            input_row=self._input_row(cell),
-            reused_through=tuple(item.side.instance.instance_id for item in cells[1:-1]),
+            input_row=self._input_row(last if cell.is_kept_by_row else cell),
+            reused_through=through,
             notes=tuple(notes),
         )
 
@@ -205,9 +239,9 @@ class CellTracer:
                 yield current
 
     def _origin(self, cell: _Cell, notes: list[str]) -> _Cell | None:
-        """Return the cell from which a cell was reused; `None` if it was computed."""
+        """Return the cell from which a cell was reused or kept; `None` if it was computed."""
         facts, origin = cell.builder, cell.side.origin
-        if facts is None or origin is None or not facts.reused:
+        if facts is None or origin is None or not (facts.reused or cell.is_kept_by_row):
             return None
         record = self._lookup.instance_by_row(origin.row_id)
         if self._lookup.contents.instance(record.table_id, record.instance_id) is None:
@@ -219,9 +253,13 @@ class CellTracer:
         side = self._instances.open(self._lookup.table_by_id(record.table_id), record)
         before = side.producer(cell.column)
         position = _counterpart(cell, side)
-        if before is None or before.columns != facts.columns or position is None:
+        if position is None or cell.column not in side.types:
             return None
         earlier = _Cell(side, cell.column, position)
+        if cell.is_kept_from(before):
+            return earlier
+        if before is None or before.columns != facts.columns:
+            return None
         computation = cell.computation()
         is_same = computation[1] is not None and computation == earlier.computation()
         return earlier if is_same else None

@@ -13,12 +13,12 @@ from pathlib import Path
 from tablevault.builders.document import read_document
 from tablevault.code.local_code import FOLDER as LOCAL_MODULES
 from tablevault.code.parsing import lines_of
-from tablevault.errors import TableVaultError, TVTableError
+from tablevault.errors import TableVaultError, TVArgumentError, TVTableError
 from tablevault.execution.failures import COLUMNS, FailedRow, read_failures
 from tablevault.execution.provenance import read_provenance
 from tablevault.execution.unfinished import UnfinishedRows
 from tablevault.layout import CODE_FUNCTIONS, MODULE_SUFFIX, builder_file
-from tablevault.names import index_builder_name
+from tablevault.names import index_builder_name, nearest
 from tablevault.reading.queries import Queries, page_of
 from tablevault.reading.records_of_rows import RowRecords, Unfinished
 from tablevault.rows.failures import FrameRecord, RowFailure, unpack_failure
@@ -34,6 +34,8 @@ from tablevault.storage.manifest import check_listed
 from tablevault.storage.plain import json_value
 from tablevault.values.contents import InstanceRecord, Page, Selection, TableRecord
 
+_WAYS = ("null", "drop", "raise")
+"""Ways to treat failed rows of a frame; the first one reads the frame as it is."""
 _COLUMNS = {
     **{name: COLUMNS[name] for name in ("builder", "index", "key", "kind", "error", "status", "message")},
     "traceback": COLUMNS["message"],
@@ -196,9 +198,16 @@ class FailureReader:
 
         Raises
         ------
+        TVArgumentError
+            If `failed` is anything else.
         TVTableError
             If a row failed or was skipped, and `failed` is `raise`.
         """
+        if failed not in _WAYS:
+            meant = nearest(failed, _WAYS)
+            raise TVArgumentError(
+                f"failed of get_dataframe cannot be {failed!r:.80}; it is 'null', 'drop' or 'raise'{meant}"
+            )
         data, instance_id = self._queries.frame(selection, columns, Page(), full_paths)
         failures = self._records.of_named(selection.table_name, instance_id, selection.version)
         found = failures.positions(list(data.types))

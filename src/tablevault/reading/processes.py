@@ -12,9 +12,9 @@ from tablevault import errors, names
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.notes import set_outcome
 from tablevault.operations.base import operation_names
+from tablevault.operations.remedies import RecordedCall, hint_in_line, whole_of
 from tablevault.processes import messages
 from tablevault.processes.failing import recorded_outcome
-from tablevault.processes.remedies import RecordedCall, whole_of
 from tablevault.records import ProcessInfo
 from tablevault.state.context import VaultContext
 from tablevault.state.liveness import Liveness
@@ -186,7 +186,7 @@ class ProcessReader:
         if record.error is not None and status is not Status.STOPPED:
             error = _recreated(record.error, record)
         else:
-            hint = f"; {messages.hint_in_line(outcome.remedies)}" if outcome.remedies else ""
+            hint = f"; {hint_in_line(outcome.remedies)}" if outcome.remedies else ""
             error = TVProcessError(f"Process '{record.process_id}' ({record.operation}) is {status}{hint}.")
         set_outcome(error, outcome)
         raise error

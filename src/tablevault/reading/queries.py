@@ -21,8 +21,8 @@ from tablevault.execution.inputs import ARTIFACT_COLUMN
 from tablevault.execution.partial import declared_types, read_partial
 from tablevault.execution.unfinished import UnfinishedRows
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
+from tablevault.operations.remedies import whole_of
 from tablevault.processes.messages import blocked, blocked_by_paused
-from tablevault.processes.remedies import whole_of
 from tablevault.reading.moments import Moments, check_no_id
 from tablevault.reading.requests import selection_of
 from tablevault.records import TagInfo

@@ -26,7 +26,7 @@ from tablevault.builders.placeholders import (
 from tablevault.builders.secrets import given_secrets, written_secrets
 from tablevault.builders.spec import BuilderSpec
 from tablevault.notes import add_location
-from tablevault.references import Compiled, Evaluator, Placement, are_immutable
+from tablevault.references import Compiled, Evaluator, Placement, are_immutable, find_references
 from tablevault.rows.worker_texts import mark_of
 from tablevault.storage.canonical import canonical, canonical_rows
 from tablevault.storage.fingerprints import Fingerprints
@@ -146,6 +146,12 @@ class FunctionCall:
             for name in tracked
         }
         self._counted_constants = {name: item for name, item in counted.items() if item.is_constant}
+        # As written, constructor arguments belong to the version of the builder.
+        self._counted_setup = {
+            name: views.contents.compile(value, placement=Placement.ARGUMENT)
+            for name, value in sorted((spec.setup_arguments or {}).items())
+            if find_references(value)
+        }
         self._counted_rows = tuple(
             (name, None if name in as_given else item.evaluate)
             for name, item in counted.items()
@@ -158,8 +164,9 @@ class FunctionCall:
     @classmethod
     def of_setup(cls, spec: BuilderSpec, views: Views) -> dict[str, object]:
         """Return the resolved constructor arguments of a builder's class."""
-        call = cls(replace(spec, arguments=spec.setup_arguments or {}, untracked=(), return_type="dataframe"), views)
-        return call.arguments(None)
+        arguments = spec.setup_arguments or {}
+        spec = replace(spec, arguments=arguments, setup_arguments=None, untracked=(), return_type="dataframe")
+        return cls(spec, views).arguments(None)
 
     @cached_property
     def _compiled(self) -> dict[str, Compiled]:
@@ -257,7 +264,7 @@ class FunctionCall:
     @cached_property
     def has_secrets(self) -> bool:
         """Whether any call or constructor argument is secret."""
-        values = (*self._spec.arguments.values(), *(self._spec.setup_arguments or {}).values())
+        values = self._spec.written_values
         return bool(self._spec.untracked) or any(any(environment_variables(value)) for value in values)
 
     def secrets(self, row: int | None) -> list[tuple[str, str]]:
@@ -351,11 +358,13 @@ class FunctionCall:
         return evaluated
 
     def _constants_seed(self, row: int | None) -> int:
-        """Return the hash of the constant arguments, which seeds the fingerprint of each row."""
+        """Return the hash of the arguments that are the same for every row, which seeds the fingerprint of each row."""
         if self._seed is None:
             constants = [[name, item.evaluate(row)] for name, item in self._counted_constants.items()]
             names = [name for name, _ in self._counted_rows]
-            self._seed = xxhash.xxh3_64_intdigest(canonical([constants, names]))
+            setup = [[name, item.evaluate(None)] for name, item in self._counted_setup.items()]
+            counted = [constants, names, setup] if setup else [constants, names]
+            self._seed = xxhash.xxh3_64_intdigest(canonical(counted))
         return self._seed
 
     def _compile(self, name: str) -> Compiled:

@@ -165,6 +165,8 @@ class _Loop:
         self._ticked = clock.monotonic()
         self._loop = asyncio.new_event_loop()
         self._over: asyncio.Event | None = None
+        self._is_over = False
+        """Whether no further call begins."""
         self._started = threading.Event()
         self.thread = threading.Thread(target=self._run, name="tablevault-rows-async", daemon=True)
         self.thread.start()
@@ -221,6 +223,9 @@ class _Loop:
                 closed: object = self._opened.close()
                 if inspect.isawaitable(closed):
                     await asyncio.wait_for(closed, _CANCEL_PATIENCE)
+        await _end_other_tasks()
+        # Tasks that ignored being cancelled are dropped with the loop.
+        self._loop.set_exception_handler(_tell_exceptions_only)
 
     async def _tick(self) -> None:
         while True:
@@ -231,7 +236,7 @@ class _Loop:
         """Begin waiting calls, up to the concurrency limit."""
         # Reset first, so that a call added from now on wakes the loop again.
         self._is_woken = False
-        while (queue := self._held or self.queue) and not self.failed and self._has_room:
+        while (queue := self._held or self.queue) and not self.failed and not self._is_over and self._has_room:
             number = queue.popleft()
             # Always in `running` or `waiting`, so that `knows` finds it.
             self.running.add(number)
@@ -270,6 +275,7 @@ class _Loop:
         self._begin()
 
     def _finish(self) -> None:
+        self._is_over = True
         if self._over is not None:
             self._over.set()
 
@@ -280,18 +286,21 @@ class _Loop:
             self._held.append(number)
             self._forget(number)
             return
-        self.begun[number] = began = clock.monotonic()
+        began = clock.monotonic()
         value: object = None
         failure: BaseException | None = None
         meter = self.meters[number] = CallMeter()
         # Each call has its own context.
         meter_context(meter)
         try:
-            coroutine: Any = self._function().call(**arguments)
+            function = self._function().call
+            # The first call opens the function, which must not count for its timeout.
+            self.begun[number] = began = clock.monotonic()
+            coroutine: Any = function(**arguments)
             value = with_copied_arrays(await coroutine)
         except BaseException as error:  # noqa: BLE001 - any exception is the outcome
             failure = error
-        if number not in self._abandoned and not (self._over is not None and self._over.is_set()):
+        if number not in self._abandoned and not self._is_over:
             seconds = clock.monotonic() - began
             self.measure.add(seconds)
             if failure is not None:
@@ -313,3 +322,18 @@ class _Loop:
                 self._opening_error = error
                 raise
         return self._opened
+
+
+async def _end_other_tasks() -> None:
+    """Cancel what still runs on the loop, such as tasks that functions have left behind, and wait for a moment."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=_CANCEL_PATIENCE)
+
+
+def _tell_exceptions_only(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report exceptions, but not that a task was pending."""
+    if "exception" in context:
+        loop.default_exception_handler(context)

@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from tablevault.notes import add_note, message_of
+from tablevault.notes import add_note
 from tablevault.ports import FunctionError, Interruptible
 from tablevault.rows.calls import FunctionCall
-from tablevault.rows.error_names import RowError, TimedOut, is_a
+from tablevault.rows.error_names import RowError, has_timed_out, is_a, raised_message
 from tablevault.rows.failures import describe_failure
 from tablevault.rows.gate import CallGate
 from tablevault.rows.schedule import FailurePolicy, Schedule, Task, Verdict
@@ -111,7 +111,7 @@ class ErrorHandler:
         given = task.positions if given is None else given
         hide = Secrets()
         hide.add(self._secrets(given))
-        text = hide(message_of(error.error))
+        text = hide(raised_message(error.error))
         decision = self._policy.decide(task, error, text, now)
         if self._gate is not None and not is_setup:
             wait = self._policy.wait_of_service(task, error, decision, now)
@@ -150,7 +150,7 @@ class ErrorHandler:
     def _doubt_files(self, task: Task, error: RowError, now: float) -> None:
         """Record the interval of a failed try, which may have left orphaned files."""
         seconds = task.seconds if task.first_call is None else now - task.first_call
-        self._table.artifacts.doubt_call(seconds, was_cancelled=is_a(error.error, TimedOut))
+        self._table.artifacts.doubt_call(seconds, was_cancelled=has_timed_out(error.error))
 
     def end(self, task: Task, error: RowError, given: Sequence[int] | None = None, is_of_run: bool = False) -> None:
         """End the run with an error after the rows in flight; the first error wins.

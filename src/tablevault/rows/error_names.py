@@ -11,11 +11,12 @@ import math
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from tablevault.builders.policies import DIED, INVALID, TIMEOUT, TRANSIENT, WORDS, ErrorName, is_class_name
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import RetryLater, StopRun
+from tablevault.notes import class_name_of, message_of, name_of_class
 from tablevault.ports import Ended, FunctionError
 from tablevault.system import clock
 from tablevault.system.interrupts import SuppressedErrors
@@ -41,8 +42,79 @@ _TRANSIENT_CLASSES = frozenset(
 """Transient exception classes by top-level package and name, matched without importing anything."""
 
 
+_FACTS = "__tablevault_facts__"
+"""Attribute of an exception with the facts that its worker sent along."""
+
+
+class ErrorFacts(NamedTuple):
+    """What a worker knows of an exception, which may lose its attributes or its class on the way to the owner."""
+
+    classes: tuple[str, ...]
+    """Qualified names of its class and the bases of it, in the order of resolution."""
+    message: str
+    status: int | None
+    code: str | None
+    wait: float | None
+    """Seconds to wait that it requests."""
+    is_transient: bool
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """Return the facts about an exception."""
+        known = facts_of(error)
+        bases: tuple[type, ...] = type.__getattribute__(type(error), "__mro__")
+        return cls(
+            tuple(map(name_of_class, bases)) if known is None else known.classes,
+            raised_message(error),
+            status_of(error),
+            code_of(error),
+            told_wait(error),
+            is_transient(error),
+        )
+
+
+def set_facts(error: BaseException, facts: ErrorFacts) -> None:
+    """Attach the facts that a worker sent along with an exception."""
+    with SuppressedErrors():
+        BaseException.__setattr__(error, _FACTS, facts)
+
+
+def facts_of(error: BaseException) -> ErrorFacts | None:
+    """Return the facts that a worker sent along with an exception, if it came from one."""
+    with SuppressedErrors():
+        found = vars(error).get(_FACTS)
+        return found if isinstance(found, ErrorFacts) else None
+    return None
+
+
+def raised_class(error: BaseException) -> str:
+    """Return the qualified name of an exception's class where it was raised."""
+    facts = facts_of(error)
+    return class_name_of(error) if facts is None else facts.classes[0]
+
+
+def raised_message(error: BaseException) -> str:
+    """Return the text of an exception where it was raised."""
+    facts = facts_of(error)
+    return message_of(error) if facts is None else facts.message
+
+
 class TimedOut(TimeoutError):
-    """A call took longer than the builder's `timeout`."""
+    """A call took longer than the builder's `timeout`.
+
+    Records and tracebacks call it a `TimeoutError`, which `retry` and `stop_on` can name.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return TimeoutError, self.args
+
+
+TimedOut.__module__, TimedOut.__name__, TimedOut.__qualname__ = "builtins", "TimeoutError", "TimeoutError"
+
+
+def has_timed_out(error: BaseException) -> bool:
+    """Return whether an exception is that of the builder's `timeout`, not one that the function raised."""
+    return type(error) is TimedOut
 
 
 class InvalidResult(Exception):
@@ -126,6 +198,9 @@ def status_of(error: BaseException) -> int | None:
     """Return the HTTP status of an exception or of its response; `None` if it has none."""
     if _is_plain(error):
         return None
+    facts = facts_of(error)
+    if facts is not None:
+        return facts.status
     for holder in (error, _attribute(error, "response")):
         for name in ("status_code", "status", "code"):
             value = _attribute(holder, name)
@@ -139,6 +214,9 @@ def code_of(error: BaseException) -> str | None:
     """Return the code that an exception carries in `code` or in `body["code"]`."""
     if _is_plain(error):
         return None
+    facts = facts_of(error)
+    if facts is not None:
+        return facts.code
     code = _attribute(error, "code")
     if isinstance(code, str):
         return code
@@ -152,6 +230,9 @@ def told_wait(error: BaseException) -> float | None:
 
     Read from `retry_after`, `retry-after-ms` (milliseconds), or `Retry-After` (seconds or a date).
     """
+    facts = facts_of(error)
+    if facts is not None:
+        return facts.wait
     wait = _seconds(_attribute(error, "retry_after"))
     if wait is not None:
         return wait
@@ -176,6 +257,9 @@ def is_throttled(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Return whether the same call may succeed later."""
+    facts = facts_of(error)
+    if facts is not None:
+        return facts.is_transient
     advice = _advice(error)
     if advice is not None:
         return advice
@@ -232,7 +316,7 @@ class ErrorRules:
             return True
         return (
             (INVALID in self._words and error.is_invalid)
-            or (TIMEOUT in self._words and is_a(raised, TimedOut))
+            or (TIMEOUT in self._words and has_timed_out(raised))
             or (DIED in self._words and error.has_died)
             or (TRANSIENT in self._words and not error.is_invalid and is_transient(raised))
         )
@@ -278,8 +362,14 @@ def stops_run(error: BaseException, is_remote: bool = False) -> bool:
 
 
 def is_a(error: BaseException, *kinds: type[BaseException]) -> bool:
-    """Return whether an exception is of a class, ignoring a spoofed `__class__`."""
-    return issubclass(type(error), kinds)
+    """Return whether an exception is of a class, ignoring a spoofed `__class__`.
+
+    One that stands for an exception of a worker has the classes of that exception.
+    """
+    facts = facts_of(error)
+    if facts is None or facts.classes[0] == class_name_of(error):
+        return issubclass(type(error), kinds)
+    return not {name_of_class(kind) for kind in kinds}.isdisjoint(facts.classes)
 
 
 def _follow(value: object, path: str) -> object:

@@ -14,8 +14,8 @@ import msgspec
 
 from tablevault.errors import TVFileError
 from tablevault.names import without_namespaces
-from tablevault.notes import class_name_of, frames_of, message_of, notes_of
-from tablevault.rows.error_names import RowError
+from tablevault.notes import frames_of, notes_of
+from tablevault.rows.error_names import RowError, raised_class, raised_message
 from tablevault.texts.plain import cut, storable
 
 MAXIMUM_MESSAGE_BYTES = 4 * 1024
@@ -100,9 +100,9 @@ def describe_failure(
     return RowFailure(
         kind="failed",
         code=code,
-        error=text(class_name_of(raised), MAXIMUM_MESSAGE_BYTES),
+        error=text(raised_class(raised), MAXIMUM_MESSAGE_BYTES),
         status=error.status,
-        message=text(message_of(raised), MAXIMUM_MESSAGE_BYTES),
+        message=text(raised_message(raised), MAXIMUM_MESSAGE_BYTES),
         frames=tuple(
             _frame_record(frame.f_code.co_filename, line, frame.f_code.co_name)
             for frame, line in frames

@@ -87,8 +87,7 @@ def _most_workers(cluster: RayCluster, policies: Policies, spec: BuilderSpec) ->
 
 def _variables(spec: BuilderSpec) -> tuple[str, ...]:
     """Return the environment variables named in a builder's arguments."""
-    given = (*spec.arguments.values(), *(spec.setup_arguments or {}).values())
-    return tuple(dict.fromkeys(name for value in given for name in environment_variables(value)))
+    return tuple(dict.fromkeys(name for value in spec.written_values for name in environment_variables(value)))
 
 
 def _marked(values: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -39,7 +39,7 @@ class OpenedObject:
         try:
             return close() if callable(close) else None
         except Exception as error:  # noqa: BLE001 - the rows are already computed
-            warn(f"close() of {type(self.call).__name__} raised {type(error).__name__}: {message_of(error)}")
+            warn(f"close() of {type(self.call).__name__} raised {type(error).__name__}: {message_of(error)}", error)
             return None
 
 

@@ -26,7 +26,17 @@ from tablevault.ports import CallGroup, Ended, FunctionError, OpenFunction
 from tablevault.rows.call_measure import AHEAD_SECONDS, CallMeasure
 from tablevault.rows.remote_calls import RemoteCalls, TakenCalls, packed_opening
 from tablevault.rows.sent_errors import receive_error
-from tablevault.rows.worker import ANSWERS, BROKEN, GIVE_BACK, GIVEN_BACK, LENGTH, MARK, NO_CALL, READY
+from tablevault.rows.worker import (
+    ANSWERS,
+    BROKEN,
+    GIVE_BACK,
+    GIVEN_BACK,
+    LENGTH,
+    MARK,
+    NO_CALL,
+    NOT_CALLED,
+    READY,
+)
 from tablevault.rows.worker_core import PROTOCOL, Answer
 from tablevault.storage.files import anonymous_file
 from tablevault.system import clock
@@ -84,7 +94,7 @@ class ProcessExecutor:
     def begun(self) -> Mapping[int, float]:
         """Start times of the running calls, on the monotonic clock."""
         marks = [worker.mark() for worker in self._pool.workers.copy()]
-        return {number: began for number, began in marks if number != NO_CALL}
+        return {number: began for number, began in marks if number != NO_CALL and began != NOT_CALLED}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Queue a call for a free worker; unpicklable arguments become its error."""

@@ -11,7 +11,7 @@ from itertools import count
 from typing import NamedTuple
 
 from tablevault.builders.policies import Policies, Share
-from tablevault.rows.error_names import ErrorRules, RowError, TimedOut, is_a, is_throttled, stops_run, told_wait
+from tablevault.rows.error_names import ErrorRules, RowError, has_timed_out, is_throttled, stops_run, told_wait
 from tablevault.values.progress import BuilderCounter
 
 MINIMUM_FOR_SHARE = 20
@@ -294,7 +294,7 @@ class FailurePolicy:
 
 
 def _is_throttled(error: RowError) -> bool:
-    return not error.is_invalid and not is_a(error.error, TimedOut) and is_throttled(error.error)
+    return not error.is_invalid and not has_timed_out(error.error) and is_throttled(error.error)
 
 
 def backoff(wait: float, max_wait: float, attempt: int) -> float:

@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable
 from itertools import pairwise
 from types import CodeType, TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tablevault.notes import (
     add_note,
@@ -19,6 +19,7 @@ from tablevault.notes import (
     set_origin,
     traceback_of,
 )
+from tablevault.system.interrupts import SuppressedErrors
 
 _MAXIMUM_CHAINED = 20
 """Maximum number of causes and contexts sent along."""
@@ -47,8 +48,8 @@ class SentError(NamedTuple):
     frames: list[SentFrame]
     traceback: str
     """As Python prints it; empty if the exception itself is sent."""
-    facts: dict[str, object]
-    """Attributes by which policies recognize an exception that cannot be sent itself."""
+    facts: tuple[Any, ...]
+    """The fields of `ErrorFacts`, by which policies recognize it."""
     follows: str
     """Its link to the next exception of the chain: `__cause__`, `__context__`, or empty."""
     hides_context: bool
@@ -90,6 +91,9 @@ def receive_error(content: bytes) -> BaseException:
 
 
 def _sent(error: BaseException, frames: TracebackType | None, follows: str, hides_context: bool) -> SentError:
+    # Imported on demand, since a worker without errors does not need it.
+    from tablevault.rows.error_names import ErrorFacts
+
     pickled = _pickled(error)
     described = "" if pickled is not None else _or_empty(lambda: traceback_of(error, frames))
     return SentError(
@@ -99,7 +103,7 @@ def _sent(error: BaseException, frames: TracebackType | None, follows: str, hide
         notes_of(error),
         _frames(frames),
         described,
-        {} if pickled is not None else _facts(error),
+        tuple(ErrorFacts.of(error)),
         follows,
         bool(hides_context),
     )
@@ -114,29 +118,19 @@ def _pickled(error: BaseException) -> bytes | None:
         return None
 
 
-def _facts(error: BaseException) -> dict[str, object]:
-    from tablevault.rows.error_names import code_of, is_transient, status_of, told_wait
-
-    facts: dict[str, object] = {
-        "status_code": status_of(error),
-        "code": code_of(error),
-        "retry_after": told_wait(error),
-        "headers": {"x-should-retry": "true" if is_transient(error) else "false"},
-    }
-    return {name: value for name, value in facts.items() if value is not None}
-
-
 def _received(item: SentError) -> BaseException:
-    error = _unpickled(item.pickled) if item.pickled is not None else None
+    from tablevault.rows.error_names import ErrorFacts, set_facts
+
+    error = _unpickled(item.pickled, item.kind) if item.pickled is not None else None
     if error is None:
         error = RuntimeError(f"{item.kind}: {item.message}")
-        for name, value in item.facts.items():
-            setattr(error, name, value)
-        if item.traceback:
-            add_note(
-                error,
-                f"The exception could not be sent from the worker process. Its traceback there:\n{item.traceback}",
-            )
+        add_note(
+            error,
+            f"The exception could not be sent from the worker process. Its traceback there:\n{item.traceback}"
+            if item.traceback
+            else "The exception of the worker process could not be recreated here; this one stands for it.",
+        )
+    set_facts(error, ErrorFacts(*item.facts))
     known = notes_of(error)
     for note in item.notes:
         if note not in known:
@@ -146,12 +140,12 @@ def _received(item: SentError) -> BaseException:
     return error
 
 
-def _unpickled(content: bytes) -> BaseException | None:
-    try:
+def _unpickled(content: bytes, kind: str) -> BaseException | None:
+    """Return a pickled exception; `None` if its class is missing here, or raises anything."""
+    with SuppressedErrors():
         error = pickle.loads(content)
-    except BaseException:  # noqa: BLE001 - its class may be missing here, or raise anything
-        return None
-    return error if isinstance(error, BaseException) else None
+        return error if issubclass(type(error), BaseException) and class_name_of(error) == kind else None
+    return None
 
 
 def _frames(traceback: TracebackType | None) -> list[SentFrame]:

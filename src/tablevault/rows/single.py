@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 
 from tablevault.builders.policies import Policies
 from tablevault.errors import BudgetSpent
-from tablevault.notes import add_note, message_of
+from tablevault.notes import add_note
 from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, Refused, RowExecutor
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.rows.calls import CallFacts
 from tablevault.rows.coroutines import AsyncExecutor
-from tablevault.rows.error_names import TimedOut, error_of, is_a, timeout_text
+from tablevault.rows.error_names import TimedOut, error_of, has_timed_out, raised_message, timeout_text
 from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.gate import MAXIMUM_REFUSAL_SECONDS, CallGate
 from tablevault.rows.opened import SnapshotFunction
@@ -173,8 +173,8 @@ def call_once(
             first_call = began if task.first_call is None else task.first_call
             task = Task((0,), task.attempt, task.retries, first_call, task.seconds + ended.seconds)
             error = error_of(ended, f"running {function.spec.function_text}")
-            artifacts.doubt_call(ended.seconds, was_cancelled=is_a(error.error, TimedOut))
-            text = owner.secrets(message_of(error.error))
+            artifacts.doubt_call(ended.seconds, was_cancelled=has_timed_out(error.error))
+            text = owner.secrets(raised_message(error.error))
             now = clock.monotonic()
             decision = policy.decide(task, error, text, now)
             passage.hold_back(policy.wait_of_service(task, error, decision, now))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from operator import eq
@@ -224,7 +224,11 @@ class RowTable:
         self.calls.update(state.calls)
         self.usage.restore(state.usage)
         if state.done:
-            self.keep_failures()
+            self._keep_failures(self.failures)
+        elif self.spec.policies.runs_jobs:
+            # Jobs outlast attempts; resubmitting these rows in each would never end.
+            tried = [position for position in self.failed() if self.failures[position].code == self.version]
+            self._keep_failures(tried)
         self.counter.computed = len(state.positions) - len(stale)
         kept = [record for position, records in state.artifacts.items() if position not in stale for record in records]
         self.artifacts.add_computed(kept)
@@ -235,7 +239,10 @@ class RowTable:
 
     def keep_failures(self) -> None:
         """Keep the failures of earlier attempts, if rows cannot be retried individually."""
-        for position in self.failures:
+        self._keep_failures(self.failures)
+
+    def _keep_failures(self, positions: Iterable[int]) -> None:
+        for position in positions:
             self.resize(max(len(self.filled), position + 1))
             self.filled[position] = FAILED
 

@@ -19,6 +19,9 @@ from tablevault.rows.wakeup import Wakeup
 from tablevault.storage.vectors import with_copied_arrays
 from tablevault.system import clock
 
+_NOT_CALLED = float("inf")
+"""Start of a call whose function is being opened."""
+
 
 class InlineExecutor:
     """Runs one call at a time, in the thread that starts it."""
@@ -118,7 +121,8 @@ class ThreadExecutor:
     @property
     def begun(self) -> Mapping[int, float]:
         """Start times of the running calls."""
-        return {number: began for number, (began, _) in self._pool.running.copy().items()}
+        running = self._pool.running.copy().items()
+        return {number: began for number, (began, _) in running if began != _NOT_CALLED}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Queue a call for the next free thread."""
@@ -192,7 +196,7 @@ class _ThreadPool:
         self.waiting: dict[int, Mapping[str, object]] = {}
         """Arguments of calls that no thread has begun, by their numbers."""
         self.running: dict[int, tuple[float, threading.Thread]] = {}
-        """Start times of the running calls, and their threads."""
+        """Start times of the running calls, and their threads; `_NOT_CALLED` while one opens the function."""
         self.queue: SimpleQueue[int | None] = SimpleQueue()
         """Numbers of calls to begin; `None` ends a thread, which passes it on."""
         self.held: deque[int] = deque()
@@ -240,7 +244,7 @@ class _ThreadPool:
                     self.release()
                     continue
                 began = clock.monotonic()
-                self.running[number] = began, threading.current_thread()
+                self.running[number] = _NOT_CALLED if function is None else began, threading.current_thread()
                 arguments = self.waiting.pop(number, None)
                 if arguments is None:
                     del self.running[number]
@@ -252,6 +256,9 @@ class _ThreadPool:
                         opened = self._open()
                         closing.callback(opened.close)
                         function = opened.call
+                        # Opening it must not count for the timeout of the call.
+                        began = clock.monotonic()
+                        self.running[number] = began, threading.current_thread()
                     context = self._context.copy()
                     context.run(meter_context, meter)
                     value = with_copied_arrays(context.run(function, **arguments))

@@ -34,6 +34,8 @@ LENGTH = struct.Struct("=Q")
 MARK = struct.Struct("@qd")
 """The running call and its start on the monotonic clock, in memory shared with the owner."""
 NO_CALL = -1
+NOT_CALLED = float("inf")
+"""Start of a call whose arguments are being read, or whose error is being sent: its function is not running."""
 
 _SOON = 0.005
 """Seconds for which answers are held back to be bundled, while calls are short."""
@@ -90,18 +92,30 @@ class Worker:
         """Run calls one after the other, with little overhead for short ones."""
         calls, answers, run_call, monotonic = self._calls, self._answers, self._core.run, self._monotonic
         meter = self._meter
+        number = NO_CALL
+
+        def call_and_mark(**given: object) -> object:
+            # Reading the arguments may import packages, which must not count for the timeout.
+            MARK.pack_into(self._mark, 0, number, monotonic())
+            return call(**given)
+
         now = monotonic()
         while calls:
             try:
                 number, arguments = calls.popleft()
             except IndexError:  # They were returned unrun.
                 break
-            MARK.pack_into(self._mark, 0, number, now)
-            kind, content = run_call(call, arguments)
+            if isinstance(arguments, bytes):
+                MARK.pack_into(self._mark, 0, number, NOT_CALLED)
+                kind, content = run_call(call_and_mark, arguments)
+            else:
+                MARK.pack_into(self._mark, 0, number, now)
+                kind, content = run_call(call, arguments)
             ended = monotonic()
             usage = meter.take() if meter.amounts else None
             if isinstance(content, BaseException):
                 # Serializing it may take longer than the call did.
+                MARK.pack_into(self._mark, 0, number, NOT_CALLED)
                 answers.append((number, ended - now, kind, described(content), usage))
                 ended = monotonic()
             else:

@@ -7,6 +7,7 @@ of a Ray actor's method. Any exception of a call is the outcome of that call, ne
 from __future__ import annotations
 
 import copyreg
+import io
 import os
 import pickle
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
-from tablevault.notes import add_note, frames_of
+from tablevault.notes import add_note, class_name_of, frames_of, message_of
 from tablevault.ports import CallGroup, Ended, FunctionError
 from tablevault.rows.forked import end_child
 from tablevault.rows.sent_errors import receive_error, send_error
@@ -104,9 +105,33 @@ def packed_result(value: object) -> tuple[int, object]:
         return PLAIN, value
     _pickle_texts_of_numpy_exactly()
     try:
-        return RETURNED, pickle.dumps(value, PROTOCOL)
+        return RETURNED, pickle.dumps(value, PROTOCOL) if _is_row_of_plain(value) else _pickled(value)
     except BaseException as error:  # noqa: BLE001 - the class of the value may raise anything
         return UNSENDABLE, error
+
+
+def _is_row_of_plain(value: object) -> bool:
+    """Return whether a value is a container of plain values, the most frequent kind of result."""
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return PLAIN_TYPES.issuperset(map(type, value))  # type: ignore[call-overload]
+    return kind is dict and PLAIN_TYPES.issuperset(map(type, value.values()))  # type: ignore[attr-defined]
+
+
+def _pickled(value: object) -> bytes:
+    content = io.BytesIO()
+    _ResultPickler(content, PROTOCOL).dump(value)
+    return content.getvalue()
+
+
+class _ResultPickler(pickle.Pickler):
+    """Sends exceptions among results like raised ones, which need not be picklable."""
+
+    def reducer_override(self, value: object) -> Any:
+        """Return how to recreate an exception; other objects are pickled as usual."""
+        if issubclass(type(value), BaseException):
+            return receive_error, (described(value),)  # type: ignore[arg-type]
+        return NotImplemented
 
 
 def _pickle_texts_of_numpy_exactly() -> None:
@@ -143,7 +168,8 @@ def ended_call(answer: Answer) -> Ended:
 
 
 def _unsendable(error: BaseException) -> TypeError:
-    refused = TypeError(f"the result cannot be sent by the worker process ({type(error).__name__}: {error})")
+    reason = f"{class_name_of(error)}: {message_of(error)}"
+    refused = TypeError(f"the result cannot be sent by the worker process ({reason})")
     refused.__cause__ = error
     return refused
 

@@ -155,10 +155,8 @@ class _Tree:
             raise _refused(f"{name!r:.200} has an AT clause; use the parameter as_of to read an earlier state")
         if part["catalog_name"] or (schema and schema.lower() not in self._schemas):
             path = ".".join(filter(None, (str(part["catalog_name"]), schema, name)))
-            raise _refused(
-                f"{path!r:.200} is in an unknown schema; use one of {', '.join(sorted(self._schemas))}, or "
-                "no schema for the frame of a table"
-            )
+            known = f"one of {', '.join(sorted(self._schemas))}, or " if self._schemas else ""
+            raise _refused(f"{path!r:.200} is in an unknown schema; use {known}no schema for the frame of a table")
         return TableName(schema, name)
 
     def _check_table_function(self, function: dict[str, Any]) -> None:

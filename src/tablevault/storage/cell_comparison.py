@@ -54,13 +54,27 @@ def aligned(before: pa.ChunkedArray, after: pa.ChunkedArray) -> tuple[pa.Chunked
             if target is None:
                 return None
             try:
-                return first.cast(target), second.cast(target)
+                return _exact(first, target), _exact(second, target)
             except pa.ArrowInvalid:
                 return None
     if pa.types.is_null(first.type) or pa.types.is_null(second.type):
         target = second.type if pa.types.is_null(first.type) else first.type
         return first.cast(target), second.cast(target)
     return (first, second) if first.type == second.type else None
+
+
+def _exact(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
+    """Cast a column; raise `pa.ArrowInvalid` if a value has no equal one of the type."""
+    try:
+        return column.cast(target)
+    except pa.ArrowInvalid:
+        if not (pa.types.is_integer(column.type) and pa.types.is_floating(target)):
+            raise
+    # Arrow refuses all whole numbers from a bound on, also those that the type has.
+    found = column.cast(target, safe=False)
+    if not found.cast(column.type).equals(column):
+        raise pa.ArrowInvalid(f"values of {column.type} that {target} does not have")
+    return found
 
 
 def _different(before: pa.Array, after: pa.Array) -> Mask:

@@ -100,10 +100,6 @@ class Checkpoints:
 
     log: CheckpointLog
 
-    def builders(self) -> tuple[str, ...]:
-        """Return the builders with durable data, in order of their first."""
-        return tuple(dict.fromkeys(part.builder for part in self.log.read()))
-
     def states(self) -> dict[str, BuilderState]:
         """Return the durable rows of all builders, in order of their first, as of one moment.
 

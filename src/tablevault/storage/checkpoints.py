@@ -197,10 +197,6 @@ class CheckpointStore:
         """
         return Checkpoints(self._log).load(builder, rows)
 
-    def builders(self) -> tuple[str, ...]:
-        """Return the builders with durable data, in order of their first."""
-        return Checkpoints(self._log).builders()
-
     @property
     def unflushed(self) -> int:
         """Number of appended rows that are not durable and would be computed again."""

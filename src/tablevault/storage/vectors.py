@@ -670,7 +670,8 @@ def batch_of_arrays(cells: Sequence[Any], arrow: pa.DataType) -> object:
     """Return cells of consecutive rows for batch functions, as one array if all have one shape.
 
     `None` for columns whose cells are passed individually. A missing cell is a row of NaN; with non-float items the
-    cells stay a list.
+    cells stay a list. Where the type gives no length, a missing cell is passed as `None`, since the length of its row
+    would be that of other rows.
     """
     if isinstance(arrow, pa.FixedShapeTensorType):
         return _stacked(cells, tuple(arrow.shape), arrow.value_type)
@@ -678,10 +679,9 @@ def batch_of_arrays(cells: Sequence[Any], arrow: pa.DataType) -> object:
         return None
     if pa.types.is_fixed_size_list(arrow):
         return _stacked(cells, (arrow.list_size,), arrow.value_type)
-    there = [cell for cell in cells if cell is not None]
-    if arrow.value_field.nullable or not there or len({cell.shape for cell in there}) > 1:
+    if arrow.value_field.nullable or any(cell is None for cell in cells) or len({cell.shape for cell in cells}) > 1:
         return None
-    return _stacked(cells, there[0].shape, arrow.value_type)
+    return _stacked(cells, cells[0].shape, arrow.value_type)
 
 
 def _stacked(cells: Sequence[Any], shape: tuple[int, ...], item: pa.DataType) -> object:

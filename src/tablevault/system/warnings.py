@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import os
 import sys
+import traceback
 import warnings
 from pathlib import Path
 
@@ -41,21 +42,37 @@ def hear_warnings() -> list[str]:
     return heard
 
 
-def warn(message: str) -> None:
-    """Issue a warning that points at the line that called TableVault."""
+def warn(message: str, raised: BaseException | None = None) -> None:
+    """Issue a warning that points at a line of the user.
+
+    Parameters
+    ----------
+    message
+        Its text.
+    raised
+        The exception at whose line it points; by default, it points at the line that called TableVault.
+    """
     heard = _heard.get()
     if heard is not None and message not in heard:
         heard.append(message)
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
-        level, frame = level + 1, frame.f_back
     try:
-        warnings.warn(message, TableVaultWarning, stacklevel=level)
+        if raised is not None and (frames := traceback.extract_tb(raised.__traceback__)):
+            warnings.warn_explicit(message, TableVaultWarning, frames[-1].filename, frames[-1].lineno or 1)
+        else:
+            warnings.warn(message, TableVaultWarning, stacklevel=_level_of_caller())
     except TableVaultWarning as error:
         late = _late.get()
         if late is None:
             raise
         late.append(error)
+
+
+def _level_of_caller() -> int:
+    """Return the level of the frame that called TableVault, seen from the function that calls this one."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _is_inside(file: str) -> bool:

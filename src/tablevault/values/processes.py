@@ -11,6 +11,7 @@ import msgspec
 
 from tablevault.errors import TVFileError
 from tablevault.system.clock import datetime
+from tablevault.texts.plain import in_line
 from tablevault.values.contents import JsonObject
 from tablevault.values.outcomes import Cause
 
@@ -94,6 +95,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
         return {}
 
 
+OWNER_DIED = "OwnerDied"
+"""The type of the recorded error of a process whose interpreter was killed, or whose machine went down."""
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
     """An exception as recorded in the catalog."""
@@ -109,9 +114,15 @@ class ErrorInfo:
     time: datetime | None = None
     """When it was recorded, in UTC; `None` if unknown, as for a dead owner or in records of earlier versions."""
 
+    @property
+    def in_line(self) -> str:
+        """Its class and text, as part of a sentence."""
+        return in_line(f"{self.type}: {self.message}".removesuffix(": "))
 
-OWNER_DIED = "OwnerDied"
-"""The type of the recorded error of a process whose interpreter was killed, or whose machine went down."""
+
+def counts_at_least(error: ErrorInfo | None) -> bool:
+    """Return whether the recorded progress of a paused process may lack its last rows, since its owner died."""
+    return error is not None and error.type == OWNER_DIED
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ WINDOWS: Mapping[str, float] = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "
 """Lengths of the windows of limits, in seconds."""
 RESERVED_AMOUNTS = frozenset({CALLS, "seconds", "builder", "index", "table", MAX_CONCURRENCY})
 """Names that functions may not report."""
+UNLIMITED_AMOUNTS = RESERVED_AMOUNTS - {CALLS}
+"""Names that are no amounts, so that nothing can be limited by them."""
 
 _RATE = re.compile(r"([^\W\d]\w*)_per_(second|minute|hour|day)")
 _SHAPE = "AMOUNT_per_second, AMOUNT_per_minute, AMOUNT_per_hour, AMOUNT_per_day or max_concurrency"
@@ -60,8 +62,13 @@ def check_limits(service: str, limits: Mapping[str, object]) -> dict[str, float]
 
 
 def check_budget(budget: Mapping[str, object] | None) -> None:
-    """Raise `TVArgumentError` unless a budget is `None` or has nonnegative numbers."""
+    """Raise `TVArgumentError` unless a budget is `None` or has nonnegative numbers of amounts."""
     for name, most in (budget or {}).items():
+        if name in UNLIMITED_AMOUNTS:
+            raise TVArgumentError(
+                f"A budget cannot limit '{name}', which is not an amount; it limits '{CALLS}', and the amounts that "
+                "functions report by report_usage."
+            )
         is_number = isinstance(most, int | float) and not isinstance(most, bool)
         if not is_number or not math.isfinite(most) or most < 0:  # type: ignore[arg-type, operator]
             shown = f"{most:g}" if is_number else type(most).__name__
@@ -86,7 +93,7 @@ def _checked(service: str, name: str, value: object) -> float:
             f"Service '{service}' cannot have a limit {name!r:.80}; a limit is {_SHAPE}{nearest(str(name), _EXAMPLES)}"
         )
     is_whole = match is None or match[1] == CALLS
-    if match is not None and match[1] != CALLS and match[1] in RESERVED_AMOUNTS:
+    if match is not None and match[1] in UNLIMITED_AMOUNTS:
         raise TVArgumentError(f"Service '{service}' cannot have a limit {name!r}: '{match[1]}' is not an amount.")
     shape = "a non-negative integer" if is_whole else "a non-negative number"
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tablevault import names
+from tablevault.layout import VaultLayout
 from tablevault.operations.base import operation_named
 from tablevault.ports import Processes
 from tablevault.values.outcomes import Remedy, command_of
@@ -93,6 +95,13 @@ class RecordedCall:
         """Return the call of a process in the catalog."""
         return cls(root, record.operation, record.arguments, record.process_id)
 
+    @cached_property
+    def _arguments(self) -> Mapping[str, object]:
+        """The arguments as a user gives them, with sources at their present place."""
+        recorded = operation_named(self.operation).source_arguments() & self.arguments.keys()
+        places = {name: str(VaultLayout(self.root).source_place(str(self.arguments[name]))) for name in recorded}
+        return {**self.arguments, **places}
+
     def _resuming_call(self) -> str:
         if self.operation in _WITH_RECORDED_PLAN:
             return f"{_opened(self.root)}.{self.operation}(None, process_id={self.process_id!r})"
@@ -109,7 +118,7 @@ class RecordedCall:
         if self.operation in _WITH_RECORDED_PLAN:
             return shell_command(self.root, command_of(self.operation), "--process-id", self.process_id)
         positional = _POSITIONAL.get(self.operation, ("table_name",))
-        places = [place for name in positional for place in _places(self.arguments[name], self.operation)]
+        places = [place for name in positional for place in _places(self._arguments[name], self.operation)]
         options = [] if self.operation in _FOUND_BY_SOURCE else ["--process-id", self.process_id]
         if self.operation in _ALL_WITHOUT and not self.arguments[_ALL_WITHOUT[self.operation]]:
             options.append("--all")
@@ -130,7 +139,7 @@ class RecordedCall:
         """Yield the given arguments, except those recorded as a digest of their content."""
         operation = operation_named(self.operation)
         defaults, long = operation.default_arguments(), operation.long_arguments()
-        for name, value in self.arguments.items():
+        for name, value in self._arguments.items():
             left_out = name in long or (name in defaults and defaults[name] == value)
             if not left_out and isinstance(value, str | bool | int | float):
                 yield name, value
@@ -159,6 +168,13 @@ def _places(value: object, operation: str) -> list[str]:
     if isinstance(value, list | tuple):
         return [str(item) for item in value]
     return [] if value is None else [str(value)]
+
+
+def hint_in_line(remedies: Sequence[Remedy]) -> str:
+    """Return remedies as part of a sentence."""
+    return ", or ".join(
+        f"{remedy.action} it with {remedy.python} (in a shell: {remedy.command})" for remedy in remedies
+    )
 
 
 def shell_command(root: Path, *words: str) -> str:
