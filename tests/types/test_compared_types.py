@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pandas as pd
+import pyarrow as pa
+import pytest
 from kinds import SERIES
 
-from tablevault import TableVault
+from tablevault import TableVault, tv_errors
 
 
 def test_equal_values_of_every_dtype_are_the_same(tmp_path):
@@ -20,3 +22,14 @@ def test_equal_values_of_every_dtype_are_the_same(tmp_path):
             f"t{number}", columns=[frame.columns[1]], on="key", after=diff.before_id, before=diff.after_id
         )
         assert not shifted.differs
+
+
+def test_times_beyond_those_of_python_are_keys(tmp_path):
+    vault = TableVault(tmp_path / "vault", create=True)
+    times = pa.array([10**17, 10**17 + 1, 5], pa.timestamp("ms"))
+    vault.write("t", pa.table({"x": times}), primary_key="x")
+    assert vault.get_dataframe("t", format="arrow")[0].column("x").combine_chunks().equals(times)
+    with pytest.raises(
+        tv_errors.TVTableError, match="rows 0 and 1 both have '<value out of range: 100000000000000000>'"
+    ):
+        vault.write("u", pa.table({"x": times.take(pa.array([0, 0]))}), primary_key="x")

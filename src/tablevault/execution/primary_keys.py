@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from tablevault.errors import TVTableError
 from tablevault.storage.canonical import canonical
+from tablevault.storage.cell_texts import values_or_texts
 from tablevault.storage.columns import Column
-from tablevault.storage.dtypes import ColumnType, Kind, holds_arrays, plain_values
+from tablevault.storage.dtypes import ColumnType, Kind, holds_arrays
 from tablevault.storage.frames import FrameData
 
 KeyColumn = tuple[Column, ColumnType]
@@ -25,7 +26,7 @@ def pair_of_rows(first: int, second: int) -> str:
 def check_primary_key(names: Sequence[str], data: FrameData) -> None:
     """Raise `TVTableError` if the primary key of a frame is null or not unique."""
     columns = [(data.table.column(name), data.types[name]) for name in names]
-    check_keys(names, columns, lambda: [plain_values(*column) for column in columns])
+    check_keys(names, columns, lambda: [values_or_texts(*column) for column in columns])
 
 
 def check_keys(

@@ -177,7 +177,7 @@ class CellTracer:
             return replace(
                 found,
                 state="external",
-                computed_in=_computed_in(last.side.instance),
+                computed_in=self._computed_in(last.side),
                 inputs=self._inputs(last.side, last.column),
                 reused_through=through,
                 notes=tuple(notes),
