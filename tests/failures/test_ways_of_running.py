@@ -28,6 +28,7 @@ from test_failure_modes import WARNED, run
 
 from tablevault import TableVault
 from tablevault.rows.threads import ThreadExecutor
+from tablevault.values.progress import ExecutionProgress
 
 BATCH = {"return_type": "batch"}
 
@@ -322,6 +323,21 @@ def test_resumed_generator_tries_no_failed_row_again(make):
     assert run(table) is None
     assert table.column() == ["a0", None, "a2", "b3", "b4"]
     assert positions(table.errors()) == [1]
+
+
+def test_interrupt_of_a_generator_is_shown_as_no_failed_row(make, monkeypatch):
+    def answer(x):
+        yield "a0"
+        signal.raise_signal(signal.SIGINT)
+        yield "a1"
+
+    started = []
+    start = ExecutionProgress.start
+    monkeypatch.setattr(ExecutionProgress, "start", lambda *given: started.append(start(*given)) or started[-1])
+    table = stream(make, answer)
+    with pytest.raises(KeyboardInterrupt):
+        table.execute("night")
+    assert [counter.raised for counter in started] == [0, 0]
 
 
 # --- places -------------------------------------------------------------------------------------------------------

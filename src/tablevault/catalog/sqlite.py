@@ -162,8 +162,11 @@ class SqliteDatabase:
 def _dialect() -> Dialect:
     """Return the shared dialect, as initialized by SQLAlchemy's first connection."""
     engine = create_engine("sqlite://")
-    with engine.connect():
-        return engine.dialect
+    try:
+        with engine.connect():
+            return engine.dialect
+    finally:
+        engine.dispose()
 
 
 def _code_of(error: DBAPIError) -> int:

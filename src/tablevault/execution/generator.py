@@ -25,6 +25,7 @@ from tablevault.rows.single import SingleMeter
 from tablevault.rows.table import FAILED, RowTable
 from tablevault.rows.usage import Metered
 from tablevault.storage.packing import pack
+from tablevault.system.interrupts import is_interrupt
 
 
 def run_generator(run: BuilderRun) -> None:
@@ -181,7 +182,8 @@ class Yields:
         return kept + 1
 
     def _raise(self, failure: RowError, position: int) -> NoReturn:
-        self._table.counter.raised += 1
+        if not is_interrupt(failure.error):
+            self._table.counter.raised += 1
         if not failure.is_invalid:
             add_note(failure.error, self._note(position))
         raise FunctionError(failure.error, self._policy.reverts(failure)) from failure.error
