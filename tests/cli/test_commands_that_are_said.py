@@ -15,7 +15,7 @@ import tablevault
 from tablevault import TableVault
 from tablevault.cli.application import application
 from tablevault.operations.base import operation_named
-from tablevault.operations.remedies import RecordedCall
+from tablevault.operations.remedies import SOURCE_ARGUMENTS, RecordedCall
 from tablevault.values.outcomes import command_of
 
 CODE = """
@@ -81,7 +81,7 @@ def test_remedies_that_resume_a_process_are_valid(operation, tmp_path, monkeypat
     given = RECORDED[operation]
     arguments = {**operation_named(operation).default_arguments(), **given}
     # The source of definitions is recorded relative to the vault.
-    sources = {name: str(tmp_path / "FILE") for name in operation_named(operation).source_arguments()}
+    sources = {SOURCE_ARGUMENTS[operation]: str(tmp_path / "FILE")} if operation in SOURCE_ARGUMENTS else {}
     arguments |= dict.fromkeys(sources, "../FILE")
     expected = {**given, **sources}
     resume = RecordedCall(tmp_path / "it's mine", operation, arguments, "nightly").resume

@@ -83,12 +83,10 @@ def _opened_beside(context: CommandContext, source: str) -> TableVault:
 
 def _opened_for(context: CommandContext, process_id: str) -> TableVault:
     """Open the vault of a paused run."""
-    from tablevault.layout import VaultLayout
-
     vault = context.vault()
     process = vault.get_process(process_id)
     if process.operation == "run":
-        place = VaultLayout(Path(vault.db_dir)).source_place(str(process.arguments["source"]))
+        place = Path(process.arguments["source"])
         _make_importable(place if place.is_dir() else place.parent)
     return vault
 

@@ -35,7 +35,7 @@ from tablevault.freshness.status import TO_BE_COMPUTED, open_freshness
 from tablevault.freshness.steps import RefreshSelection, plan_steps
 from tablevault.operations.applied_files import VaultTables
 from tablevault.operations.apply import Apply
-from tablevault.operations.base import LONG, REPLACEABLE, SOURCE, Operation
+from tablevault.operations.base import LONG, REPLACEABLE, Operation
 from tablevault.operations.session import Draft, Session
 from tablevault.state.context import VaultContext
 from tablevault.state.liveness import Liveness
@@ -65,8 +65,8 @@ class Run(Operation[RunPlan]):
     counts_rows: ClassVar[bool] = True
     runs_children: ClassVar[bool] = True
 
-    source: str = field(default="", metadata=SOURCE)
-    """The file or folder, as recorded; empty to continue a run by its id."""
+    source: str = ""
+    """The file or folder, by its path from `VaultLayout.recorded_source`; empty to continue a run by its id."""
     definitions: Any = field(default=None, metadata=LONG)
     """The texts of the source at the start, as plain data."""
     version: str = names.DEFAULT_VERSION

@@ -15,7 +15,7 @@ from tablevault.definitions.source_files import SourceFiles
 from tablevault.definitions.texts import SourceTexts, TableTexts, stamped_builder, stamped_module
 from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX, InstanceFolder
 from tablevault.operations.applied_files import AppliedBuilders, FileState, SourceComparison, VaultTables, compare
-from tablevault.operations.base import LONG, SOURCE, Operation, put_file, remove
+from tablevault.operations.base import LONG, Operation, put_file, remove
 from tablevault.operations.instances import builders_of, make_temporary_folder
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.tables import make_table_folder
@@ -42,8 +42,8 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
 
     name: ClassVar[str] = "apply"
 
-    source: str = field(metadata=SOURCE)
-    """The file or folder, as recorded."""
+    source: str
+    """The file or folder, by its path from `VaultLayout.recorded_source`."""
     definitions: Any = field(metadata=LONG)
     """The texts read from the source, as plain data."""
     version: str = names.DEFAULT_VERSION

@@ -24,8 +24,6 @@ LONG = {"long": True}
 """Metadata of an argument that is recorded in full, but too long to show."""
 REPLACEABLE = {"replaceable": True}
 """Metadata of an argument that a later call of the same process may change."""
-SOURCE = {"source": True}
-"""Metadata of the path of a source, which is recorded by `VaultLayout.recorded_source`."""
 
 PlanType = TypeVar("PlanType", bound=Plan)
 
@@ -235,11 +233,6 @@ class Operation(ABC, Generic[PlanType]):
     def long_arguments(cls) -> frozenset[str]:
         """Return the arguments that are too long to show."""
         return frozenset(item.name for item in fields(cls) if _is_payload(item) or item.metadata.get("long"))
-
-    @classmethod
-    def source_arguments(cls) -> frozenset[str]:
-        """Return the arguments that are recorded paths of sources."""
-        return frozenset(item.name for item in fields(cls) if item.metadata.get("source"))
 
     @classmethod
     def payload_arguments(cls) -> tuple[str, ...]:

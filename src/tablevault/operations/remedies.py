@@ -35,6 +35,9 @@ _POSITIONAL: dict[str, tuple[str, ...]] = {
 _ALL_WITHOUT = {"create_tag": "instances", "refresh": "table_names"}
 """Arguments whose absence means everything; commands need an explicit option for it."""
 
+SOURCE_ARGUMENTS = {"apply": "source", "run": "source"}
+"""Arguments that are paths recorded by `VaultLayout.recorded_source`."""
+
 _FOUND_BY_SOURCE = frozenset({"run"})
 """Operations whose call resumes a paused process without its id."""
 
@@ -97,10 +100,8 @@ class RecordedCall:
 
     @cached_property
     def _arguments(self) -> Mapping[str, object]:
-        """The arguments as a user gives them, with sources at their present place."""
-        recorded = operation_named(self.operation).source_arguments() & self.arguments.keys()
-        places = {name: str(VaultLayout(self.root).source_place(str(self.arguments[name]))) for name in recorded}
-        return {**self.arguments, **places}
+        """The arguments as a user gives them."""
+        return given_arguments(self.root, self.operation, self.arguments)
 
     def _resuming_call(self) -> str:
         if self.operation in _WITH_RECORDED_PLAN:
@@ -143,6 +144,24 @@ class RecordedCall:
             left_out = name in long or (name in defaults and defaults[name] == value)
             if not left_out and isinstance(value, str | bool | int | float):
                 yield name, value
+
+
+def given_arguments(root: Path, operation: str, recorded: Mapping[str, object]) -> dict[str, object]:
+    """Return recorded arguments as a user gives them, with sources at their present place.
+
+    Parameters
+    ----------
+    root
+        The vault's folder.
+    operation
+        Name of the operation.
+    recorded
+        Its arguments in the catalog.
+    """
+    name = SOURCE_ARGUMENTS.get(operation)
+    if name is None or name not in recorded:
+        return dict(recorded)
+    return {**recorded, name: str(VaultLayout(root).source_place(str(recorded[name])))}
 
 
 def whole_of(record: ProcessRecord, processes: Processes) -> ProcessRecord:

@@ -12,7 +12,7 @@ from tablevault import errors, names
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.notes import set_outcome
 from tablevault.operations.base import operation_names
-from tablevault.operations.remedies import RecordedCall, hint_in_line, whole_of
+from tablevault.operations.remedies import RecordedCall, given_arguments, hint_in_line, whole_of
 from tablevault.processes import messages
 from tablevault.processes.failing import recorded_outcome
 from tablevault.records import ProcessInfo
@@ -90,7 +90,7 @@ class ProcessReader:
             author=record.author,
             table_name=record.table_name,
             instance_id=record.instance_id,
-            arguments={**record.arguments, **record.plan.facts()},
+            arguments={**given_arguments(self._root, record.operation, record.arguments), **record.plan.facts()},
             parent_id=parent_id,
             status=str(status),
             started_at=record.started_at,
