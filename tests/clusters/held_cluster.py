@@ -27,9 +27,9 @@ def main(state: Path) -> None:
     resources = {"num_cpus": 8, "resources": {"slot": 2, "lamp": 1}, "object_store_memory": MEMORY}
     # Paths of sockets are short.
     folder = tempfile.mkdtemp(prefix="tv-", dir="/tmp")
-    cluster = Cluster(
-        initialize_head=True, head_node_args={**resources, "temp_dir": folder, "include_dashboard": False}
-    )
+    # As an argument, it would not be the place of the file with the cluster's address.
+    os.environ["RAY_TMPDIR"] = folder
+    cluster = Cluster(initialize_head=True, head_node_args={**resources, "include_dashboard": False})
     facts = {"address": cluster.address, "holder": psutil.Process().pid, "users": 0}
     new = state.with_suffix(".new")
     new.write_text(json.dumps(facts))
