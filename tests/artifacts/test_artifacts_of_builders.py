@@ -12,6 +12,25 @@ from gallery import KINDS
 
 from tablevault import tv_errors
 
+UNDECLARED = """
+from pathlib import Path
+
+from tablevault.define import Table
+
+notes = Table("notes")
+
+
+@notes.index("k")
+def rows():
+    return [1, 2]
+
+
+@notes.column(arguments={"k": "<<self.k[index]>>", "folder": "~ARTIFACT_FOLDER~"})
+def note(k, folder):
+    Path(folder, f"{k}.txt").write_text("x")
+    return f"{k}.txt"
+"""
+
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -251,3 +270,9 @@ def test_full_disk_pauses_and_finished_rows_are_not_recomputed(gallery):
     gallery.execute(process_id="night")
     assert gallery.painted() == ["cleo"]
     assert os.listdir(gallery.path / "_temp") == []
+
+
+def test_a_text_column_that_names_files_is_to_be_declared_by_its_builder(gallery, tmp_path):
+    (tmp_path / "notes.py").write_text(UNDECLARED)
+    with pytest.raises(tv_errors.TVArtifactError, match="column 'note' names 2 files such as 1.txt; declare its dtype"):
+        gallery.vault.run(tmp_path / "notes.py")

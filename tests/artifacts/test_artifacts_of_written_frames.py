@@ -59,6 +59,31 @@ def test_all_files_that_fail_are_listed(vault):
     assert vault.get_table_instances("scans") == []
 
 
+def test_a_missing_file_is_to_be_written_into_the_folder(vault):
+    folder = put(vault)
+    with pytest.raises(tv_errors.TVArtifactError) as caught:
+        write(vault, "b.txt")
+    assert str(caught.value).startswith(
+        "Artifacts and artifact columns do not agree: b.txt (named in column 'file', row 0) does not exist. Write "
+        f"every file that a cell names into {folder}."
+    )
+    assert "~ARTIFACT_FOLDER~" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["string", "category"])
+def test_a_text_column_that_names_files_is_to_be_declared(vault, dtype):
+    put(vault, **{"a.txt": "a", "b.txt": "b", "stray.txt": "s"})
+    frame = pd.DataFrame({"n": [1, 2, 3], "file": pd.Series(["a.txt", "b.txt", None], dtype=dtype)})
+    with pytest.raises(tv_errors.TVArtifactError) as caught:
+        vault.write_instance(frame, "scans")
+    for part in (
+        "column 'file' names 2 files such as a.txt; declare its dtype as artifact_string",
+        "stray.txt is not named by any cell. Name every file of the artifact folder in an artifact_string column",
+    ):
+        assert part in str(caught.value)
+    assert "a.txt is not named" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["/etc/hostname", "../x", "a/../../x", "way/hosts", "way2", ".", "sub"])
 def test_paths_that_leave_the_folder_are_refused(vault, name):
     folder = put(vault, **{"a.txt": "a", "sub/.keep": ""})

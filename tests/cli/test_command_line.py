@@ -454,6 +454,7 @@ def test_commands_read_as_of_a_moment_or_process(run, folder, tmp_path):
         refused = run("read", "poems", "--as-of", wrong)
         assert refused.exit_code == 2
         assert wrong in refused.stderr
+    assert "such as 2026-11-01T00:00Z" in run("read", "poems", "--as-of", "2026-11-01").stderr
 
 
 def test_tags_are_made_listed_and_deleted(run, folder):

@@ -120,6 +120,25 @@ def test_as_of_refuses_invalid_moments(vault):
     assert vault.read("t@paper", as_of=early)["x"].tolist() == [1]
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("2026-11-30", "2026-11-30T00:00Z"),
+        ("2026-11-30T12:30", "2026-11-30T12:30Z"),
+        ("20261130T123005", "2026-11-30T12:30:05Z"),
+        ("2026-11-30T12:30+01:00", r"2026-11-30T12:30\+01:00"),
+    ],
+)
+def test_text_of_a_time_is_answered_with_one_that_has_an_offset(vault, text, written):
+    write(vault, "t", 1)
+    for read in (vault.read, vault.get_table_instances, lambda name, as_of: vault.query(f"FROM {name}", as_of=as_of)):
+        with pytest.raises(tv_errors.TVArgumentError, match=rf"no process .*such as {written}; .*\('{written}'\)"):
+            read("t", as_of=text)
+    write(vault, "t", 2, process_id="2026-11-30")
+    write(vault, "t", 3)
+    assert value(vault, as_of="2026-11-30") == 2
+
+
 def test_instance_that_was_deleted_since_is_named_with_its_end(vault):
     first = write(vault, "t", 1)
     second = write(vault, "t", 2)

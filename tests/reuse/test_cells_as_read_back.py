@@ -50,6 +50,38 @@ def paid_frame(cells):
 
 BROKEN_AT = 0
 """
+FRAME_WITH_NAN = """
+import pandas as pd
+import pyarrow as pa
+from tablevault.define import Table
+
+t = Table("t")
+
+
+@t.index("f")
+def rows():
+    return pa.table({"f": [1.5, float("nan"), None]})
+
+
+@t.column()
+def single(f):
+    return repr(f)
+
+
+@t.column(return_type="batch")
+def batch(f):
+    return [repr(cell) for cell in f]
+
+
+@t.column(return_type="dataframe")
+def frame(f):
+    return pd.DataFrame({"frame": [repr(cell).removeprefix("np.float64(").removesuffix(")") for cell in f["f"]]})
+
+
+@t.column()
+def same(f):
+    return f
+"""
 MADE = """
 def made(x, which):
     if x == BROKEN_AT:
@@ -218,3 +250,15 @@ def going_on(df):
     vault.create_code_module("m", text=going_on.replace("BROKEN_AT = 0", "BROKEN_AT = None"))
     vault.execute_instance("t", process_id="night")
     assert [str(cell) for cell in vault.get_dataframe("t")[0]["k"].tolist()] == ["1.00", "1.25", "1.50", "2.00"]
+
+
+def test_nan_of_an_arrow_frame_is_read_as_the_page_says(tmp_path):
+    vault = TableVault(tmp_path / "vault", author="ada", create=True)
+    (tmp_path / "t.py").write_text(FRAME_WITH_NAN)
+    vault.run(tmp_path / "t.py")
+    found = vault.read("t", format="arrow").to_pydict()
+    assert [str(cell) for cell in found["f"]] == ["1.5", "nan", "None"]
+    assert found["single"] == found["batch"] == ["1.5", "nan", "None"]
+    assert found["frame"] == ["1.5", "<NA>", "<NA>"]
+    assert found["same"] == [1.5, None, None]
+    assert vault.read("t")["f"].isna().tolist() == [False, True, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import math
 import os
 import signal
 import threading
@@ -451,3 +452,25 @@ def test_parameters_of_numpy_and_pandas_are_plain_values(vault, parameter, value
 def test_parameters_that_sql_would_round_are_refused(vault, parameter, reason):
     with pytest.raises(tv_errors.TVArgumentError, match=reason):
         vault.query("SELECT ? AS x", [parameter])
+
+
+NOT_A_NUMBER = {
+    "plain": ("isnan(x)", pa.array([1.0, math.nan, 5.0])),
+    "float32": ("isnan(x)", pa.array([1.0, math.nan, 5.0], pa.float32())),
+    "float16": ("isnan(x)", pa.array(np.array([1.0, math.nan, 5.0], np.float16))),
+    "struct": ("isnan(x.a)", pa.array([{"a": 1.0}, {"a": math.nan}, {"a": 5.0}])),
+    "list": ("isnan(x[1])", pa.array([[1.0], [math.nan], [5.0]])),
+    "vector": ("isnan(x[1])", pa.array([[1.0], [math.nan], [5.0]], pa.list_(pa.float32(), 1))),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_A_NUMBER)
+def test_nan_is_found_beside_numbers(tmp_path, kind):
+    condition, column = NOT_A_NUMBER[kind]
+    vault = TableVault(tmp_path / "vault", create=True)
+    vault.write("t", pa.table({"x": column, "y": [1, 2, 3]}))
+    exported = vault.export_table("t", tmp_path / "t.parquet")
+    greater = condition.removeprefix("isnan(").removesuffix(")") + " > 5"
+    for where in (condition, greater):
+        assert vault.query(f"SELECT y FROM t WHERE {where}", format="arrow")[0].to_pydict() == {"y": [2]}
+        assert duckdb.sql(f"SELECT y FROM '{exported}' WHERE {where}").fetchall() == [(2,)]

@@ -428,3 +428,31 @@ def frames(draw):
 def test_all_values_allowed_by_the_contract_come_back_from_pandas(vault, frame):
     instance = write(vault, frame)
     assert_frame_equal(read(vault, instance_id=instance), frame, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("column", "remedy"),
+    [
+        (pd.Series([1, 2], name="a"), r"to_frame\('name'\)"),
+        (pl.Series("a", [1, 2]), r"to_frame\('name'\)"),
+        (pa.chunked_array([[1, 2]]), "pyarrow.table"),
+    ],
+)
+def test_a_single_column_is_to_be_made_a_frame(vault, column, remedy):
+    with pytest.raises(tv_errors.TVTableError, match=f"is a single column, not a frame; convert it with {remedy}"):
+        vault.write("other", column)
+    with pytest.raises(tv_errors.TVTableError, match="is a single column, not a frame"):
+        write(vault, column)
+
+
+@pytest.mark.parametrize(
+    ("array", "remedy"),
+    [
+        (pd.arrays.SparseArray([0, 0, 1]), r"sparse.to_dense\(\)"),
+        (np.array([1.0, 2.0], dtype="longdouble"), r"astype\('float64'\)"),
+        (pd.period_range("2024-01", periods=2, freq="M"), r"astype\('string'\)"),
+    ],
+)
+def test_a_dtype_that_cannot_be_stored_is_answered_with_its_conversion(vault, array, remedy):
+    with pytest.raises(tv_errors.TVTableError, match=f"column 'a': .* cannot be stored; .* {remedy}"):
+        write(vault, pd.DataFrame({"a": array}))

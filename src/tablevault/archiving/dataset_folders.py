@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pyarrow import parquet
 
 from tablevault.archiving.dataset_texts import Described, DescribedColumn, DescribedFile, card, croissant
 from tablevault.archiving.exported import NOT_AN_EXPORT, copied_digest, copy_artifact
@@ -24,7 +23,7 @@ from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.dtypes import Kind
-from tablevault.storage.exports import parquet_table
+from tablevault.storage.exports import write_parquet
 from tablevault.storage.frames import FrameData
 from tablevault.storage.manifest import check_listed
 from tablevault.values.contents import ArtifactState, InstanceRecord, Page, TableRecord
@@ -164,7 +163,7 @@ class DatasetFolder:
         path = target / "data" / f"{self._table.name}.parquet"
         path.parent.mkdir()
         table = self._embedded(target, data) if embed_artifacts else data.table
-        parquet.write_table(parquet_table(table), path, compression="zstd")
+        write_parquet(table, path, compression="zstd")
         return _described_file(target, path.relative_to(target).as_posix())
 
     def _embedded(self, target: Path, data: FrameData) -> pa.Table:

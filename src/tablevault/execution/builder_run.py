@@ -12,6 +12,7 @@ from tablevault.execution.context import Execution
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.outcomes import BuilderOutcome, InputOutcome, PreparedBuilder
+from tablevault.execution.primary_keys import first_missing
 from tablevault.ports import FunctionError
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
@@ -236,6 +237,14 @@ class BuilderRun:
                     f"the origin has no column '{unknown[0]}' to distinguish its rows from new ones by; set "
                     "keep_old to false, or start without an origin",
                 )
+            for name in self.spec.primary_key:
+                row = first_missing(origin.column(name) or ())
+                if row is not None:
+                    raise self.spec.error(
+                        ("keep_old",),
+                        f"row {row} of the origin has no value in the key column '{name}', so it cannot be kept; set "
+                        "keep_old to false, or start without an origin",
+                    )
 
     def keep_old_rows(self) -> None:
         """Append the origin's rows missing from the new run, if `keep_old`."""

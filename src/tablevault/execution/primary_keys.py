@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from tablevault.storage.cell_texts import values_or_texts
 from tablevault.storage.columns import Column
 from tablevault.storage.dtypes import ColumnType, Kind, holds_arrays
 from tablevault.storage.frames import FrameData
+from tablevault.storage.plain import shown
 
 KeyColumn = tuple[Column, ColumnType]
 NamePair = Callable[[int, int], str]
@@ -52,7 +54,7 @@ def check_keys(
     if names and not _are_distinct(columns):
         cells = values()
         _check_not_null(names, cells)
-        _check_unique(names, row_keys(cells), name_pair)
+        _check_unique(names, cells, name_pair)
 
 
 def _are_distinct(columns: Sequence[KeyColumn]) -> bool:
@@ -84,20 +86,32 @@ def compares_as_python_does(kind: ColumnType) -> bool:
     return kind.kind is not Kind.JSON and bool(simple)
 
 
+def first_missing(values: Sequence[object]) -> int | None:
+    """Return the first row that is null or NaN, which frames of Arrow and polars distinguish from null."""
+    return next((row for row, value in enumerate(values) if value is None or _is_nan(value)), None)
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
 def _check_not_null(names: Sequence[str], columns: Sequence[Sequence[object]]) -> None:
     for name, values in zip(names, columns, strict=True):
-        for row, value in enumerate(values):
-            if value is None:
-                raise TVTableError(f"Primary key column '{name}' is null in row {row}; every row needs a value there.")
+        row = first_missing(values)
+        if row is not None:
+            word = "null" if values[row] is None else "NaN"
+            raise TVTableError(f"Primary key column '{name}' is {word} in row {row}; every row needs a value there.")
 
 
-def _check_unique(names: Sequence[str], keys: Sequence[object], name_pair: NamePair) -> None:
+def _check_unique(names: Sequence[str], columns: Sequence[Sequence[object]], name_pair: NamePair) -> None:
     first: dict[object, int] = {}
-    for row, key in enumerate(keys):
+    for row, key in enumerate(row_keys(columns)):
         earlier = first.setdefault(key, row)
         if earlier != row:
+            cells = [shown(values[row]) for values in columns]
+            text = cells[0] if len(cells) == 1 else f"({', '.join(cells)})"
             raise TVTableError(
-                f"Primary key ({', '.join(names)}) is not unique: {name_pair(earlier, row)} both have {key!r}. Correct "
+                f"Primary key ({', '.join(names)}) is not unique: {name_pair(earlier, row)} both have {text}. Correct "
                 "the values, or add a column to the key."
             )
 
@@ -109,7 +123,7 @@ def row_keys(columns: Sequence[Sequence[object]]) -> list[object]:
 
 
 def _hashable_column(values: Sequence[object]) -> Sequence[object]:
-    if any(issubclass(kind, bool | list | dict) for kind in set(map(type, values))):
+    if any(issubclass(kind, bool | float | list | dict) for kind in set(map(type, values))):
         return [_hashable(value) for value in values]
     return values
 
@@ -117,4 +131,6 @@ def _hashable_column(values: Sequence[object]) -> Sequence[object]:
 def _hashable(value: object) -> object:
     if isinstance(value, bool):
         return bool, value  # Python considers it equal to 1 or 0.
+    if _is_nan(value):
+        return math.nan  # One object, which dicts find. No new key is NaN, but those of old instances may be.
     return canonical(value) if isinstance(value, list | dict) else value

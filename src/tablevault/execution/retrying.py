@@ -87,6 +87,7 @@ class FailedRowRetry:
         else:
             self.execution.frame.row_count = self.origin.row_count
             self._take_all(run, facts)
+            self.execution.check_primary_key()
             self.places = Matches.by_position(self.origin.row_count, self.origin.row_count)
 
     def _run_input_rows(self, run: BuilderRun, facts: BuilderFacts) -> None:

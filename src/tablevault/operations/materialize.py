@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from tablevault.errors import TVArtifactError, TVFileError
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.provenance import Provenance, write_artifact_records, write_provenance
@@ -15,6 +17,7 @@ from tablevault.layout import ARTIFACTS, InstanceFolder
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.columns import Column
 from tablevault.storage.folders import seal, write_description
 from tablevault.storage.frames import FrameData, FrameRecord
 from tablevault.system.permissions import may_write
@@ -193,7 +196,9 @@ def reconcile_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]
     elsewhere = frame.artifacts.left_on_workers - set(named)
     if strict:
         left = [name for name in unnamed if frame.artifacts.may_be_left(name)]
-        check_artifacts(missing, sorted({*unnamed, *elsewhere} - set(left)), named)
+        texts = {name: built.column for name, built in frame.columns.items() if not built.holds_artifacts}
+        wrong, stray = undeclared_columns(texts, sorted({*unnamed, *elsewhere} - set(left)))
+        check_artifacts(missing, stray, named, _FOR_BUILDERS, wrong)
         if left:
             shown = ", ".join(left[:_MAXIMUM_SHOWN]) + (", …" if len(left) > _MAXIMUM_SHOWN else "")
             warn(
@@ -234,8 +239,28 @@ def _adopt(folder: ArtifactFolder, frame: DraftFrame) -> dict[str, ArtifactRecor
     return {name: record for records in by_source.values() for name, record in records.items()}
 
 
+@dataclass(frozen=True)
+class ArtifactRemedies:
+    """What to do about files and cells that disagree, as sentences."""
+
+    missing: str
+    """About cells without a file."""
+    unnamed: str
+    """About files without a cell."""
+
+
+_FOR_BUILDERS = ArtifactRemedies(
+    "Write every file that a cell names into ~ARTIFACT_FOLDER~.",
+    "Name every file that is written in an artifact_string column, or write it elsewhere.",
+)
+
+
 def check_artifacts(
-    missing: Sequence[str], unnamed: Sequence[str], named: Mapping[str, tuple[str, int]], wrong: Sequence[str] = ()
+    missing: Sequence[str],
+    unnamed: Sequence[str],
+    named: Mapping[str, tuple[str, int]],
+    remedies: ArtifactRemedies,
+    wrong: Sequence[str] = (),
 ) -> None:
     """Raise `TVArtifactError` if files and cells disagree; it lists all violations.
 
@@ -245,8 +270,10 @@ def check_artifacts(
         Cells without a file, and files without a cell.
     named
         The column and row of the cell of each name.
+    remedies
+        What to do about them.
     wrong
-        Messages about cells that are not valid artifacts.
+        Messages about columns and cells that are not valid artifacts.
     """
     problems = [*wrong]
     problems += [
@@ -256,7 +283,27 @@ def check_artifacts(
     if problems:
         listed = "; ".join(problems[:_MAXIMUM_LISTED])
         more = f"; and {len(problems) - _MAXIMUM_LISTED:,} more" if len(problems) > _MAXIMUM_LISTED else ""
-        raise TVArtifactError(
-            f"Artifacts and artifact columns do not agree: {listed}{more}. Write every file that a cell names into "
-            "~ARTIFACT_FOLDER~, and name every file that is written."
-        )
+        said = [remedies.missing] * bool(missing) + [remedies.unnamed] * bool(unnamed)
+        raise TVArtifactError(" ".join([f"Artifacts and artifact columns do not agree: {listed}{more}.", *said]))
+
+
+def undeclared_columns(columns: Mapping[str, Column], unnamed: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return messages about columns of text that name files but are not declared, and the files that they do not name.
+
+    Parameters
+    ----------
+    columns
+        The columns that are not of artifacts.
+    unnamed
+        The files that no column of artifacts names.
+    """
+    messages, left = [], set(unnamed)
+    for name, column in columns.items() if unnamed else ():
+        texts = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+        if pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type):
+            found = sorted(set(unnamed).intersection(texts.unique().to_pylist()))
+            if found:
+                left.difference_update(found)
+                files_text = f"the file {found[0]}" if len(found) == 1 else f"{len(found):,} files such as {found[0]}"
+                messages.append(f"column '{name}' names {files_text}; declare its dtype as artifact_string")
+    return messages, sorted(left)

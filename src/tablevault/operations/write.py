@@ -21,6 +21,7 @@ from tablevault.layout import BUILDER_SUFFIX, InstanceFolder
 from tablevault.names import index_builder_name
 from tablevault.operations.base import PAYLOAD, Operation, instance_folder, remove, remove_set_aside
 from tablevault.operations.materialize import (
+    ArtifactRemedies,
     InstanceFacts,
     artifact_link,
     check_artifacts,
@@ -28,6 +29,7 @@ from tablevault.operations.materialize import (
     new_instance_id,
     reopen,
     seal_instance,
+    undeclared_columns,
 )
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.tables import make_table_folder
@@ -253,15 +255,22 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
     def _check_artifacts(self, draft: Draft, table: TableRecord, temporary: InstanceRecord, data: FrameData) -> None:
         named: dict[str, tuple[str, int]] = {}
         wrong: list[str] = []
-        folder = ArtifactFolder(draft.lookup.folder(table, temporary).artifacts)
-        for column in artifact_columns(data):
+        path, columns = draft.lookup.folder(table, temporary).artifacts, artifact_columns(data)
+        folder = ArtifactFolder(path)
+        for column in columns:
             for row, cell in enumerate(data.table.column(column).to_pylist()):
                 try:
                     if cell is not None:
                         named[folder.checked_name(cell)] = (column, row)
                 except ValueError as error:
                     wrong.append(f"column '{column}', row {row}: {error}")
-        check_artifacts(sorted(folder.missing(named)), sorted(folder.unnamed(named)), named, wrong)
+        texts = {name: data.table.column(name) for name in data.types if name not in columns}
+        undeclared, unnamed = undeclared_columns(texts, sorted(folder.unnamed(named)))
+        remedies = ArtifactRemedies(
+            f"Write every file that a cell names into {path}.",
+            "Name every file of the artifact folder in an artifact_string column, or remove it.",
+        )
+        check_artifacts(sorted(folder.missing(named)), unnamed, named, remedies, [*undeclared, *wrong])
 
     def _copy_artifacts(self, plan: WriteInstancePlan, session: Session, data: FrameData) -> list[ArtifactRecord]:
         source = InstanceFolder(session.lookup.layout.absolute(plan.temporary_folder)).artifacts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from tablevault import names
-from tablevault.errors import TVArgumentError, TVTableError
+from tablevault.errors import TVArgumentError, TVProcessError, TVTableError
 from tablevault.state.lookup import Lookup
 from tablevault.values.contents import InstanceRecord, TableRecord
 from tablevault.values.plans import StopPlan
@@ -36,7 +36,7 @@ class Moments:
         Raises
         ------
         TVArgumentError
-            If the time has no offset from UTC, or the process committed nothing.
+            If the time has no offset from UTC or is text, or the process committed nothing.
         TVProcessError
             If the process id is unknown.
         """
@@ -47,7 +47,11 @@ class Moments:
                     "datetime(2026, 11, 1, 12, tzinfo=UTC)."
                 )
             return self._contents.place_at(as_of)
-        return self._place_of(self._lookup.process(as_of))
+        try:
+            return self._place_of(self._lookup.process(as_of))
+        except TVProcessError:
+            _check_not_time(as_of)
+            raise
 
     def newest(
         self, table: TableRecord, version: str, as_of: datetime | str, successful_only: bool = False
@@ -106,6 +110,26 @@ def check_no_id(instance_id: str, as_of: datetime | str | None) -> None:
 
 def _shown(as_of: datetime | str) -> str:
     return f"process '{as_of}'" if isinstance(as_of, str) else f"{as_of:%Y-%m-%d %H:%M:%S%z}"
+
+
+def _check_not_time(text: object) -> None:
+    """Raise `TVArgumentError` if a text, which is no process id, is a date or time."""
+    try:
+        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return
+    if moment is not None:
+        written = _with_offset(moment)
+        raise TVArgumentError(
+            f"There is no process '{text}'. To give a time, write it with its offset from UTC, such as {written}; in "
+            f"Python, as datetime.fromisoformat('{written}')."
+        )
+
+
+def _with_offset(moment: datetime) -> str:
+    """Return a time in ISO 8601, in UTC if it has no offset."""
+    written = moment.isoformat(timespec="auto" if moment.second or moment.microsecond else "minutes")
+    return written if moment.utcoffset() is not None else f"{written}Z"
 
 
 def parse_moment(text: str) -> datetime | str:

@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from tablevault.errors import TVTableError
 from tablevault.storage.canonical import canonical
 from tablevault.storage.cell_comparison import aligned
+from tablevault.storage.cell_texts import values_or_texts
 from tablevault.storage.columns import plain_values
 from tablevault.storage.dtypes import ColumnType, Kind
-from tablevault.texts.plain import in_line
+from tablevault.storage.plain import shown
 
 Positions: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
@@ -76,9 +77,8 @@ def match_keys(columns: Sequence[KeyColumn], is_unique: tuple[bool, bool]) -> Ro
     pairs = [_comparable(column) for column in columns]
     for place, known in enumerate(is_unique):
         for column, pair in zip(columns, pairs, strict=True):
-            if not known and pair[place].null_count:
-                row = int(pc.index(pc.is_null(pair[place]), True).as_py())
-                raise TVTableError(f"Key column '{column.name}' is null in row {row} of the instance {_SIDES[place]}.")
+            if not known:
+                _check_not_null(column.name, pair[place], place)
     if all(before.equals(after) for before, after in pairs):
         if not all(is_unique):
             _check_unique(columns, _codes(pairs)[1], 1)
@@ -95,6 +95,13 @@ def match_keys(columns: Sequence[KeyColumn], is_unique: tuple[bool, bool]) -> Ro
 
 
 _SIDES = ("before", "after")
+
+
+def _check_not_null(name: str, values: pa.ChunkedArray, place: int) -> None:
+    row = pc.index(pc.is_null(values, nan_is_null=True), True).as_py()
+    if row >= 0:
+        word = "NaN" if values[row].is_valid else "null"
+        raise TVTableError(f"Key column '{name}' is {word} in row {row} of the instance {_SIDES[place]}.")
 
 
 def _comparable(column: KeyColumn) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
@@ -138,13 +145,16 @@ def _codes(pairs: Sequence[tuple[pa.ChunkedArray, pa.ChunkedArray]]) -> tuple[pa
 def _check_unique(columns: Sequence[KeyColumn], values: pa.Array | pa.ChunkedArray, place: int) -> None:
     if pc.count_distinct(values).as_py() == len(values):
         return
-    first: dict[object, int] = {}
-    for row, value in enumerate(values.to_pylist()):
-        earlier = first.setdefault(value, row)
+    first: dict[int, int] = {}
+    for row, number in enumerate(pc.index_in(values, value_set=pc.unique(values)).to_pylist()):
+        earlier = first.setdefault(number, row)
         if earlier != row:
-            cells = [(column.before, column.after)[place][row].as_py() for column in columns]
+            sides = [
+                ((column.before, column.before_type), (column.after, column.after_type))[place] for column in columns
+            ]
+            cells = [values_or_texts(cells.slice(row, 1), column_type)[0] for cells, column_type in sides]
             names = ", ".join(column.name for column in columns)
             raise TVTableError(
                 f"Key ({names}) is not unique in the instance {_SIDES[place]}: rows {earlier} and {row} both have "
-                f"{in_line(', '.join(map(repr, cells)))}."
+                f"{', '.join(map(shown, cells))}."
             )

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
@@ -20,6 +21,7 @@ from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.storage.cell_texts import check_times, is_written_by_arrow, json_values, text_column
 from tablevault.storage.column_types import CellError, ColumnType, holds_arrays
 from tablevault.storage.frame_data import FrameData
+from tablevault.storage.parquet_leaves import leaves_with_statistics
 from tablevault.storage.vectors import not_finite
 from tablevault.system.warnings import warn
 
@@ -205,7 +207,14 @@ def _json_column(data: FrameData, part: pa.Table, position: int, start: int) -> 
 
 def _write_parquet(data: FrameData, path: Path) -> None:
     with path.open("wb") as file:  # Arrow itself opens no path that is not Unicode.
-        parquet.write_table(parquet_table(data.table), file)
+        write_parquet(data.table, file)
+
+
+def write_parquet(table: pa.Table, file: BinaryIO | Path, compression: str = "snappy") -> None:
+    """Write a table as Parquet for other programs."""
+    written = parquet_table(table)
+    statistics = leaves_with_statistics(written, written.schema)
+    parquet.write_table(written, file, compression=compression, write_statistics=statistics)
 
 
 def parquet_table(table: pa.Table) -> pa.Table:

@@ -380,6 +380,11 @@ def arrow_table(frame: object) -> pa.Table:
     try:
         return pa.table(frame)
     except (pa.ArrowException, AttributeError, TypeError, ValueError) as error:
+        if hasattr(frame, "to_frame") or isinstance(frame, pa.ChunkedArray):
+            way = "pyarrow.table({'name': column})" if isinstance(frame, pa.ChunkedArray) else "to_frame('name')"
+            raise TVTableError(
+                f"an object of type {type_name(frame)} is a single column, not a frame; convert it with {way}"
+            ) from None
         raise TVTableError(f"the object of type {type_name(frame)} cannot be read as a table: {error}") from error
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import io
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from tablevault.storage.checksums import DamagedFileError, Seal, Span, seal
 from tablevault.storage.column_types import ColumnType, Kind, holds_arrays
 from tablevault.storage.distant_rows import UnknownPageError, read_distant_rows
 from tablevault.storage.frame_data import FrameData
+from tablevault.storage.parquet_leaves import leaf_paths, leaves_of_columns, leaves_with_statistics
 from tablevault.storage.vectors import (
     array_form,
     as_extension,
@@ -210,7 +210,7 @@ def stored_columns(path: Path) -> dict[str, StoredColumn]:
         with _open_parquet(file) as parquet:
             metadata = _metadata(parquet)
             schema = _stored_schema(metadata)
-            leaves = _leaves_of_columns(schema)
+            leaves = leaves_of_columns(schema)
             rows = [parquet.metadata.row_group(group).num_rows for group in range(parquet.metadata.num_row_groups)]
             return {
                 name: StoredColumn(
@@ -229,7 +229,7 @@ def _write_parquet(file: BinaryIO, data: FrameData, plain: Collection[str]) -> N
     types = list(data.types.values())
     fields = zip(data.table.schema, types, strict=True)
     schema = pa.schema([pa.field(field.name, _physical(field.type, known)) for field, known in fields])
-    encoding = _encoding(data, schema, plain)
+    encoding = _encoding(data, schema, plain) | {"write_statistics": leaves_with_statistics(data.table, schema)}
     with pq.ParquetWriter(file, schema, **encoding) as writer:
         step = _rows_per_group(data.table)
         for start in range(0, max(len(data), 1), step):
@@ -256,23 +256,13 @@ def _encoding(data: FrameData, schema: pa.Schema, plain: Collection[str]) -> dic
         return {"compression": _COMPRESSION}
     compression: dict[str, str] = {}
     dictionaries: list[str] = []
-    for name, paths in _leaf_paths(data.table.schema, schema).items():
+    for name, paths in leaf_paths(data.table.schema, schema).items():
         form = forms[name]
         is_left = name in plain or (form is not None and form.dtype.kind == "f")
         compression.update(dict.fromkeys(paths, "none" if is_left else _COMPRESSION))
         if name not in plain and form is None:
             dictionaries += paths
     return {"compression": compression, "use_dictionary": dictionaries}
-
-
-def _leaf_paths(stored: pa.Schema, written: pa.Schema) -> dict[str, list[str]]:
-    """Return the names of each column's leaves in Parquet."""
-    if not any(field.type.num_fields for field in written):
-        return {name: [name] for name in written.names}
-    empty = io.BytesIO()
-    pq.ParquetWriter(empty, written).close()
-    leaves = pq.ParquetFile(empty).schema
-    return {name: [leaves.column(leaf).path for leaf in found] for name, found in _leaves_of_columns(stored).items()}
 
 
 def _physical(arrow: pa.DataType, column_type: ColumnType) -> pa.DataType:
@@ -394,25 +384,8 @@ def _known(columns: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def _leaves(schema: pa.Schema, names: Sequence[str]) -> list[int]:
     """Return the Parquet column indices of the named columns."""
-    leaves = _leaves_of_columns(schema)
+    leaves = leaves_of_columns(schema)
     return [leaf for name in names for leaf in leaves[name]]
-
-
-def _leaves_of_columns(schema: pa.Schema) -> dict[str, list[int]]:
-    """Return the Parquet column indices of each column; nested columns have several."""
-    leaves: dict[str, list[int]] = {}
-    first = 0
-    for field in schema:
-        count = _leaf_count(field.type)
-        leaves[field.name] = list(range(first, first + count))
-        first += count
-    return leaves
-
-
-def _leaf_count(arrow: pa.DataType) -> int:
-    if arrow.num_fields == 0:
-        return 1
-    return sum(_leaf_count(arrow.field(position).type) for position in range(arrow.num_fields))
 
 
 def _groups_needed(parquet: pq.ParquetFile, page: Page) -> tuple[list[int], Page]:
@@ -474,7 +447,7 @@ def _read_distant(
     if page.offset < _DISTANT or not page.rows or len(groups) != 1:
         return None
     (group,) = groups
-    leaves = _leaves_of_columns(stored)
+    leaves = leaves_of_columns(stored)
     nested = [name for name in names if stored.field(name).type.num_fields]
     spans = {name: guard.place(group, leaves[name][0]) for name in names if name not in nested}
     rows = min(page.rows, parquet.metadata.row_group(group).num_rows - page.offset)

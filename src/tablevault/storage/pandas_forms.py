@@ -113,7 +113,16 @@ def pandas_array(column: Column, column_type: ColumnType) -> Any:
 
 
 def _unstorable(dtype: object) -> TypeError:
-    return TypeError(f"its dtype {dtype} cannot be stored; convert it, for example with astype('string')")
+    return TypeError(f"its dtype {dtype} cannot be stored; convert it, for example with {_conversion(dtype)}")
+
+
+def _conversion(dtype: object) -> str:
+    """Return the call that converts a column of a dtype that cannot be stored."""
+    if isinstance(dtype, pd.SparseDtype):
+        return "sparse.to_dense()"
+    if isinstance(dtype, np.dtype) and dtype.kind == "f":
+        return "astype('float64')"
+    return "astype('string')"
 
 
 def _typed(column: Column, form: str) -> tuple[Column, ColumnType]:
