@@ -64,6 +64,7 @@ class StopProcess(Operation[StopPlan]):
         liveness = Liveness(draft.lookup.context)
         for member in _family(draft.lookup.context, record):
             if liveness.is_running(member) and not self.force:
+                _check_no_other_stops(draft.lookup.context, member, None)
                 raise TVProcessError(
                     f"Process '{member.process_id}' ({member.operation}) is running in process number "
                     f"{member.owner_pid} on {member.owner_host}; stop_process('{record.process_id}', force=True) asks "
@@ -75,13 +76,13 @@ class StopProcess(Operation[StopPlan]):
         """Ask live owners to stop; then claim the process and its children, and end them."""
         context = session.lookup.context
         target = _get(context, plan.serial)
-        answered = _ask_to_stop(context, target, self.timeout) if self.force else frozenset()
+        answered = _ask_to_stop(context, target, self.timeout, session.serial) if self.force else frozenset()
         passes_on = operation_named(target.operation).runs_children
         ends: list[Decision] = []
         left: dict[str, str] = {}
         # The target may have begun children before its owner saw the request.
         for record in _family(context, target):
-            claimed = _claim(context, record)
+            claimed = _claim(context, record, session.serial)
             if claimed is not None:
                 session.hold(claimed)
                 jobs = claimed.operation.cancel_jobs(claimed.plan, claimed)
@@ -125,8 +126,8 @@ def _can_materialize(name: str) -> bool:
     return operation.has_partial_result or operation.runs_children
 
 
-def _ask_to_stop(context: VaultContext, target: ProcessRecord, timeout: float) -> frozenset[int]:
-    """Wait until no owner is alive; kill only workers that the vault itself started.
+def _ask_to_stop(context: VaultContext, target: ProcessRecord, timeout: float, own: int) -> frozenset[int]:
+    """Wait until no owner is alive; kill only workers that the vault itself started. `own` is the number of the stop.
 
     Returns the processes whose owners have stopped by themselves, by serial number.
     """
@@ -139,6 +140,7 @@ def _ask_to_stop(context: VaultContext, target: ProcessRecord, timeout: float) -
     for worker in workers:
         os.kill(worker.owner_pid, signal.SIGKILL)
     if not _wait_until_dead(context, target, _KILL_PATIENCE if workers else 0.0, asked):
+        _check_no_other_stops(context, target, own)
         raise TVProcessError(
             f"Process '{target.process_id}' did not stop within {timeout:g} s: its function has not "
             "returned. It stops at its next row, without materializing anything; an interpreter that the vault "
@@ -177,8 +179,8 @@ def _wait_until_dead(context: VaultContext, target: ProcessRecord, timeout: floa
     return bool(poll(all_dead, repeat(_POLL), timeout))
 
 
-def _claim(context: VaultContext, record: ProcessRecord) -> Process | None:
-    """Claim a process for the duration of the stop; `None` if it was reverted meanwhile."""
+def _claim(context: VaultContext, record: ProcessRecord, own: int) -> Process | None:
+    """Claim a process for the duration of the stop with number `own`; `None` if it was reverted meanwhile."""
     if _get(context, record.serial).status is Status.REVERTED:
         return None
     claimed = claim_when_free(context, record)
@@ -186,8 +188,21 @@ def _claim(context: VaultContext, record: ProcessRecord) -> Process | None:
         return claimed
     if claimed is not None:
         claimed.leave()
+    _check_no_other_stops(context, record, own)
     current = _get(context, record.serial)
     raise TVProcessError(f"Process '{current.process_id}' could not be stopped: meanwhile it {_ended(current)}.")
+
+
+def _check_no_other_stops(context: VaultContext, record: ProcessRecord, own: int | None) -> None:
+    """Raise `TVProcessError` if another stop than `own` has claimed a process."""
+    current = _get(context, record.serial)
+    owner = current.owner_host, current.owner_pid
+    for stop in Liveness(context).stops_of(record.serial):
+        if stop.serial != own and (stop.owner_host, stop.owner_pid) == owner:
+            raise TVProcessError(
+                f"Process '{record.process_id}' is being stopped already, by process '{stop.process_id}' of "
+                f"{stop.author}; wait_process('{stop.process_id}') waits for its end."
+            )
 
 
 def _family(context: VaultContext, record: ProcessRecord) -> list[ProcessRecord]:
