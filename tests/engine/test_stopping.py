@@ -13,7 +13,9 @@ import pytest
 from jobs import ended, tree, until
 
 from tablevault import TableVault, tv_errors
+from tablevault.processes import stopping
 from tablevault.processes.process import Process
+from tablevault.processes.stopping import StopProcess
 
 
 @pytest.fixture
@@ -356,6 +358,39 @@ def test_of_two_stops_at_the_same_moment_one_is_refused(paused):
     go.touch()
     assert sorted(ended(other).output for other in both) == ["refused\n", "stopped\n"]
     assert TableVault(paused.path).get_process("nightly").status == "stopped"
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_stop_of_a_process_that_another_one_stops_names_that_one(paused, monkeypatch, force):
+    original, refused = StopProcess._end, []
+
+    def end(self, claimed, is_meant):
+        second = TableVault(paused.path, author="eve")
+        with pytest.raises(tv_errors.TVProcessError) as told:
+            second.stop_process("nightly", force=force, timeout=0.0)
+        refused.append(str(told.value))
+        return original(self, claimed, is_meant)
+
+    monkeypatch.setattr(StopProcess, "_end", end)
+    paused.vault.stop_process("nightly", own_process_id="first")
+    assert refused == [
+        "Process 'nightly' is being stopped already, by process 'first' of ada; wait_process('first') waits for its end."
+    ]
+    assert paused.vault.get_process("nightly").status == "stopped"
+
+
+def test_stop_that_is_overtaken_at_its_claim_names_the_other_one(paused, monkeypatch):
+    original, refused = StopProcess._end, []
+
+    def end(self, claimed, is_meant):
+        with pytest.raises(tv_errors.TVProcessError, match="being stopped already, by process 'first'") as told:
+            stopping._claim(claimed.context, claimed.context.catalog.processes.get(claimed.serial), 0)
+        refused.append(told.value)
+        return original(self, claimed, is_meant)
+
+    monkeypatch.setattr(StopProcess, "_end", end)
+    paused.vault.stop_process("nightly", own_process_id="first")
+    assert len(refused) == 1
 
 
 def test_reused_cells_are_in_the_instance_of_a_materialized_stop(job):

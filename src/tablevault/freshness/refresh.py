@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 
 from tablevault import names
 from tablevault.builders.policies import EVERY_BUILDER
-from tablevault.errors import TableVaultError, TVArgumentError
+from tablevault.errors import TableVaultError, TVArgumentError, TVForcedError, TVLockError, TVProcessError
 from tablevault.execution.failures import read_failures
 from tablevault.execution.provenance import read_provenance
-from tablevault.freshness.graph import TableVersion, TemporaryState
+from tablevault.freshness.graph import Node, TableVersion, TemporaryState
 from tablevault.freshness.status import Freshness, SingleStates, named_tables, open_freshness
 from tablevault.freshness.steps import NextStep, RefreshSelection, StepAction, plan_step, plan_steps
 from tablevault.notes import add_note, class_name_of, message_of, outcome_of
@@ -40,6 +40,10 @@ _COPY, _DELETE = "copy", "delete"
 """Suffixes of the ids of children that make a temporary instance and delete the one it replaces."""
 _RESERVED_SUFFIX = ".99"
 """Reserved length in an id for the number of a child whose id is taken."""
+_GONE = 0
+"""Stands for the row id of a temporary instance that another process has used up or deleted."""
+_MAXIMUM_PLANS = 20
+"""Maximum number of plans of one step while other processes keep changing its table."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,19 @@ class _Failed:
         return outcome is not None and outcome.is_paused
 
 
+@dataclass(frozen=True)
+class _Instances:
+    """The instances of a table version on which a step depends, by their row ids."""
+
+    newest: int | None
+    temporary: int | None
+
+    @classmethod
+    def of(cls, newest: InstanceRecord | None, temporary: InstanceRecord | None) -> _Instances:
+        """Return the row ids of instances."""
+        return cls(newest.row_id if newest else None, temporary.row_id if temporary else None)
+
+
 class TableSteps:
     """The steps of one attempt of a refresh.
 
@@ -192,56 +209,69 @@ class TableSteps:
 
     def _run_step(self, step: PlannedStep) -> None:
         process_id, child = self._child(step)
+        if child is None:
+            self._plan_and_run(step, process_id)
+            return
         # A child continues with its own plan; a succeeded child does no work.
-        operation = self._prepare(step) if child is None else ExecuteInstance.restore(child.arguments)
-        if operation is not None:
-            policies = self._policies(step)
-            # An empty mapping takes back those that an earlier attempt gave to the child.
-            operation = replace(operation, policies=policies if child is None else policies or {})
-            self._run_child(operation, process_id, step)
+        operation = ExecuteInstance.restore(child.arguments)
+        # An empty mapping takes back the policies that an earlier attempt gave to the child.
+        self._run_child(replace(operation, policies=self._policies(step) or {}), process_id, step)
+
+    def _plan_and_run(self, step: PlannedStep, process_id: str) -> None:
+        """Execute the table of a step if it is not up to date.
+
+        A child waits for processes that use the table, and is refused if they have changed its instances. The step is
+        then planned again, since the table may be up to date by now.
+        """
+        for plans_left in reversed(range(_MAXIMUM_PLANS)):
+            key = TableVersion(self._lookup.table_by_id(step.table_id).name, step.version)
+            following = plan_step(self._states, self._selection, key)
+            if following.action is not StepAction.EXECUTE:
+                self._confirm(following)
+                return
+            seen = _Instances.of(following.node.newest, following.node.temporary)
+            try:
+                if not _is_executable(following.node):
+                    self._make_temporary(step, following.node)
+                    temporary = self._temporary(step)
+                    seen = replace(seen, temporary=temporary.row_id if temporary else _GONE)
+                execute = ExecuteInstance(key.table_name, step.version, reuse_partial=True, skip_unchanged=True)
+                self._run_child(replace(execute, policies=self._policies(step)), process_id, step)
+                return
+            except TableVaultError as error:
+                if not plans_left or not _was_refused(error) or seen == self._instances(step):
+                    raise
 
     def _run_child(self, operation: Operation[Any], process_id: str, step: PlannedStep) -> None:
         # It may take hours, after which the code of the next steps is read again.
         self._states.close()
         self._session.children.run(operation, process_id, self._text(step))
 
-    def _prepare(self, step: PlannedStep) -> ExecuteInstance | None:
-        """Return the execution of a step with an existing temporary instance.
-
-        Returns `None` if nothing is to be executed.
-        """
-        key = TableVersion(self._lookup.table_by_id(step.table_id).name, step.version)
-        following = plan_step(self._states, self._selection, key)
-        if following.action is not StepAction.EXECUTE:
-            self._confirm(following)
-            return None
-        self._make_temporary(step, following)
-        return ExecuteInstance(following.node.table.name, step.version, reuse_partial=True, skip_unchanged=True)
-
     def _confirm(self, following: NextStep) -> None:
         newest = following.node.newest
         if newest is not None:
             self.confirmed += newly_confirmed(self._lookup.contents, newest.row_id, following.inputs)
 
-    def _make_temporary(self, step: PlannedStep, following: NextStep) -> None:
-        """Ensure that the temporary instance is an edited one or a copy of the newest instance."""
-        node, table = following.node, following.node.table
-        if node.draft is TemporaryState.EDITED:
-            return
+    def _make_temporary(self, step: PlannedStep, node: Node) -> None:
+        """Make a copy of the newest instance, in the place of another one."""
         if node.temporary is not None:
-            if node.draft is TemporaryState.UNEDITED and _origin_is(node.temporary, node.newest):
-                return
-            delete = DeleteInstance(node.temporary.instance_id, table.name)
+            delete = DeleteInstance(node.temporary.instance_id, node.table.name)
             self._run_child(delete, self._unused(step, _DELETE), step)
-        copy = CreateInstance(table.name, step.version, copy=True)
+        copy = CreateInstance(node.table.name, step.version, copy=True)
         self._run_child(copy, self._unused(step, _COPY), step)
+
+    def _temporary(self, step: PlannedStep) -> InstanceRecord | None:
+        return self._lookup.contents.instance(step.table_id, names.temporary_instance_id(step.version))
+
+    def _instances(self, step: PlannedStep) -> _Instances:
+        """Return the current instances of the table of a step."""
+        return _Instances.of(self._lookup.contents.newest(step.table_id, step.version), self._temporary(step))
 
     def _policies(self, step: PlannedStep) -> TablePolicies | None:
         """Return the policies of the call for the builders of a step."""
         if not self._refresh.policies:
             return None
-        table = self._lookup.table_by_id(step.table_id)
-        temporary = self._lookup.contents.instance(table.table_id, names.temporary_instance_id(step.version))
+        table, temporary = self._lookup.table_by_id(step.table_id), self._temporary(step)
         builders = self._lookup.builder_files(table, temporary) if temporary is not None else ()
         return _policies_of(table.name, builders, self._refresh.policies)
 
@@ -298,8 +328,17 @@ def check_length(process_id: str, version: str, step: PlannedStep) -> None:
         )
 
 
-def _origin_is(temporary: InstanceRecord, newest: InstanceRecord | None) -> bool:
-    return newest is not None and temporary.origin == newest.row_id
+def _was_refused(error: TableVaultError) -> bool:
+    """Return whether an error refused a child before it began, because of what it found in the vault."""
+    is_blocked = isinstance(error, TVLockError | TVProcessError | TVForcedError)
+    return not is_blocked and outcome_of(error) is None
+
+
+def _is_executable(node: Node) -> bool:
+    """Return whether the temporary instance is an edited one, or a copy of the newest instance."""
+    if node.draft is not TemporaryState.UNEDITED or node.temporary is None or node.newest is None:
+        return node.is_edited
+    return node.temporary.origin == node.newest.row_id
 
 
 def _in_short(error: BaseException) -> str:

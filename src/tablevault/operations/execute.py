@@ -93,7 +93,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         key = names.fold(str(self.table_name))
         lookup = draft.lookup
         draft.lock_exclusive(lock_on_instance(key, temporary_id))
-        table, temporary = lookup.table_and_temporary(self.table_name, version)
+        table, temporary = draft.table_and_temporary(self.table_name, version)
         if temporary.external_edit:
             raise TVArgumentError(
                 f"Instance '{temporary_id}' of table '{table.name}' was created with external_edit=True: "

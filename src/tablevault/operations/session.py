@@ -7,19 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tablevault import names
+from tablevault.errors import TVArgumentError
 from tablevault.layout import ProcessFolder
 from tablevault.ports import ArtifactStore, Children, ServiceLimits
 from tablevault.rows.gate import Budget
 from tablevault.state.lookup import Lookup
+from tablevault.system.clock import datetime
 from tablevault.texts.plain import Secrets
 from tablevault.values.changes import Tidying
 from tablevault.values.clusters import RayOptions
-from tablevault.values.processes import Lock
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.processes import Lock, ProcessRecord
 from tablevault.values.progress import ExecutionProgress
 
 if TYPE_CHECKING:
     from tablevault.operations.base import Operation
     from tablevault.storage.checkpoints import CheckpointStore
+
+_RECENT = 100
+"""Number of newest processes of a table among which the one that used up a temporary instance is looked for."""
 
 
 class Draft:
@@ -31,11 +38,14 @@ class Draft:
         Reads the committed state for the plan.
     process_id
         The id of the process to run.
+    called_at
+        The time of the call, which may have waited for other processes since; `None` if it never waits.
     """
 
-    def __init__(self, lookup: Lookup, process_id: str) -> None:
+    def __init__(self, lookup: Lookup, process_id: str, called_at: datetime | None = None) -> None:
         self.lookup = lookup
         self.process_id = process_id
+        self._called_at = called_at
         self._wanted: dict[str, bool] = {}
 
     def lock_exclusive(self, resource: str) -> None:
@@ -50,6 +60,37 @@ class Draft:
     def locks(self) -> tuple[Lock, ...]:
         """The requested locks, ordered by resource."""
         return tuple(Lock(resource, exclusive) for resource, exclusive in sorted(self._wanted.items()))
+
+    def table_and_temporary(self, table_name: str, version: str) -> tuple[TableRecord, InstanceRecord]:
+        """Return a table and its temporary instance.
+
+        Raises
+        ------
+        TVArgumentError
+            If one is missing. It names the process that materialized the instance since the call, if there is one.
+        """
+        try:
+            return self.lookup.table_and_temporary(table_name, version)
+        except TVArgumentError:
+            maker = self._materialized_since_the_call(table_name, version)
+            if maker is None:
+                raise
+            raise TVArgumentError(
+                f"Process '{maker.process_id}' ({maker.operation} by {maker.author}) has materialized the temporary "
+                f"instance of version '{version}' of table '{maker.table_name}' in the meantime, as "
+                f"'{maker.instance_id}'; create_instance('{maker.table_name}', version='{version}', copy=True) makes "
+                "another one."
+            ) from None
+
+    def _materialized_since_the_call(self, table_name: str, version: str) -> ProcessRecord | None:
+        temporary = names.temporary_instance_id(version)
+        if self._called_at is None:
+            return None
+        for record in self.lookup.context.catalog.processes.history({"table_name": str(table_name)}, _RECENT):
+            used = record.plan.instance_id == temporary and not names.is_temporary(record.instance_id)
+            if used and record.ended_at is not None and record.ended_at >= self._called_at:
+                return record
+        return None
 
     def free_folder(self, parent: Path, wanted: str) -> str:
         """Return a free folder name, with a suffix if a leftover is in the way."""

@@ -195,7 +195,7 @@ class DeleteBuilderFile(Operation[DeleteBuilderFilePlan]):
 def _locked_temporary(draft: Draft, table_name: str, version: str) -> tuple[TableRecord, InstanceRecord]:
     instance_id = names.temporary_instance_id(names.check_version(version))
     draft.lock_exclusive(lock_on_instance(names.fold(str(table_name)), instance_id))
-    return draft.lookup.table_and_temporary(table_name, version)
+    return draft.table_and_temporary(table_name, version)
 
 
 # --- code modules ---------------------------------------------------------------------------------------------------

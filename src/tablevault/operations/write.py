@@ -179,7 +179,7 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
         temporary_id = names.temporary_instance_id(version)
         key = names.fold(str(self.table_name))
         draft.lock_exclusive(lock_on_instance(key, temporary_id))
-        table, temporary = draft.lookup.table_and_temporary(self.table_name, version)
+        table, temporary = draft.table_and_temporary(self.table_name, version)
         if not temporary.external_edit:
             raise TVArgumentError(
                 f"Instance '{temporary_id}' of table '{table.name}' was created for builders. To write a frame, delete "

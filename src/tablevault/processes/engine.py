@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
 from msgspec import structs
@@ -359,12 +360,12 @@ class Engine:
         self, operation: Operation[Any], new: NewProcess, owner: Owner, interrupts: Interrupts
     ) -> tuple[int, Plan]:
         """Plan and take the locks; wait for processes that hold them."""
-        deadline = clock.monotonic() + self._context.lock_timeout
+        deadline, called_at = clock.monotonic() + self._context.lock_timeout, datetime.now(UTC)
 
         def try_to_begin() -> tuple[int, Plan] | None:
             while True:
                 interrupts.check()
-                outcome = self._try_to_begin(operation, new, owner)
+                outcome = self._try_to_begin(operation, new, owner, called_at)
                 if not isinstance(outcome, Blocked):
                     return outcome
                 if not operation.waits and clock.monotonic() < deadline:
@@ -377,8 +378,10 @@ class Engine:
         assert begun is not None  # The loop of pauses is endless; only an error ends the wait.
         return begun
 
-    def _try_to_begin(self, operation: Operation[Any], new: NewProcess, owner: Owner) -> tuple[int, Plan] | Blocked:
-        draft = Draft(self._lookup, new.process_id)
+    def _try_to_begin(
+        self, operation: Operation[Any], new: NewProcess, owner: Owner, called_at: datetime
+    ) -> tuple[int, Plan] | Blocked:
+        draft = Draft(self._lookup, new.process_id, called_at)
         generation = _NO_GENERATION
         try:
             with self._context.catalog.snapshot():
@@ -404,14 +407,13 @@ class Engine:
         if isinstance(begun, Blocked):
             return replace(begun, wanted=plan.locks)
         if begun.has_failed_steps or begun.generation != generation:
-            return self._plan_again(operation, new, begun, plan)
+            return self._plan_again(operation, begun, plan, Draft(self._lookup, new.process_id, called_at))
         return begun.serial, plan
 
     def _plan_again(
-        self, operation: Operation[Any], new: NewProcess, begun: Begun, plan: Plan
+        self, operation: Operation[Any], begun: Begun, plan: Plan, draft: Draft
     ) -> tuple[int, Plan] | Blocked:
         """Plan again with the locks held, after another process committed or its failed steps were retried."""
-        draft = Draft(self._lookup, new.process_id)
         try:
             if begun.has_failed_steps:
                 self.decisions.retry_tidying()

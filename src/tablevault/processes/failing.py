@@ -59,6 +59,7 @@ class Failing:
             if self._liveness.is_being_stopped(process.serial):
                 # The process that stops this one claims it, and ends it with itself.
                 process.save_checkpoints()
+                self._transitions.save_progress(process.serial, process.attempt, process.progress.snapshot())
             else:
                 left = self._cancel_jobs(process, error)
                 self._decisions.revert(process, None, Status.STOPPED, left)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tablevault.catalog.owners import RECOVERY, kind_of
 from tablevault.state.context import VaultContext
 from tablevault.values.plans import StopPlan
@@ -38,13 +40,18 @@ class Liveness:
 
     def is_being_stopped(self, serial: int) -> bool:
         """Return whether a running `stop_process` targets a process or one of its ancestors."""
-        return any(
-            isinstance(stop.plan, StopPlan)
-            and self.is_alive(stop)
-            and not stop.status.ended
-            and self._processes.is_ancestor(stop.plan.serial, serial)
-            for stop in self._processes.unfinished()
-        )
+        return next(self.stops_of(serial), None) is not None
+
+    def stops_of(self, serial: int) -> Iterator[ProcessRecord]:
+        """Yield each running `stop_process` that targets a process or one of its ancestors."""
+        for stop in self._processes.unfinished():
+            if (
+                isinstance(stop.plan, StopPlan)
+                and self.is_alive(stop)
+                and not stop.status.ended
+                and self._processes.is_ancestor(stop.plan.serial, serial)
+            ):
+                yield stop
 
     def as_it_is(self, record: ProcessRecord) -> ProcessRecord:
         """Refresh the record of a process whose owner is gone, which may have ended."""
