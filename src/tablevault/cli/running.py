@@ -39,8 +39,7 @@ def run(
 
     The vault is the folder `vault` beside the file, made if it is missing, unless --db-dir names another. After an
     error, a kill or an edit, the same command resumes, and --process-id alone resumes without reading the file again.
-    The exit status is 3 if the file itself fails, 4 if the run has
-    paused, and 5 if rows failed.
+    The exit status is 3 if the file itself fails, 4 if the run has paused, and 5 if rows failed.
     """
     if not source and not process_id:
         raise click.UsageError("Name a definitions file, or a folder of them, or give --process-id of a paused run.")
