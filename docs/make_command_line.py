@@ -33,7 +33,7 @@ operation instead of reverting it, and the same command resumes it after the las
 | 0 | succeeded |
 | 1 | refused by TableVault, with a message of one line |
 | 2 | invalid usage |
-| 3 | an external error; the operation was reverted |
+| 3 | an external error; the operation was reverted, or `run` could not read its source and recorded nothing |
 | 4 | paused; the message shows the commands that resume and stop the process |
 | 5 | succeeded, but [some rows](errors-in-rows.md) failed or were skipped; `get-errors` lists them |
 | 6 | `diff --exit-code` found differences |

@@ -22,7 +22,7 @@ page is generated from the docstrings by `python docs/make_python_reference.py`.
 
 A method that changes the vault is one atomic *operation*. It takes a `process_id`, which decides whether an error
 [pauses or reverts](handling-execution-errors.md) it, and returns the id. [Errors](errors.md) lists the exceptions of
-TableVault; import them from `tablevault` or `tablevault.tv_errors`.
+TableVault; import them from `tablevault.errors`.
 """
 FUNCTIONS = (
     "report_usage",

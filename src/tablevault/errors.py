@@ -3,7 +3,7 @@
 ::
 
     TableVaultError
-    ├── TVArgumentError          an argument of a call is wrong, or names what does not exist
+    ├── TVArgumentError          an argument is invalid, or names something that does not exist
     ├── TVLockError              another process holds a lock that this operation needs
     ├── TVProcessError           a process id cannot be used in this way now
     ├── TVBuilderError           a builder file is wrong

@@ -96,7 +96,7 @@ class ProcessInfo:
     usage: Mapping[str, float] = field(default_factory=dict)
     """Counted calls and the amounts that they reported, summed over its builders."""
     waiting: str = ""
-    """The service that its calls wait for, the limit, and for how long; empty if they wait for none."""
+    """What its rows wait for: a limit of a service, jobs of a provider or resources of a cluster; empty if nothing."""
 
     def __repr__(self) -> str:
         return process_text(self)

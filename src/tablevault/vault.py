@@ -189,7 +189,7 @@ class TableVault:
             successful instance.
         has_side_effects
             Whether executing an instance changes something outside the vault. If so, only one execution runs at a time,
-            readers are blocked meanwhile, and older instances become inactive.
+            reading raises `TVLockError` meanwhile, and older instances become inactive.
         description
             Free text.
         process_id
@@ -1495,14 +1495,14 @@ class TableVault:
         """
         if not table_name:
             if as_of is not None:
-                raise TVArgumentError("as_of lists the instances of a table: give table_name too.")
+                raise TVArgumentError("as_of needs table_name, since it selects among the instances of one table.")
             return self.get_tables()
         return self._queries.instance_ids(table_name, version, include_temp, as_of)
 
     def get_descriptions(self, instance_id: str = "", table_name: str = "") -> dict[str, Any]:
         """Return the description of the vault, a table or an instance."""
         if instance_id and not table_name:
-            raise TVArgumentError("An instance is found in its table: give table_name too.")
+            raise TVArgumentError("instance_id needs table_name, since an instance is looked up in its table.")
         return self._queries.descriptions(table_name, instance_id)
 
     def get_lineage(self, table_name: str, instance_id: str = "", column: str = "") -> Lineage:
@@ -1959,7 +1959,7 @@ class TableVault:
         record = self._processes.record(process_id) if process_id else None
         if record is None or record.operation != operations.Gc.name:
             raise TVArgumentError(
-                "gc needs a plan, as plan_gc returns it; without one, process_id names a call of gc that is continued."
+                "gc needs a plan, as plan_gc returns it. To continue a paused gc without its plan, pass its process_id."
             )
         return operations.Gc.restore(record.arguments)
 

@@ -617,9 +617,9 @@ def test_write_reads_json_lines_with_a_byte_order_mark(run, folder, tmp_path):
     [
         ('{"x": 1}\n{"x": 1, "x": 2}', "line 2, has two values for 'x'. Rename one of them."),
         ('{"x": {"y": 1, "y": 2}}', "line 1, has two values for 'y'"),
-        ('{"x": 1e400}', "line 1, has the number 1e400, which no float holds. Write it as text."),
-        ('{"x": [-1e-400]}', "line 1, has the number -1e-400, which no float holds"),
-        ("{}\n{}\n", "has 2 objects without a value"),
+        ('{"x": 1e400}', "line 1, has the number 1e400, which is outside the range of a float. Write it as text."),
+        ('{"x": [-1e-400]}', "line 1, has the number -1e-400, which is outside the range of a float"),
+        ("{}\n{}\n", "has 2 empty objects"),
         ('{"x": 1}\n{"x": ' + "[" * 200_000 + "]" * 200_000 + "}", "line 2, is nested too deeply"),
         (b'{"x": "\xff"}', "line 1, is not text in UTF-8. Convert the file to UTF-8."),
     ],

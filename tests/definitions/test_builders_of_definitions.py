@@ -202,7 +202,7 @@ UNBOUND = {
         "def local():\n    class Odd(Exception): ...\n    return Odd\n\n\n"
         "@table.column(stop_on=[local()])\ndef one(): ...\n",
         16,
-        "the exception class Odd is not a name of the file",
+        "the exception class Odd is not defined in the file",
     ),
     "wrong table": ("x = Table('x')\n\n\n@x.index('a', for_each='<<a>>')\ndef x_rows(): ...\n", 14, "not a table"),
     "argument of rows_of": (

@@ -370,6 +370,8 @@ def test_run_that_pauses_goes_on_with_the_rows_that_are_left(bench):
         bench.vault.retry_failed("made", process_id="again", policies=policies)
     assert bench.calls() == ["answer-1", "answer-2", "answer-4"]
     assert bench.vault.get_process("again").status == "paused"
+    with pytest.raises(tv_errors.TVLockError, match="^Version 'base' of table 'made' is changed by the paused process"):
+        bench.vault.write("made", pd.DataFrame({"key": [1]}))
     bench.bad()
     bench.edit(2)
     bench.vault.retry_failed("made", process_id="again")

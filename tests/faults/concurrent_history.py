@@ -251,8 +251,8 @@ def history(case: dict[str, Any]) -> Counts:
 def _measure(case: dict[str, Any], counts: Counts, events: list[Event], moments: tuple[float, float, float]) -> None:
     begun, faults, over = moments
     before, during = waits(events, begun, faults), waits(events, faults, over)
-    counts.count("most p99 wait of unrelated calls without faults, ms", 1000 * _p99(before))
-    counts.count("most p99 wait of unrelated calls with faults, ms", 1000 * _p99(during))
+    counts.count("highest p99 wait of unrelated calls without faults, ms", 1000 * _p99(before))
+    counts.count("highest p99 wait of unrelated calls with faults, ms", 1000 * _p99(during))
     counts.count("reads", sum(event.operation.startswith(("get_", "newest")) for event in events))
     counts.count("refused calls", sum(event.refused for event in events))
     counts.count("calls cut off", sum(event.returned == float("inf") for event in events))

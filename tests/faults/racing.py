@@ -29,9 +29,9 @@ from races import Race, Results, what_is_wrong
 from tablevault import TableVault, TVForcedError, TVLockError, TVProcessError
 
 OUTCOMES = {
-    "did": "calls that got their way",
-    "looked": "restarts that left it to others",
-    "refused": "calls that were told why not",
+    "did": "calls that succeeded",
+    "looked": "restarts that found it running",
+    "refused": "calls refused with a reason",
     "was": "calls that found it done",
     "stopped": "calls that were stopped",
     "raised": "calls that raised something else",

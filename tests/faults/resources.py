@@ -101,7 +101,7 @@ MAXIMUM_MEMORY_LEFT = 300 << 20
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much of everything there is to be."""
+    """The amounts of everything."""
 
     artifacts: int = 100_000
     instances: int = 10_000
@@ -157,7 +157,7 @@ class Resources:
         "100,000 artifacts, 10,000 instances, 1,000 tables, a frame of 2 GB, 500 open vault objects, "
         "100,000 vectors of 768 numbers"
     )
-    unit = "kinds of much"
+    unit = "kinds of load"
     target = 6
     minutes = 20.0
 

@@ -46,8 +46,8 @@ def sending(vault, flag):
     return vault
 
 
-def again(vault, flag):
-    vault.create_instance("sent", builders={"sent_index": index_builder("x", "rows", f"{{flag: {flag}}}")})
+def again(vault, value, parameter="flag"):
+    vault.create_instance("sent", builders={"sent_index": index_builder("x", "rows", f"{{{parameter}: {value}}}")})
 
 
 def test_a_success_makes_all_others_inactive_for_good(sending, flag):
@@ -120,6 +120,26 @@ def test_operations_inside_the_execution_read_it(vault, flag, path):
     vault.execute_instance("sent")
     assert vault.get_dataframe("sent")[0]["x"].tolist() == [7]
     assert vault.get_tables() == ["sent", "child", "two"]
+
+
+READING = """
+from tablevault import TableVault
+
+def rows(path):
+    return TableVault(path).get_dataframe("sent", active_only=False)[0]
+"""
+
+
+def test_refused_reader_is_told_about_the_running_process_and_how_to_wait(sending, path):
+    sending.create_code_module("made", text=READING)
+    sending.delete_instance("TEMP_base", "sent")
+    again(sending, path, "path")
+    told = (
+        "^Table 'sent' has side effects, so it cannot be read while it executes. Process '.*' .execute_instance by "
+        r".*wait_process\('.*'\) waits for it"
+    )
+    with pytest.raises(tv_errors.TVLockError, match=told):
+        sending.execute_instance("sent")
 
 
 KILLED = """

@@ -130,9 +130,9 @@ def test_json_form_is_read_back_equal(value):
         ("1e-7", "1e-7 is read as text. Write 1.0e-07 to mean the number"),
         ("2.5E3", "2.5E3 is read as text. Write 2500.0"),
         ("0o17", "0o17 is read as text. Write 15"),
-        ("1e309", r"1e309 is read as text, and no float holds the number. Quote it \('1e309'\)"),
-        ("1.0e+309", r"1.0e\+309 is read as inf, since no float holds it. Quote it"),
-        ("1.0e-400", "1.0e-400 is read as 0.0, since no float holds it"),
+        ("1e309", r"1e309 is read as text, since the number is outside the range of a float. Quote it \('1e309'\)"),
+        ("1.0e+309", r"1.0e\+309 is read as inf, since the number is outside the range of a float. Quote it"),
+        ("1.0e-400", "1.0e-400 is read as 0.0, since the number is outside the range of a float"),
         ("2024-01-01T12:00:00.123456789", "is read as 2024-01-01 12:00:00.123456. Quote it"),
     ],
 )

@@ -196,7 +196,7 @@ def test_table_with_side_effects_cannot_be_read_while_it_executes(acted):
     for path in (first, "TEMP_base", f"{first}/row/0", f"{first}/errors", "TEMP_base/execute"):
         answer = acted.client.get(f"/table/mails/{path}")
         assert answer.status == 409
-        assert "A table with side effects is executing" in answer.text
+        assert "cannot be read before its execution has ended" in answer.text
         assert 'href="/table/mails"' in answer.text
     assert "used by the paused process" in acted.client.get("/sql?q=FROM+mails").text
     # What may go on is shown and offered.

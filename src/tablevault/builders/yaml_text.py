@@ -30,6 +30,7 @@ _NUMBER_AS_TEXT = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+|0o[0-7]+")
 """Number formats of YAML 1.2 and most languages that YAML 1.1 reads as text."""
 _FRACTION = re.compile(r"\.\d{6}(\d+)")
 """Digits of a time beyond its microseconds."""
+_OUT_OF_RANGE = "the number is outside the range of a float"
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -271,13 +272,13 @@ def _doubt(written: str, value: object) -> str | None:
     elif isinstance(value, int | float) and not isinstance(value, bool) and _looks_otherwise(written):
         meant = str(value)
     elif isinstance(value, float) and not _is_in_range(written, value):
-        return f"{written} is read as {value}, since no float holds it. Quote it ('{written}') to mean text."
+        return f"{written} is read as {value}, since {_OUT_OF_RANGE}. Quote it ('{written}') to mean text."
     elif isinstance(value, datetime) and (fraction := _FRACTION.search(written)) and fraction[1].strip("0"):
         meant = str(value)
     elif isinstance(value, str) and _NUMBER_AS_TEXT.fullmatch(written):
         number = written.lower().replace("_", "")
         if not number.startswith("0o") and not _is_in_range(number, float(number)):
-            return f"{written} is read as text, and no float holds the number. Quote it ('{written}') to mean text."
+            return f"{written} is read as text, since {_OUT_OF_RANGE}. Quote it ('{written}') to mean text."
         meant = str(int(number, 8)) if number.startswith("0o") else repr(float(number))
         meant = meant if "e" not in meant or "." in meant else meant.replace("e", ".0e")
         return f"{written} is read as text. Write {meant} to mean the number, or quote it ('{written}') to mean text."

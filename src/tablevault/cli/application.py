@@ -246,7 +246,7 @@ def _unprinted(error: OSError) -> int:
     Returns the exit status.
     """
     if not isinstance(error, BrokenPipeError):  # A pipe that is closed early, as by `head`, wants no more.
-        _say(f"Standard output cannot be written to: {error.strerror}. Changes that the command makes are made.")
+        _say(f"Standard output cannot be written to: {error.strerror}. The changes of the command have been made.")
     # What is still buffered would fail again at the end of the interpreter.
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -78,7 +78,9 @@ def diff(
     from tablevault.storage.frames import table_from_frame
 
     if len(words) > len(_NAMES):
-        raise click.UsageError(f"There are more arguments than a table and two instances: {' '.join(words[3:])}")
+        raise click.UsageError(
+            f"diff takes a table and at most two instances; these arguments are too many: {' '.join(words[3:])}"
+        )
     if output is not None:
         format_of(output)
     why = not stat or builders or cells is not None or output is not None

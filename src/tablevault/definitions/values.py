@@ -124,7 +124,7 @@ class FieldValues:
                 return f"{known}.{name}"
         if "<locals>" in name or module.startswith(f"{self.package}."):
             raise UnwritableValueError(
-                path, f"the exception class {entry.__name__} is not a name of the file; import it there by its name."
+                path, f"the exception class {entry.__name__} is not defined in the file; import it there by its name."
             )
         return f"{module}.{name}"
 

@@ -170,7 +170,7 @@ class BuilderRun:
         self.counter.raised += len(rows)
 
     def refused(self, error: TypeError | ValueError) -> FunctionError:
-        """Return the error that refuses a result as one of the function."""
+        """Return the error of a refused result, as if the function had raised it."""
         stops = self.builder.loaded.stop_on.match(RowError(error, is_invalid=True))
         return FunctionError(error, self.spec.policies.reverts and not stops)
 

@@ -78,7 +78,7 @@ class Node:
 
     @property
     def is_edited(self) -> bool:
-        """Whether its temporary instance is to be executed unchanged."""
+        """Whether its temporary instance has edited builders, so that it is executed as it is."""
         return self.draft is TemporaryState.EDITED
 
     @property

@@ -104,7 +104,9 @@ class Access:
             return
         for schema, name in self.vault._tables_named_in(statement):
             if schema == "vault":
-                raise TVArgumentError("The tables of the schema 'vault' are about the whole vault; they are not open.")
+                raise TVArgumentError(
+                    "The schema 'vault' describes the whole vault, and this server shows only some of its tables."
+                )
             self.address(name)
 
     # --- acting ---------------------------------------------------------------------------------------------------

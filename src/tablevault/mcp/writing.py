@@ -98,7 +98,7 @@ class WritingTools:
         """Write builder files (name: YAML) into the temporary instance; table and instance are made if missing."""
         name = self._access.table(table)
         if not files:
-            raise TVArgumentError("files is a mapping of builder names to their YAML, and this one is empty.")
+            raise TVArgumentError("files is empty. Pass a mapping of builder names to their YAML text.")
         acting = self._acting()
         done = [acting.create_table(name, exist_ok=True)] if name not in acting.get_tables() else []
         temporary = acting._listings().instances(name, True, "", _MAXIMUM_VERSIONS)

@@ -121,7 +121,7 @@ def reopen(folder: InstanceFolder, kept: Path) -> None:
         else:
             files.replace(folder.root, folder.next_set_aside())
     elif folder.root.exists():
-        raise TVFileError(f"{folder.root} is not a folder, in the place of a new instance; move it elsewhere.")
+        raise TVFileError(f"{folder.root} is not a folder and in the way of a new instance; move it elsewhere.")
     if not kept.exists():
         earlier = [aside.root / kept.name for aside in folder.set_aside()]
         source = next((path for path in earlier if path.exists()), None)

@@ -32,7 +32,7 @@ def note(outcome: Outcome) -> str:
         case OutcomeKind.COMMITTED:
             return "committed, will be rolled forward: the change is visible and durable, only tidying up remains."
         case OutcomeKind.TAKEN_OVER:
-            return "another owner took the process over; this interpreter does not run it any more."
+            return "another interpreter has taken the process over; this one no longer runs it."
         case OutcomeKind.UNKNOWN:
             return (
                 "the catalog could not report whether the change was committed. Nothing was deleted; opening the "
@@ -143,6 +143,15 @@ def blocked(record: ProcessRecord, waited: float, held: Lock | None = None) -> s
     )
 
 
+def executes_with_side_effects(table_name: str, record: ProcessRecord) -> str:
+    """Return the message for reading a table with side effects while a running process executes it."""
+    return (
+        f"Table '{table_name}' has side effects, so it cannot be read while it executes. Process "
+        f"'{record.process_id}' ({record.operation} by {record.author}, process number {record.owner_pid} on "
+        f"{record.owner_host}) is running; wait_process('{record.process_id}') waits for it."
+    )
+
+
 def still_running(record: ProcessRecord) -> str:
     """Return the message for a call that would take a process from its live owner."""
     return (
@@ -173,7 +182,8 @@ def another_argument(record: ProcessRecord, argument: str) -> str:
     """
     return (
         f"Process '{record.process_id}' was started with another value of '{argument}' "
-        f"({record.arguments.get(argument)!r:.200}); arguments cannot be changed, leave it out or use another id."
+        f"({record.arguments.get(argument)!r:.200}), and its arguments cannot be changed. Omit '{argument}', or use "
+        "another id."
     )
 
 
@@ -230,8 +240,16 @@ def _named(resource: str) -> str:
             return f"Instance '{instance_id}' of table '{table}'"
         case ["table", table, "artifacts"]:
             return f"The set of artifacts of table '{table}'"
+        case ["table", table, "version", version]:
+            return f"Version '{version}' of table '{table}'"
+        case ["table", table, "tag", tag]:
+            return f"Tag '{tag}' of table '{table}'"
         case ["table", table]:
             return f"Table '{table}'"
+        case ["service", service]:
+            return f"Service '{service}'"
+        case ["run", *_]:
+            return "The source of the run"
     return "The code of the vault"
 
 

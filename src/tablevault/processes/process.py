@@ -197,7 +197,7 @@ class Process:
     def close_checkpoints_cheaply(self) -> None:
         """Close checkpoints cheaply before their removal; they stay readable in case of a later error."""
         if self._checkpoints is not None:
-            self._checkpoints.close_unoptimized()
+            self._checkpoints.close_unmarked()
 
     def save_checkpoints(self) -> None:
         """Make as many computed rows durable as possible; `unsaved_rows` counts the others."""

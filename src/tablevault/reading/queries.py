@@ -22,7 +22,7 @@ from tablevault.execution.partial import declared_types, read_partial
 from tablevault.execution.unfinished import UnfinishedRows
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.operations.remedies import whole_of
-from tablevault.processes.messages import blocked, blocked_by_paused
+from tablevault.processes.messages import blocked_by_paused, executes_with_side_effects
 from tablevault.reading.moments import Moments, check_no_id
 from tablevault.reading.requests import selection_of
 from tablevault.records import TagInfo
@@ -401,9 +401,11 @@ class Queries:
                 continue
             if self._liveness.status(record) is Status.PAUSED:
                 why = blocked_by_paused(self._context.layout.root, record, whole_of(record, processes))
-                raise TVLockError(f"A table with side effects is executing. {why}")
+                raise TVLockError(
+                    f"Table '{table_name}' has side effects, so it cannot be read before its execution has ended. {why}"
+                )
             if self._liveness.is_alive(record):
-                raise TVLockError(f"A table with side effects is executing. {blocked(record, 0)}")
+                raise TVLockError(executes_with_side_effects(str(table_name), record))
 
     def again_if_moved(self, table_name: str, read: Callable[[], Result]) -> Result:
         """Call `read`, retrying while files move; raise `TVTableError` if one is missing."""

@@ -140,8 +140,8 @@ class Sql:
                 if not columns:
                     raise
                 raise TVTableError(
-                    f"The statement failed: a time in {' or '.join(columns)} is too far away for a TIMESTAMP. Read the "
-                    "table with get_dataframe, or with scan and format 'arrow'."
+                    f"The statement failed: a time in {' or '.join(columns)} is outside the range of a TIMESTAMP. Read "
+                    "the table with get_dataframe, or with scan and format 'arrow'."
                 ) from error
 
         result, instances = self._queries.again_if_moved(", ".join(name.name for name in wanted), run)

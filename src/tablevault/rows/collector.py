@@ -29,7 +29,7 @@ _Prepared = TypeVar("_Prepared", bound=RowFingerprints)
 class RowCollector:
     """Adds results of a function to a table, each row as soon as it is computed.
 
-    The innermost loop of TableVault: its cost per row is measured as W1.
+    The innermost loop of TableVault, whose cost per row the benchmark W1 measures.
 
     Parameters
     ----------

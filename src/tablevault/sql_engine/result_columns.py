@@ -27,14 +27,14 @@ def rewritten(relation: Any) -> Any:
 
     Arrow's intervals are in nanoseconds, which overflow after 292 years.
 
-    Raises `TVTableError` for a column of a type that no frame has.
+    Raises `TVTableError` for a column of a type that a frame cannot store.
     """
     names, types = list(relation.columns), list(relation.types)
     for name, kind in zip(names, types, strict=True):
         refused = next((str(inner) for inner in _parts(kind) if inner.id in _WITHOUT_ARROW_TYPE), None)
         if refused is not None:
             raise TVTableError(
-                f"Column {name!r} of the result has values of type {refused}, which no frame has; cast it."
+                f"Column {name!r} of the result has values of type {refused}, which a frame cannot store; cast it."
             )
     if not any(map(_is_changed, types)):
         return relation

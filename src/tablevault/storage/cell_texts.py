@@ -83,7 +83,7 @@ def check_times(column: Column) -> None:
         return
     is_far = pc.fill_null(pc.or_(pc.less(counts, first), pc.greater(counts, last)), False)
     position = pc.index(is_far, True).as_py()
-    raise CellError(position, f"the {arrow} {counts[position]} is too far away to be written as text")
+    raise CellError(position, f"the {arrow} {counts[position]} is outside the range that can be written as text")
 
 
 def _zoned_texts(column: Column) -> Column:

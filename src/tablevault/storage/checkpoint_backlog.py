@@ -248,7 +248,7 @@ class Backlog:
             self._log.prepare()
 
     def write(self) -> None:
-        """Make all current entries durable in one transaction.
+        """Make all current entries durable, as one record of the log.
 
         After an error nothing is lost: the next call writes everything again, elsewhere.
         """

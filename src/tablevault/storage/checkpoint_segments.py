@@ -241,7 +241,10 @@ def _digest(pieces: Sequence[Any]) -> bytes:
 
 
 def _checked(header: bytes, place: int) -> bytes:
-    """Return a header with its checksum, which depends on its place: the same bytes elsewhere are no header."""
+    """Return a header with its checksum.
+
+    The checksum depends on the place, so that the same bytes elsewhere are not taken for a header.
+    """
     return header + _CHECK.pack(xxhash.xxh64_intdigest(header, place))
 
 

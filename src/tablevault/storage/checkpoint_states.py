@@ -182,8 +182,8 @@ class _Merge:
             self.values = [[] for _ in part.columns]
         elif self.columns != part.columns:
             raise TVFileError(
-                f"{self.log}: the checkpoints of builder {part.builder!r} hold rows of {self.columns} and of "
-                f"{part.columns}; stop the process and run again."
+                f"{self.log}: the checkpoints of builder {part.builder!r} hold rows with the columns {self.columns} "
+                f"and rows with {part.columns}; stop the process and run again."
             )
         self.is_nested = part.is_nested
         self.calls.update(part.calls)

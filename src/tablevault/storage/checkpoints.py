@@ -220,8 +220,8 @@ class CheckpointStore:
         self._flusher.stop_after(self._write_and_close)
         self._raise_noted()
 
-    def close_unoptimized(self) -> None:
-        """Flush and close without optimizing the files for reading; raises the errors of `flush`."""
+    def close_unmarked(self) -> None:
+        """Flush, and close without marking the end of the segment; raises the errors of `flush`."""
         self._flusher.stop_after(self._write_and_abandon)
         self._raise_noted()
 

@@ -428,7 +428,7 @@ def check_categories(categories: pa.Array, column: Column) -> None:
         position = pc.index(cells, True).as_py()
         if position < 0:
             raise TypeError(f"NaN cannot be a category; {unused}")
-        raise CellError(position, "NaN cannot be a category, which pandas cannot tell from null; use null")
+        raise CellError(position, "NaN cannot be a category, because pandas cannot tell it from null; use null")
     zeros = known == 0
     if len(set(np.signbit(known[zeros]).tolist())) > 1:
         cells = column.cast(categories.type).to_numpy(zero_copy_only=False)

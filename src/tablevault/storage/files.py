@@ -406,7 +406,7 @@ def plain_file_expected(path: Path) -> Iterator[None]:
         mode = _type_of(path)
         if stat.S_ISLNK(mode):
             raise TVFileError(
-                f"{path} is a symbolic link, in the place of a file of the vault; put the file itself there."
+                f"{path} is a symbolic link where the vault expects a file; replace it with the file itself."
             )
         _check_is_file(path, mode)
         yield
@@ -420,7 +420,7 @@ def check_is_file(path: Path) -> None:
 
 def _check_is_file(path: Path, mode: int) -> None:
     if mode and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise TVFileError(f"{path} is a pipe, socket or device, in the place of a file of the vault; remove it.")
+        raise TVFileError(f"{path} is a pipe, socket or device where the vault expects a file; remove it.")
 
 
 def _type_of(path: Path) -> int:

@@ -144,8 +144,8 @@ def array_items(array: np.ndarray[Any, Any]) -> list[Any]:
     """
     if type(array) not in _PLAIN_ARRAYS:
         raise TypeError(
-            f"{shown(array)} is of type {type_name(array)}, of which a cell would keep only the numbers; take them out "
-            "with numpy.asarray()"
+            f"{shown(array)} is of type {type_name(array)}, and a cell would keep only its numbers; convert it with "
+            "numpy.asarray()"
         )
     # `tolist` would turn nanoseconds into plain numbers and lose field names.
     return list(array) if array.dtype.kind in "mMV" else array.tolist()

@@ -86,7 +86,9 @@ def _normal(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     An example are times in UTC.
     """
     if _holds(column.type, pa.types.is_union):
-        raise TVTableError(f"Column {name!r} of the result has values of type UNION, which no frame has; cast it.")
+        raise TVTableError(
+            f"Column {name!r} of the result has values of type UNION, which a frame cannot store; cast it."
+        )
     _check_times(column, name)
     target = _normal_type(column.type)
     # Arrow's `==` ignores the names of list items.
@@ -96,7 +98,7 @@ def _normal(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
 
 
 def _check_times(column: pa.ChunkedArray, name: str) -> None:
-    """Raise `TVTableError` for times that no frame has.
+    """Raise `TVTableError` for times that a frame cannot store.
 
     Infinite times and the time of day 24:00 are other values in Arrow.
     """
@@ -106,11 +108,15 @@ def _check_times(column: pa.ChunkedArray, name: str) -> None:
         counts = column.cast(pa.int32() if pa.types.is_date32(arrow) else pa.int64())
         extremes = pc.min_max(counts).as_py()
         if extremes["max"] == limit or extremes["min"] == -limit:
-            raise TVTableError(f"Column {name!r} of the result has an infinite time, which no frame has; cast it.")
+            raise TVTableError(
+                f"Column {name!r} of the result has an infinite time, which a frame cannot store; cast it."
+            )
     elif pa.types.is_time64(arrow):
         last = pc.max(column.cast(pa.int64())).as_py()
         if last is not None and last >= _DAY[arrow.unit]:
-            raise TVTableError(f"Column {name!r} of the result has the time 24:00:00, which no frame has; cast it.")
+            raise TVTableError(
+                f"Column {name!r} of the result has the time 24:00:00, which a frame cannot store; cast it."
+            )
 
 
 def _normal_type(arrow: pa.DataType) -> pa.DataType:

@@ -131,10 +131,7 @@ def _has_unstorable(arrow: pa.DataType, inside: bool = False) -> bool:
 
 @lru_cache(maxsize=256)
 def _can_be_written(arrow: pa.DataType) -> bool:
-    """Return whether a type can be written.
-
-    An empty file is written, once per type.
-    """
+    """Return whether a type can be written to Parquet: an empty file is written, once per type."""
     plain = arrow.value_type if pa.types.is_dictionary(arrow) else arrow
     try:
         written = io.BytesIO()

@@ -63,7 +63,7 @@ def exact_float(text: str) -> float:
     number = float(text)
     is_zero = not number and any(digit in "123456789" for digit in text.lower().partition("e")[0])
     if math.isinf(number) or is_zero:
-        raise InexactValueError(f"has the number {text[:40]}, which no float holds. Write it as text.")
+        raise InexactValueError(f"has the number {text[:40]}, which is outside the range of a float. Write it as text.")
     return number
 
 

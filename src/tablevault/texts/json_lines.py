@@ -26,7 +26,7 @@ def read_json_lines(path: Path) -> pd.DataFrame:
     rows = list(_rows(path))
     columns = dict.fromkeys(name for row in rows for name in row)
     if rows and not columns:
-        raise ValueError(f"'{path}' has {len(rows):,} objects without a value. Name the columns in the first one.")
+        raise ValueError(f"'{path}' has {len(rows):,} empty objects, so no columns. Name the columns in the first one.")
     return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns})
 
 

@@ -100,7 +100,8 @@ def start(
     is_loopback = _is_loopback(host)
     if not is_loopback and not hosts:
         raise TVArgumentError(
-            f"host {host!r} is reached from other machines: name the hosts they use with allow_hosts (--allow-host)."
+            f"host {host!r} can be reached from other machines: list the host names that they use in allow_hosts "
+            "(--allow-host)."
         )
     listening = _listen(host, port)
     actual = int(listening.getsockname()[1])
