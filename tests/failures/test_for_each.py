@@ -292,6 +292,26 @@ def test_failed_input_row_has_no_rows_and_one_record(words, function, return_typ
     assert errors["key"].tolist() == [{"name": "b"}]
 
 
+def test_position_of_a_failed_input_row_is_not_that_of_a_row(words):
+    words.write({**DOCUMENTS, "b": "boom"})
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row in 'words_index'"):
+        words.build(words.index(more="on_error: collect"))
+    assert len(words.vault.get_dataframe("words", failed="drop")[0]) == len(words.rows())
+    assert len(words.vault.get_dataframe("words", failed="raise")[0]) == len(words.rows())
+    assert "failed" not in repr(words.vault.show("words"))
+    assert words.vault.trace_cell("words", 1, "word").state == "computed"
+
+
+def test_position_of_a_failed_input_row_is_not_that_of_an_unfinished_row(words):
+    words.write({"a": "boom", "b": "one two", "c": "boom"})
+    index = words.index(more="on_error: collect\nmax_failures: 1")
+    with pytest.raises(ValueError, match="cannot split c"):
+        words.build(index, process_id="night")
+    assert words.rows("TEMP_base") == [("b", 0, "one"), ("b", 1, "two")]
+    assert len(words.vault.get_dataframe("words", "TEMP_base", failed="drop")[0]) == 2
+    assert "failed" not in repr(words.vault.show("words", "TEMP_base"))
+
+
 def test_failed_input_row_is_called_for_again_in_a_copy(words):
     words.write({**DOCUMENTS, "b": "boom"})
     with pytest.warns(tv_errors.TableVaultWarning):

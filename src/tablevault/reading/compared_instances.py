@@ -158,7 +158,7 @@ class ComparedInstances:
             provenance.builders,
             provenance.origin,
             _by_table(provenance.inputs or provenance.dependencies),
-            self._failed_rows(table, instance, folder.input_rows.is_file()),
+            self._failed_rows(table, instance),
             read_artifact_records(folder.artifact_hashes),
             self._lookup.builder_files(table, instance),
             folder.code,
@@ -169,12 +169,11 @@ class ComparedInstances:
             records=records,
         )
 
-    def _failed_rows(self, table: TableRecord, instance: InstanceRecord, of_inputs: bool) -> dict[str, Positions]:
-        """Return the failed and skipped rows, except input rows of an IndexBuilder, which have no cells."""
+    def _failed_rows(self, table: TableRecord, instance: InstanceRecord) -> dict[str, Positions]:
+        """Return the failed and skipped rows by builder."""
         found: dict[str, list[int]] = {}
-        for row in self._failures.of_instance(table, instance).rows:
-            if not (of_inputs and row.builder == index_builder_name(table.name)):
-                found.setdefault(row.builder, []).append(row.index)
+        for row in self._failures.of_instance(table, instance).own_rows:
+            found.setdefault(row.builder, []).append(row.index)
         return {builder: np.array(positions) for builder, positions in found.items()}
 
     def _unfinished(self, table: TableRecord, instance: InstanceRecord) -> ComparedInstance:

@@ -91,18 +91,26 @@ class Failures:
     """The failed and skipped rows of an instance or process."""
 
     rows: list[FailedRow]
+    """Rows of the instance, and input rows of an IndexBuilder with `for_each`."""
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The columns of each builder."""
     sources: ArchivedSources = field(default_factory=lambda: ArchivedSources())
     """The code as it ran."""
     computed: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Rows computed so far by each builder of an unfinished execution, in order."""
+    input_builders: frozenset[str] = frozenset()
+    """The builders whose failed rows are input rows."""
     _rendered: dict[tuple[FrameRecord, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    @property
+    def own_rows(self) -> Iterator[FailedRow]:
+        """The rows of the instance, without input rows, whose positions are those of another table."""
+        return (row for row in self.rows if row.builder not in self.input_builders)
+
     def positions(self, columns: list[str]) -> frozenset[int]:
-        """Return the rows that failed or were skipped in any of these columns."""
+        """Return the rows of the instance that failed or were skipped in any of these columns."""
         builders = {name for name, own in self.columns.items() if not set(columns).isdisjoint(own)}
-        return frozenset(row.index for row in self.rows if row.builder in builders)
+        return frozenset(row.index for row in self.own_rows if row.builder in builders)
 
     def frame(self) -> FrameData:
         """Return the rows as `get_errors` shows them."""
@@ -230,7 +238,10 @@ class FailureReader:
         check_listed(folder.manifest, instance.manifest, folder.errors)
         facts = read_provenance(folder.provenance).builders
         columns = {item.name: item.columns for item in facts}
-        return Failures(read_failures(folder.errors), columns, ArchivedSources.read(folder.code))
+        # Without for_each, rows of an IndexBuilder cannot fail one by one.
+        of_inputs = frozenset(item.name for item in facts if item.is_index)
+        sources = ArchivedSources.read(folder.code)
+        return Failures(read_failures(folder.errors), columns, sources, input_builders=of_inputs)
 
 
 def _frame_of(types: Mapping[str, ColumnType | None], rows: Iterable[Mapping[str, object]]) -> FrameData:
@@ -246,16 +257,16 @@ def _unfinished(place: Unfinished) -> Failures:
     cells = UnfinishedRows.read(read_checkpoints(place.checkpoints))
     index = index_builder_name(place.table.name)
     keys = _keys(cells, index, declared_primary_key(builder_file(place.builders, index)))
+    of_inputs = frozenset(name for name, state in cells.states.items() if state.is_nested)
     rows = [
-        # An input row of an IndexBuilder is not a row of the instance.
-        FailedRow(name, position, None if state.is_nested else keys.get(position), unpack_failure(content))
+        FailedRow(name, position, None if name in of_inputs else keys.get(position), unpack_failure(content))
         for name, state in cells.states.items()
         for position, content in sorted(state.failures.items())
     ]
     columns = {name: state.columns for name, state in cells.states.items()}
     computed = {name: cells.positions(name) for name in cells.states}
     sources = ArchivedSources.read(place.code) if place.code is not None else ArchivedSources()
-    return Failures(rows, columns, sources, computed)
+    return Failures(rows, columns, sources, computed, of_inputs)
 
 
 def _keys(cells: UnfinishedRows, index: str, names: Sequence[str]) -> dict[int, dict[str, object]]:

@@ -146,7 +146,7 @@ def _unlinked(folder: Path, path: str) -> Path:
 
 def _failed_cells(failures: Failures, positions: range) -> dict[tuple[int, str], FailedCell]:
     found: dict[tuple[int, str], FailedCell] = {}
-    for row in failures.rows:
+    for row in failures.own_rows:
         if row.index in positions:
             failure = row.failure
             cause = "" if failure.cause is None else ".".join(failure.cause)
