@@ -213,6 +213,29 @@ def write_file(x, folder):
     return f"{x}.txt"
 
 
+def write_file_and_die(x, control, folder, deaths):
+    path = Path(folder, f"{x}-{time.time_ns()}.txt")
+    path.write_text(f"content {x}")
+    if x == 1:
+        note(control, "called", x)
+        # Longer than the tolerance with which files are attributed to calls.
+        time.sleep(0.5)
+        if len(Path(control, "called").read_text().split()) <= deaths:
+            os._exit(4)
+    return path.name
+
+
+def write_files_and_die_once(control, folder):
+    path = Path(folder, f"{time.time_ns()}.txt")
+    path.write_text("content")
+    note(control, "called")
+    time.sleep(0.5)
+    if not told(control, "died", 1):
+        note(control, "died", 1)
+        os._exit(4)
+    return pd.DataFrame({"a": [path.name] * 3})
+
+
 def nested(x, control, folder, parent):
     from tablevault import TableVault
 
@@ -683,6 +706,39 @@ def test_a_row_that_killed_its_worker_once_is_computed(work):
     work.build("die_once", 30)
     work.run()
     assert work.cells() == list(range(30))
+
+
+@pytest.mark.parametrize("on_error", ["pause", "collect"])
+def test_file_of_a_call_that_killed_its_worker_is_dropped(work, on_error):
+    arguments = {"x": "<<self.x[index]>>", "control": str(work.control), "folder": "~ARTIFACT_FOLDER~", "deaths": 1}
+    work.build("write_file_and_die", 4, arguments=arguments, dtypes={"a": "artifact_string"}, on_error=on_error)
+    with pytest.warns(tv_errors.TableVaultWarning, match=r"1 file of calls .* was dropped: 1-\d+\.txt"):
+        work.run()
+    assert [Path(str(cell)).read_text() for cell in work.cells()] == [f"content {x}" for x in range(4)]
+
+
+def test_files_of_a_row_that_fails_because_it_kills_its_workers_are_dropped(work):
+    arguments = {"x": "<<self.x[index]>>", "control": str(work.control), "folder": "~ARTIFACT_FOLDER~", "deaths": 2}
+    work.build("write_file_and_die", 4, arguments=arguments, dtypes={"a": "artifact_string"}, on_error="collect")
+    with pytest.warns(tv_errors.TableVaultWarning) as warned:
+        work.run()
+    assert any("2 files of calls that failed or were repeated" in str(warning.message) for warning in warned)
+    assert [index for index, _, _ in work.errors()] == [1]
+
+
+def test_file_of_a_function_called_once_that_killed_its_worker_is_dropped(work):
+    arguments = {"control": str(work.control), "folder": "~ARTIFACT_FOLDER~"}
+    work.build(
+        "write_files_and_die_once",
+        3,
+        return_type="dataframe",
+        arguments=arguments,
+        max_concurrency=None,
+        dtypes={"a": "artifact_string"},
+    )
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 file of calls that failed or were repeated"):
+        work.run()
+    assert [Path(str(cell)).read_text() for cell in work.cells()] == ["content"] * 3
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ class InstanceArtifacts:
         """Record the interval of a failed call, which may have left orphaned files."""
         self.doubtful.append((since, until))
 
-    def doubt_call(self, seconds: float, was_cancelled: bool) -> None:
+    def doubt_call(self, seconds: float, was_cancelled: bool = False) -> None:
         """Record that a call, or all calls of a try, have just failed.
 
         Parameters

@@ -18,7 +18,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tablevault.rows.call_measure import AHEAD_SECONDS, CallMeasure
 from tablevault.rows.remote_calls import RemoteCalls, TakenCalls, packed_opening
 from tablevault.rows.sent_errors import receive_error
 from tablevault.rows.worker import (
+    ANSWERED,
     ANSWERS,
     BROKEN,
     GIVE_BACK,
@@ -36,6 +37,7 @@ from tablevault.rows.worker import (
     NO_CALL,
     NOT_CALLED,
     READY,
+    SHARED_BYTES,
 )
 from tablevault.rows.worker_core import PROTOCOL, Answer
 from tablevault.storage.files import anonymous_file
@@ -65,6 +67,9 @@ class ProcessExecutor:
         Returns the function; is pickled, and called once in each worker before its first call.
     locks
         File descriptors of locks, which each worker inherits and holds until it exits.
+    on_death
+        Called when a worker has died, with the seconds since its oldest call without an answer began. The calls are
+        repeated, or fail. Called in another thread.
 
     Raises
     ------
@@ -74,9 +79,15 @@ class ProcessExecutor:
 
     waiting = ""
 
-    def __init__(self, processes: int, open_function: OpenFunction, locks: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        processes: int,
+        open_function: OpenFunction,
+        locks: Sequence[int] = (),
+        on_death: Callable[[float], None] = lambda _: None,
+    ) -> None:
         opening = packed_opening(open_function, "worker processes")
-        self._pool = _WorkerPool(processes, opening, tuple(locks))
+        self._pool = _WorkerPool(processes, opening, tuple(locks), on_death)
         self._dismiss = weakref.finalize(self, self._pool.dismiss)
         self._dismiss.atexit = False
 
@@ -150,8 +161,8 @@ class _Worker:
         self._outgoing = bytearray()
         self.connection, theirs = socket.socketpair()
         with anonymous_file() as memory, theirs:
-            os.ftruncate(memory.fileno(), MARK.size)
-            self._memory = mmap.mmap(memory.fileno(), MARK.size)
+            os.ftruncate(memory.fileno(), SHARED_BYTES)
+            self._memory = mmap.mmap(memory.fileno(), SHARED_BYTES)
             MARK.pack_into(self._memory, 0, NO_CALL, 0.0)
             inherited = (theirs.fileno(), memory.fileno(), *locks)
             command = [sys.executable, "-P", "-m", "tablevault.rows.worker", str(os.getpid()), *map(str, inherited)]
@@ -170,6 +181,12 @@ class _Worker:
             number, began = MARK.unpack_from(self._memory)
             if MARK.unpack_from(self._memory) == (number, began):
                 return number, began
+
+    @property
+    def answered_at(self) -> float | None:
+        """Time after which its calls without an answer began; `None` if it has run no call."""
+        (found,) = ANSWERED.unpack_from(self._memory, MARK.size)
+        return found or None
 
     @property
     def is_idle(self) -> bool:
@@ -247,13 +264,16 @@ class _WorkerPool:
     It does not refer to the executor, so that dropping the executor ends them.
     """
 
-    def __init__(self, processes: int, opening: bytes, locks: tuple[int, ...]) -> None:
+    def __init__(
+        self, processes: int, opening: bytes, locks: tuple[int, ...], on_death: Callable[[float], None]
+    ) -> None:
         self.calls = RemoteCalls("worker process", "worker processes")
         self.workers: list[_Worker] = []
         self.capacity = processes
         self._processes = processes
         self._opening = opening
         self._locks = locks
+        self._on_death = on_death
         self._measure = CallMeasure()
         self._is_over = False
         self._wake, self._woken = socket.socketpair()
@@ -388,6 +408,9 @@ class _WorkerPool:
             # The connection closes shortly before the process exits, and its exit status is needed.
             worker.process.wait(1.0)
         fate = _fate(self._remove(worker))
+        if worker.outstanding and worker.answered_at is not None:
+            # Before its calls end, so that the owner knows of it by then.
+            self._on_death(clock.monotonic() - worker.answered_at)
         self.calls.give_back([number for number in worker.outstanding if number != running])
         if not worker.is_ready:
             self.calls.died_opening(fate)

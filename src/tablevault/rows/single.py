@@ -234,7 +234,7 @@ def _executor(
 
         return open_on_ray(function, policies, open_function, owner, owner.secrets.add, artifacts, one_by_one=True)
     if function.runs_in_processes:
-        return ProcessExecutor(1, open_function, owner.lock_descriptors)
+        return ProcessExecutor(1, open_function, owner.lock_descriptors, artifacts.doubt_call)
     if function.is_async:
         return AsyncExecutor(1, open_function)
     return InlineExecutor(open_function) if policies.timeout is None else ThreadExecutor(1, open_function)

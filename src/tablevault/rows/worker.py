@@ -33,6 +33,10 @@ LENGTH = struct.Struct("=Q")
 """Header of each message, in both directions."""
 MARK = struct.Struct("@qd")
 """The running call and its start on the monotonic clock, in memory shared with the owner."""
+ANSWERED = struct.Struct("@d")
+"""Time on the monotonic clock after which every call without an answer began, behind the mark; 0 before any call."""
+SHARED_BYTES = MARK.size + ANSWERED.size
+"""Size of the memory shared with the owner."""
 NO_CALL = -1
 NOT_CALLED = float("inf")
 """Start of a call whose arguments are being read, or whose error is being sent: its function is not running."""
@@ -99,7 +103,7 @@ class Worker:
             MARK.pack_into(self._mark, 0, number, monotonic())
             return call(**given)
 
-        now = monotonic()
+        now = self._answered_all(monotonic())
         while calls:
             try:
                 number, arguments = calls.popleft()
@@ -123,9 +127,15 @@ class Worker:
             now = ended
             if now - self._sent > _SOON:
                 self._answer()
-                now = monotonic()
+                now = self._answered_all(monotonic())
         MARK.pack_into(self._mark, 0, NO_CALL, 0.0)
         self._answer()
+
+    def _answered_all(self, now: float) -> float:
+        """Note that no call is left without an answer before the next one; return the time."""
+        self._sent = now
+        ANSWERED.pack_into(self._mark, MARK.size, now)
+        return now
 
     def _answer(self) -> None:
         """Send the held answers."""
@@ -133,7 +143,6 @@ class Worker:
             answers = []
             while self._answers:
                 answers.append(self._answers.popleft())
-            self._sent = self._monotonic()
             if answers:
                 self._write((ANSWERS, answers))
 
@@ -214,7 +223,7 @@ def main(arguments: list[str]) -> int:
         os.set_inheritable(descriptor, False)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: _forget(inherited))
-    mark = mmap.mmap(memory, MARK.size)
+    mark = mmap.mmap(memory, SHARED_BYTES)
     return Worker(socket.socket(fileno=connection), mark).run()
 
 
