@@ -223,6 +223,34 @@ def test_generator_runs_whole_and_gives_failed_rows_only(bench):
     assert bench.column("answer") == answers(1, 1, 2, None, 1, 1)
 
 
+def test_failures_of_generated_rows_that_are_kept_do_not_count(bench):
+    bench.build(answer=bench.answer("stream", "on_error: collect\nreturn_type: generator"))
+    bench.bad(2)
+    bench.execute()
+    bench.bad(0, 1, 5)
+    limits = {"max_failures": 0, "max_consecutive_failures": 1}
+    process = bench.vault.retry_failed("made", policies={"answer": limits})
+    assert bench.column("answer") == answers(1, 1, 1, 1, 1, 1)
+    progress = bench.vault.get_process(process).progress["answer"]
+    assert (progress.computed, progress.reused, progress.failed, progress.done) == (1, 5, 0, True)
+    assert len(bench.vault.get_errors("made")) == 0
+
+
+def test_failures_of_generated_rows_that_are_kept_do_not_count_when_resumed(bench):
+    bench.build(answer=bench.answer("stream", "on_error: collect\nreturn_type: generator"))
+    bench.bad(2, 3)
+    bench.execute()
+    bench.bad(0, 2, 3)
+    with pytest.raises(ValueError, match="no answer to 3"):
+        bench.vault.retry_failed("made", process_id="again", policies={"answer": {"max_failures": 1}})
+    assert bench.vault.get_process("again").progress["answer"].failed == 2
+    bench.bad(0, 5)
+    with pytest.warns(tv_errors.TableVaultWarning, match="2 failed rows in 'answer'"):
+        bench.vault.retry_failed("made", process_id="again", policies={"answer": {"max_failures": 2}})
+    progress = bench.vault.get_process("again").progress["answer"]
+    assert (progress.computed, progress.reused, progress.failed) == (0, 4, 2)
+
+
 def test_function_that_reads_the_whole_column_runs_again(bench):
     count = bench.builder("count", "known", "  texts: '<<self.answer>>'\n", "return_type: dataframe")
     bench.build(answer=bench.answer(), known=count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import NoReturn
@@ -28,9 +28,18 @@ from tablevault.storage.packing import pack
 from tablevault.system.interrupts import is_interrupt
 
 
-def run_generator(run: BuilderRun) -> None:
-    """Restore or reuse rows, and pull the others from the generator."""
+def run_generator(run: BuilderRun, spared: Collection[int] = frozenset()) -> None:
+    """Restore or reuse rows, and pull the others from the generator.
+
+    Parameters
+    ----------
+    run
+        The builder.
+    spared
+        Rows that get cells of an origin afterwards, so that their failures do not count.
+    """
     table = run.restored_table(_outdated_rows(run))
+    table.spare(spared)
     table.keep_failures()
     total = None if run.spec.is_index else run.frame.row_count
     run.counter.total = total

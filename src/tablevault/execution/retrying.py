@@ -6,7 +6,7 @@ as a result are recomputed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
@@ -32,10 +32,6 @@ from tablevault.rows.calls import FunctionCall
 from tablevault.rows.failures import RowFailure
 from tablevault.rows.table import FAILED, RowTable
 from tablevault.storage.fingerprints import Mask, Positions
-
-_ComputedWhole = Callable[[BuilderRun], None]
-
-_RUN_WHOLE: Mapping[str, _ComputedWhole] = {"dataframe": run_dataframe, "generator": run_generator}
 
 
 @dataclass
@@ -210,8 +206,12 @@ class FailedRowRetry:
         self._check_inputs_are_there(run.spec)
         if not run.is_done:
             run.begin()
-        _RUN_WHOLE[run.spec.return_type](run)
-        taken = set() if differs else self._keep_finished(run, rows, finished)
+        kept = self._kept(run, finished, differs)
+        if run.spec.return_type == "generator":
+            run_generator(run, frozenset(kept.here.tolist()))
+        else:
+            run_dataframe(run)
+        taken = self._keep(run, rows, kept) if len(kept.here) else set()
         self._note(run.spec, set(range(len(self.places))) - taken)
 
     def _finished(self, facts: BuilderFacts, rows: ReusableRows) -> Mask:
@@ -225,25 +225,28 @@ class FailedRowRetry:
             return False
         return SingleCall.prepare(run, {}).fingerprint == facts.whole
 
-    def _keep_finished(self, run: BuilderRun, rows: ReusableRows, finished: Mask) -> set[int]:
+    def _kept(self, run: BuilderRun, finished: Mask, differs: bool) -> Counterparts:
+        """Return the rows that keep the instance's cells when the function runs again."""
+        # The files of both would have the same names.
+        keeps = not differs and not run.empty_table().artifact_columns
+        here = np.flatnonzero(self.places.are_there)
+        pairs = Counterparts(here, self.places.places[here])
+        return pairs.where(finished[pairs.there] & keeps)
+
+    def _keep(self, run: BuilderRun, rows: ReusableRows, kept: Counterparts) -> set[int]:
         """Replace new rows by the instance's finished ones; return their positions."""
         table = run.empty_table()
-        if table.artifact_columns or not finished.any():
-            # The files of both would have the same names.
-            return set()
         outcome = self.execution.outcomes.pop()
         new = [self.execution.frame.columns[name].values for name in run.spec.changed_columns]
         table.resize(len(self.places))
-        here = np.flatnonzero(self.places.are_there)
-        kept = Counterparts(here, self.places.places[here])
-        taken = set(take_rows(table, kept.where(finished[kept.there]), self.origin, rows).tolist())
+        taken = set(take_rows(table, kept, self.origin, rows).tolist())
         for position in table.missing():
             for column, cells in zip(table.cells, new, strict=True):
                 column[position] = cells[position]
         table.failures.update({row: failure for row, failure in outcome.failures.items() if row not in taken})
         for position in range(len(table)):
             table.fingerprints[position] = outcome.whole
-        run.counter.computed -= len(taken)
+        run.counter.computed -= len(taken - outcome.failures.keys())
         run.put_columns(table)
         run.add_row_outcome(table, outcome.whole)
         return taken

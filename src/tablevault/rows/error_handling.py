@@ -211,6 +211,8 @@ def collect_failure(table: RowTable, policy: FailurePolicy, task: Task, error: R
     failure = describe_failure(error, table.version, task.attempt, task.seconds, clock.time(), hide)
     for position in task.positions:
         table.fail(position, failure)
+    if all(position in table.spared for position in task.positions):
+        return True
     exceeded = policy.collect(task, error)
     if exceeded is None:
         return True

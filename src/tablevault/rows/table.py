@@ -77,6 +77,8 @@ class RowTable:
         """Number of this process's calls without a result, by position, if calls have ids."""
         self.usage = UsageLog(spec.name, counter, checkpoints)
         """Usage of the calls for the rows."""
+        self.spared: Collection[int] = frozenset()
+        """Rows that get cells of an origin afterwards, whose failures do not count."""
         self._failed_before: set[int] = set()
         """Rows that failed in earlier attempts."""
         self.artifact_columns: tuple[int, ...] = tuple(
@@ -236,6 +238,13 @@ class RowTable:
         shared = {record.path for record in kept}
         for position in stale:
             self.artifacts.remove(each for each in state.artifacts.get(position, ()) if each.path not in shared)
+
+    def spare(self, positions: Collection[int]) -> None:
+        """Do not count failures of rows that get cells of an origin afterwards."""
+        for position, failure in self.failures.items():
+            if position in positions:
+                self._count(failure, -1)
+        self.spared = positions
 
     def keep_failures(self) -> None:
         """Keep the failures of earlier attempts, if rows cannot be retried individually."""
@@ -486,11 +495,12 @@ class RowTable:
     def _add_failure(self, position: int, failure: RowFailure) -> None:
         self._drop_failure(position)
         self.failures[position] = failure
-        self._count(failure, 1)
+        if position not in self.spared:
+            self._count(failure, 1)
 
     def _drop_failure(self, position: int) -> None:
         failure = self.failures.pop(position, None)
-        if failure is not None:
+        if failure is not None and position not in self.spared:
             self._count(failure, -1)
 
     def _count(self, failure: RowFailure, step: int) -> None:
