@@ -82,6 +82,16 @@ def fail_slowly(x, control):
     return x
 
 
+def end_at_1000(x, control, text):
+    # Short calls at first, so that many are sent together.
+    if x > 1000:
+        note(control, "later", x)
+        time.sleep(0.2)
+    if x == 1000:
+        raise ValueError("row 1000")
+    return x
+
+
 def fail_once(x, attempt, error, control):
     import tablevault
 

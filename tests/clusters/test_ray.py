@@ -143,6 +143,16 @@ def test_rows_after_a_failed_one_are_not_called(work):
     assert work.vault.get_process("nightly").progress["a"].computed == called - 1
 
 
+def test_calls_sent_to_workers_are_withdrawn_when_the_run_ends(work):
+    # A task has up to 4 MiB of arguments, so that another one follows that of the failed row.
+    arguments = {"x": "<<self.x[index]>>", "control": str(work.control), "text": 20_000 * "t"}
+    work.build("end_at_1000", 2000, arguments=arguments)
+    with pytest.raises(ValueError, match="row 1000"):
+        work.run()
+    # Some begin before the worker is told.
+    assert len(work.noted("later")) < 50
+
+
 def test_errors_of_all_kinds_are_those_of_their_rows(work):
     work.build("trouble", 7, on_error="collect", max_failures="100%")
     with pytest.warns(tv_errors.TableVaultWarning, match="5 failed rows"):

@@ -204,6 +204,35 @@ def wait_or_end(x, control):
     return x
 
 
+def end_at_1000(x, control):
+    # Short calls at first, so that many are queued on each worker.
+    if x > 1000:
+        note(control, "later", x)
+        time.sleep(0.2)
+    if x == 1000:
+        raise ValueError("row 1000")
+    return x
+
+
+def end_later_than_1000(x, control):
+    if x > 1000:
+        note(control, "later", x)
+        time.sleep(0.2)
+    return x
+
+
+def refuse_1000(a):
+    if a == 1000:
+        raise ValueError("row 1000")
+
+
+def fail_once(x, control):
+    note(control, "called", x)
+    if x in (300, 500) and Path(control, "called").read_text().split().count(str(x)) == 1:
+        raise ConnectionError("down")
+    return x
+
+
 def quote(x, control, key):
     raise ValueError(f"refused: {[key]}")
 
@@ -658,6 +687,43 @@ def test_an_async_function_cannot_run_in_processes(work):
     work.build("late")
     with pytest.raises(tv_errors.TVBuilderError, match="cannot await"):
         work.run()
+
+
+# --- calls queued on workers ------------------------------------------------------------------------------------------
+
+
+def test_no_call_queued_on_a_worker_begins_after_a_failed_one(work):
+    work.build("end_at_1000", 1500, max_concurrency=1)
+    with pytest.raises(ValueError, match="row 1000"):
+        work.run("nightly")
+    assert work.noted("later") == []
+    assert work.vault.get_process("nightly").progress["a"].computed == 1000
+
+
+@pytest.mark.parametrize(
+    ("workers", "fields"),
+    [
+        (2, {}),
+        (1, {"on_error": "revert"}),
+        (1, {"on_error": "collect", "stop_on": ["ValueError"]}),
+        (1, {"on_error": "collect", "max_failures": 0}),
+        (1, {"validate": "refuse_1000"}),
+    ],
+)
+def test_calls_queued_on_workers_are_withdrawn_when_the_run_ends(work, workers, fields):
+    function = "end_later_than_1000" if "validate" in fields else "end_at_1000"
+    work.build(function, 1500, max_concurrency=workers, **fields)
+    with pytest.raises(ValueError, match="row 1000"):
+        work.run()
+    # Some begin before the workers are told.
+    assert len(work.noted("later")) < 100
+
+
+def test_calls_queued_behind_a_failed_one_run_once_it_is_retried(work):
+    work.build("fail_once", 800, max_concurrency=1, retry={"max_retries": 1, "wait": 0})
+    work.run()
+    assert work.cells() == list(range(800))
+    assert sorted(map(int, work.noted("called"))) == sorted([*range(800), 300, 500])
 
 
 # --- deaths -----------------------------------------------------------------------------------------------------------

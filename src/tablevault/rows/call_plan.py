@@ -82,7 +82,13 @@ class CallPlan:
 
             return open_on_ray(self.function, self.policies, self.open, owner, learn, artifacts, one_by_one)
         if self.function.runs_in_processes:
-            return ProcessExecutor(self.concurrency, self.open, owner.lock_descriptors, artifacts.doubt_call)
+            return ProcessExecutor(
+                self.concurrency,
+                self.open,
+                owner.lock_descriptors,
+                artifacts.doubt_call,
+                ends_at_failure=not self.policies.collects,
+            )
         if self.function.is_async:
             return AsyncExecutor(self.concurrency, self.open)
         if self.concurrency == 1 and self.policies.timeout is None:

@@ -70,6 +70,8 @@ class ProcessExecutor:
     on_death
         Called when a worker has died, with the seconds since its oldest call without an answer began. The calls are
         repeated, or fail. Called in another thread.
+    ends_at_failure
+        Whether no call begins after one has failed, until the owner has handled the failure.
 
     Raises
     ------
@@ -85,9 +87,10 @@ class ProcessExecutor:
         open_function: OpenFunction,
         locks: Sequence[int] = (),
         on_death: Callable[[float], None] = lambda _: None,
+        ends_at_failure: bool = False,
     ) -> None:
         opening = packed_opening(open_function, "worker processes")
-        self._pool = _WorkerPool(processes, opening, tuple(locks), on_death)
+        self._pool = _WorkerPool(processes, opening, tuple(locks), on_death, ends_at_failure)
         self._dismiss = weakref.finalize(self, self._pool.dismiss)
         self._dismiss.atexit = False
 
@@ -117,12 +120,18 @@ class ProcessExecutor:
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""
+        self._pool.calls.release()
         self._pool.wake()
         self._pool.calls.wait(seconds)
 
     def cancel_waiting(self) -> frozenset[int]:
-        """Take back calls not yet given to a worker; return their numbers."""
-        return self._pool.calls.take_back()
+        """Take back calls not yet given to a worker; return their numbers.
+
+        Calls that a worker has not begun follow as soon as it returns them.
+        """
+        taken = self._pool.calls.take_back()
+        self._pool.wake()
+        return taken
 
     def knows(self, number: int) -> bool:
         """Return whether the call is in flight or still in `ended`."""
@@ -147,7 +156,7 @@ class ProcessExecutor:
 class _Worker:
     """The owner's view of a worker process."""
 
-    def __init__(self, opening: bytes, locks: tuple[int, ...]) -> None:
+    def __init__(self, opening: bytes, locks: tuple[int, ...], ends_at_failure: bool) -> None:
         self.outstanding: dict[int, int] = {}
         """Its calls in flight, in order, with argument sizes in bytes."""
         self.is_ready = False
@@ -156,7 +165,9 @@ class _Worker:
         self.is_alone = False
         """Whether it runs a suspected call, and must not be given others meanwhile."""
         self.is_giving_back = False
-        """Whether it was asked to give back the calls that it has not begun."""
+        """Whether it was asked to give back the calls queued behind a long one."""
+        self.is_withdrawn = False
+        """Whether it was asked to give back all of its calls that it has not begun."""
         self._incoming = bytearray()
         self._outgoing = bytearray()
         self.connection, theirs = socket.socketpair()
@@ -165,9 +176,9 @@ class _Worker:
             self._memory = mmap.mmap(memory.fileno(), SHARED_BYTES)
             MARK.pack_into(self._memory, 0, NO_CALL, 0.0)
             inherited = (theirs.fileno(), memory.fileno(), *locks)
-            command = [sys.executable, "-P", "-m", "tablevault.rows.worker", str(os.getpid()), *map(str, inherited)]
+            arguments = (os.getpid(), int(ends_at_failure), *inherited)
             self.process = subprocess.Popen(
-                command,
+                [sys.executable, "-P", "-m", "tablevault.rows.worker", *map(str, arguments)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=inherited,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
@@ -195,7 +206,7 @@ class _Worker:
 
     def give(self, taken: TakenCalls) -> None:
         """Send calls; they run in this order."""
-        self.is_fresh = False
+        self.is_fresh = self.is_withdrawn = False
         self.outstanding.update(taken.sizes)
         self._put(pickle.dumps(taken.calls, PROTOCOL))
 
@@ -205,6 +216,12 @@ class _Worker:
         is_long = running in self.outstanding and clock.monotonic() - began > _LONG_SECONDS
         if is_long and len(self.outstanding) > 1 and not self.is_giving_back:
             self.is_giving_back = True
+            self._put(pickle.dumps(GIVE_BACK, PROTOCOL))
+
+    def withdraw(self) -> None:
+        """Ask once for all calls that it has not begun."""
+        if self.outstanding and not self.is_withdrawn:
+            self.is_withdrawn = True
             self._put(pickle.dumps(GIVE_BACK, PROTOCOL))
 
     def end(self) -> None:
@@ -265,9 +282,14 @@ class _WorkerPool:
     """
 
     def __init__(
-        self, processes: int, opening: bytes, locks: tuple[int, ...], on_death: Callable[[float], None]
+        self,
+        processes: int,
+        opening: bytes,
+        locks: tuple[int, ...],
+        on_death: Callable[[float], None],
+        ends_at_failure: bool,
     ) -> None:
-        self.calls = RemoteCalls("worker process", "worker processes")
+        self.calls = RemoteCalls("worker process", "worker processes", ends_at_failure)
         self.workers: list[_Worker] = []
         self.capacity = processes
         self._processes = processes
@@ -365,6 +387,11 @@ class _WorkerPool:
         if calls.broken is not None:
             calls.fail_waiting()
             return
+        if calls.forgets_returned:
+            for worker in self.workers:
+                worker.withdraw()
+        if calls.failed:
+            return
         ahead = self.capacity // self._processes
         for worker in sorted(self.workers, key=lambda worker: len(worker.outstanding)):
             if not worker.is_ready or worker.is_alone:
@@ -391,7 +418,7 @@ class _WorkerPool:
             worker.is_alone = False
 
     def _start_worker(self) -> None:
-        worker = _Worker(self._opening, self._locks)
+        worker = _Worker(self._opening, self._locks, self.calls.ends_at_failure)
         self.workers.append(worker)
         self._selector.register(worker.connection, worker.events, worker)
 

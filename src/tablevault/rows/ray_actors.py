@@ -68,6 +68,11 @@ class RayActor:
         return [*self.transfers, *(number for task in self.tasks.values() for number in task.calls)]
 
     @property
+    def has_queue(self) -> bool:
+        """Whether it has more calls than it runs at once."""
+        return sum(len(task.calls) for task in self.tasks.values()) > self.places
+
+    @property
     def is_idle(self) -> bool:
         """Whether it can accept calls and has none."""
         return self.may_be_given and not self.tasks and not self.transfers

@@ -159,7 +159,6 @@ class RayExecutor:
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Queue a call for a free worker; unpicklable arguments become its error."""
         pool = self._pool
-        pool.calls.forgets_returned = False
         if pool.inputs is not None:
             arguments = pool.inputs.marked(number, arguments)
         pool.calls.start(number, arguments)
@@ -173,13 +172,13 @@ class RayExecutor:
             for number, arguments in zip(group.numbers, group.arguments(), strict=True):
                 self.start(number, arguments)
             return
-        pool.calls.forgets_returned = False
         pool.calls.start_together(group)
         if pool.inputs is not None:
             pool.inputs.started = group.numbers[-1]
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""
+        self._pool.calls.release()
         self._pool.wake()
         self._pool.calls.wait(seconds)
         while self._pool.warnings:
@@ -188,10 +187,11 @@ class RayExecutor:
     def cancel_waiting(self) -> frozenset[int]:
         """Take back calls not yet given to a worker; return their numbers.
 
-        Until another call is started, calls that workers return unrun are dropped.
+        Calls that a worker has not begun follow as soon as it returns them.
         """
-        self._pool.calls.forgets_returned = True
-        return self._pool.calls.take_back()
+        taken = self._pool.calls.take_back()
+        self._pool.wake()
+        return taken
 
     def knows(self, number: int) -> bool:
         """Return whether the call is in flight or still in `ended`."""
@@ -220,7 +220,7 @@ class _ActorPool:
     """
 
     def __init__(self, cluster: RayCluster, job: RayJob) -> None:
-        self.calls = RemoteCalls("Ray worker", "Ray workers")
+        self.calls = RemoteCalls("Ray worker", "Ray workers", job.ends_at_failure)
         self.waiting = ""
         self.warnings: deque[str] = deque()
         """Warnings that the owner has to issue."""
@@ -438,14 +438,13 @@ class _ActorPool:
                 self._expect(actor, actor.handle.finish.remote(), partial(self._finished, actor))
 
     def _take_back(self, now: float) -> None:
-        """Take back calls queued behind a long one if another worker could run them."""
-        if self.calls.waiting or not (
-            any(actor.is_idle for actor in self._actors) or len(self._actors) < self._most_workers
-        ):
-            return
-        for actor in self._actors:
-            long = any(now - task.began > _LONG_SECONDS for task in actor.running)
-            if long and not actor.is_asked and actor.is_ready and len(actor.unanswered) > actor.places:
+        """Take back calls queued behind a long one if another worker could run them, or that are to be dropped."""
+        has_room = any(actor.is_idle for actor in self._actors) or len(self._actors) < self._most_workers
+        moves = has_room and not self.calls.waiting
+        for actor in self._actors if moves or self.calls.forgets_returned else ():
+            is_long = moves and any(now - task.began > _LONG_SECONDS for task in actor.running)
+            wanted = is_long or self.calls.forgets_returned
+            if wanted and not actor.is_asked and actor.is_ready and actor.has_queue:
                 actor.is_asked = True
                 self._control(actor, "hand_over", partial(self._handed_over, actor), list(actor.tasks))
 
@@ -570,6 +569,8 @@ class _ActorPool:
         """Submit waiting calls to workers with room, suspected ones last."""
         if self.calls.broken is not None:
             self.calls.fail_waiting()
+            return
+        if self.calls.failed:
             return
         for depth in range(1, self._depth + 1):
             for actor in sorted(self._actors, key=lambda actor: len(actor.tasks)):

@@ -16,7 +16,16 @@ from typing import NamedTuple
 from tablevault.notes import add_note
 from tablevault.ports import CallGroup, Ended, FunctionError, OpenFunction
 from tablevault.rows.wakeup import Wakeup
-from tablevault.rows.worker_core import PLAIN, PLAIN_TYPES, PROTOCOL, Answer, SentCall, ended_call
+from tablevault.rows.worker_core import (
+    PLAIN,
+    PLAIN_TYPES,
+    PROTOCOL,
+    RAISED,
+    UNSENDABLE,
+    Answer,
+    SentCall,
+    ended_call,
+)
 
 _MAXIMUM_DEATHS = 3
 """Number of consecutive worker deaths, during setup or between calls, that ends the run."""
@@ -87,6 +96,8 @@ class RemoteCalls:
     """Name of a worker in messages, such as `worker process`."""
     workers: str
     """Its plural."""
+    ends_at_failure: bool = False
+    """Whether no call is given to a worker after one has failed, until the owner has handled the failure."""
     arguments: dict[int, bytes | _PlainGroup] = field(default_factory=dict)
     """Arguments of calls in flight by number, pickled or as a group."""
     waiting: deque[int] = field(default_factory=deque)
@@ -100,6 +111,8 @@ class RemoteCalls:
     """Calls that the owner has abandoned."""
     forgets_returned: bool = False
     """Whether returned and suspected calls are dropped, because the owner is finishing."""
+    failed: set[int] = field(default_factory=set)
+    """Failed calls not yet handled by the owner, if they keep others from beginning."""
     broken: BaseException | None = None
     """The error that prevents workers from running further calls."""
     _suspected: set[int] = field(default_factory=set)
@@ -116,6 +129,7 @@ class RemoteCalls:
 
         Return whether it was queued.
         """
+        self.forgets_returned = False
         try:
             content = pickle.dumps(arguments, PROTOCOL)
         except Exception as error:  # noqa: BLE001 - classes of arguments may raise anything
@@ -128,6 +142,7 @@ class RemoteCalls:
 
     def start_together(self, group: CallGroup) -> None:
         """Queue calls as `start` does."""
+        self.forgets_returned = False
         plain = _PlainGroup.of(group)
         if plain is None:
             for number, arguments in zip(group.numbers, group.arguments(), strict=True):
@@ -141,8 +156,18 @@ class RemoteCalls:
         if not self.ended:
             self.wakeup.wait(seconds)
 
+    def release(self) -> None:
+        """Let calls be given out again once the owner has handled all that have failed."""
+        for number in list(self.failed):
+            if not self.knows(number):
+                self.failed.discard(number)
+
     def take_back(self) -> frozenset[int]:
-        """Take back the calls not yet sent to a worker; return their numbers."""
+        """Take back the calls not yet sent to a worker; return their numbers.
+
+        Until another call is started, calls that workers return unrun are dropped.
+        """
+        self.forgets_returned = True
         taken = frozenset([*_emptied(self.waiting), *_emptied(self.suspects)])
         for number in taken:
             self.arguments.pop(number, None)
@@ -210,8 +235,13 @@ class RemoteCalls:
             if suspected:
                 suspected.discard(number)
             if number not in abandoned:
-                # Inlined for the most frequent kind of outcome.
-                end(Ended(number, content, None, seconds, False, False, usage) if kind == PLAIN else ended_call(answer))
+                if kind == PLAIN:
+                    # Inlined for the most frequent kind of outcome.
+                    end(Ended(number, content, None, seconds, False, False, usage))
+                else:
+                    if self.ends_at_failure and kind in (RAISED, UNSENDABLE):
+                        self.failed.add(number)
+                    end(ended_call(answer))
             forget(number, None)
         self.wakeup.set()
 
@@ -247,8 +277,10 @@ class RemoteCalls:
                 self.arguments.pop(number, None)
             elif number in self._suspected and was_alone:
                 self._suspected.discard(number)
-                self.arguments.pop(number, None)
+                if self.ends_at_failure:
+                    self.failed.add(number)
                 self.ended.append(Ended(number, None, ChildProcessError(fate), 0.0, has_died=True))
+                self.arguments.pop(number, None)
             else:
                 self._suspected.add(number)
                 self.suspects.append(number)

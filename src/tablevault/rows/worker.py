@@ -58,11 +58,14 @@ class Worker:
         Socket to the owner.
     mark
         Memory shared with the owner.
+    ends_at_failure
+        Whether the calls after a failed one are returned unrun, since the owner decides whether they may begin.
     """
 
-    def __init__(self, connection: socket.socket, mark: mmap.mmap) -> None:
+    def __init__(self, connection: socket.socket, mark: mmap.mmap, ends_at_failure: bool) -> None:
         self._connection = connection
         self._mark = mark
+        self._ends_at_failure = ends_at_failure
         self._calls: deque[ReceivedCall] = deque()
         """Calls that have not begun."""
         self._arrivals: SimpleQueue[bool] = SimpleQueue()
@@ -121,6 +124,9 @@ class Worker:
                 # Serializing it may take longer than the call did.
                 MARK.pack_into(self._mark, 0, number, NOT_CALLED)
                 answers.append((number, ended - now, kind, described(content), usage))
+                if self._ends_at_failure:
+                    self._answer()
+                    self._give_back()
                 ended = monotonic()
             else:
                 answers.append((number, ended - now, kind, content, usage))
@@ -166,7 +172,7 @@ class Worker:
                 self._arrivals.put(True)
 
     def _give_back(self) -> None:
-        """Return calls that have not begun, for other workers."""
+        """Return calls that have not begun to the owner."""
         numbers = []
         with contextlib.suppress(IndexError):
             while True:
@@ -212,10 +218,10 @@ def main(arguments: list[str]) -> int:
     Parameters
     ----------
     arguments
-        The owner's process id; descriptors of the connection, of the shared memory, and of the owner's locks, which
-        this process holds as well.
+        The owner's process id; 1 to return the calls after a failed one unrun, or else 0; descriptors of the
+        connection, of the shared memory, and of the owner's locks, which this process holds as well.
     """
-    owner, connection, memory, *locks = map(int, arguments)
+    owner, ends_at_failure, connection, memory, *locks = map(int, arguments)
     _die_with(owner)
     _ignore_interrupts()
     inherited = (connection, memory, *locks)
@@ -224,7 +230,7 @@ def main(arguments: list[str]) -> int:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: _forget(inherited))
     mark = mmap.mmap(memory, SHARED_BYTES)
-    return Worker(socket.socket(fileno=connection), mark).run()
+    return Worker(socket.socket(fileno=connection), mark, bool(ends_at_failure)).run()
 
 
 def _die_with(owner: int) -> None:
