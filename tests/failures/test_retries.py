@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 
+import pandas as pd
 import pytest
 from failing_tables import TOLD, Refused, Response, positions, raises_first, raises_for, until
 from hypothesis import given
@@ -453,6 +454,33 @@ def test_refused_result_is_kept_in_the_record_and_retried_as_invalid(make):
     assert run(table) is None
     (record,) = table.errors().to_dict("records")
     assert (record["index"], record["message"], record["result"], record["calls"]) == (1, "too low", {"score": 1}, 2)
+
+
+def test_refused_frame_is_retried_as_invalid(make):
+    told = []
+
+    def answer(x, error):
+        told.append(error)
+        return pd.DataFrame({"answer": range(x)[len(told) == 1 :]})
+
+    fields = {"return_type": "dataframe", "arguments": {"x": 3, "error": "~LAST_ERROR~"}}
+    table = make(answer, rows=3, retry={"max_retries": 1, "on": ["invalid"], "wait": 0}, **fields)
+    assert run(table) is None
+    assert table.column() == [0, 1, 2]
+    first, second = told
+    assert first is None
+    assert "returned 2 rows; the instance has 3" in second
+
+
+@pytest.mark.parametrize("on_error", ["pause", "revert"])
+def test_refused_frame_ends_the_run_unless_invalid_results_are_retried(make, on_error):
+    fields = {"return_type": "dataframe", "arguments": {"x": 2}, "on_error": on_error}
+    table = make(lambda x: pd.DataFrame({"answer": range(x)}), rows=3, retry={"wait": 0}, **fields)
+    error = run(table)
+    assert "returned 2 rows; the instance has 3" in str(error)
+    assert not any(note.startswith("raised by") for note in error.__notes__)
+    assert table.calls == {2: 1}
+    assert table.vault.get_process("night").status == ("paused" if on_error == "pause" else "reverted")
 
 
 def test_validator_that_exits_ends_the_run_at_once(make):

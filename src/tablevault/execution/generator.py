@@ -59,7 +59,7 @@ def run_generator(run: BuilderRun, spared: Collection[int] = frozenset()) -> Non
     source: AbstractContextManager[object] = (
         pull_function(run, call, ended, table.usage)
         if run.builder.loaded.runs_on_ray
-        else nullcontext(call_function(run, call, ended, table.usage))
+        else nullcontext(call_function(run, call, ended, table.usage, lambda returned: returned))
     )
     try:
         # The generator's body runs while its rows are pulled.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from tablevault.builders.secrets import given_secrets, written_secrets
 from tablevault.builders.spec import BuilderSpec
@@ -18,6 +19,8 @@ from tablevault.rows.usage_log import UsageLog
 from tablevault.storage.checkpoints import SavedFrame
 from tablevault.storage.dtypes import plain_values
 from tablevault.storage.frames import FrameData, read_frame
+
+_Accepted = TypeVar("_Accepted")
 
 
 @dataclass(frozen=True)
@@ -81,13 +84,22 @@ class EndedCalls:
         return replace(facts, call_ids={self._PLACE: call_id})
 
 
-def call_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: UsageLog) -> object:
-    """Call the function, with retries by its policies; raises its exception as a `FunctionError`."""
-    function, owner = run.builder.loaded, run.execution.owner
+def call_function(
+    run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: UsageLog, accept: Callable[[object], _Accepted]
+) -> _Accepted:
+    """Call the function, with retries by its policies, and return its accepted result.
+
+    Raises
+    ------
+    FunctionError
+        For its exception, or for a result that `accept` refuses with a `TypeError` or `ValueError`.
+    """
+    function, owner, policies = run.builder.loaded, run.execution.owner, run.spec.policies
     arguments = _arguments(run, call, ended)
     opener = function.opener(run.setup_arguments)
     passage = SinglePassage(run.gate(), usage, owner)
-    return call_once(function, run.spec.policies, opener, arguments, owner, run.frame.artifacts, ended.count, passage)
+    artifacts = run.frame.artifacts
+    return call_once(function, policies, opener, arguments, owner, artifacts, ended.count, passage, accept)
 
 
 def pull_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: UsageLog) -> RemoteRows:
@@ -152,15 +164,11 @@ def _compute_frame(run: BuilderRun, call: SingleCall, usage: UsageLog) -> FrameD
     if run.is_done:
         # It was complete, but its files have changed since.
         run.begin()
-    ended = EndedCalls(run)
-    returned = call_function(run, call, ended, usage)
-    try:
-        data = read_frame_result(spec, returned, run.counter.total, frame.artifacts.name_of)
-    except Exception as error:
-        ended.count()
-        if isinstance(error, TypeError | ValueError):
-            raise run.refused(error) from error
-        raise
+
+    def accept(returned: object) -> FrameData:
+        return read_frame_result(spec, returned, run.counter.total, frame.artifacts.name_of)
+
+    data = call_function(run, call, EndedCalls(run), usage, accept)
     run.counter.computed = len(data)
     artifacts = _artifacts_of(data)
     checkpoints.save_frame(spec.name, data, call.fingerprint, artifacts)

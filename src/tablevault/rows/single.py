@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from tablevault.builders.policies import Policies
 from tablevault.errors import BudgetSpent
@@ -12,7 +13,7 @@ from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, 
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.rows.calls import CallFacts
 from tablevault.rows.coroutines import AsyncExecutor
-from tablevault.rows.error_names import TimedOut, error_of, has_timed_out, raised_message, timeout_text
+from tablevault.rows.error_names import RowError, TimedOut, error_of, has_timed_out, raised_message, timeout_text
 from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.gate import MAXIMUM_REFUSAL_SECONDS, CallGate
 from tablevault.rows.opened import SnapshotFunction
@@ -35,6 +36,8 @@ _ONLY_CALL = 1
 
 Arguments = Callable[[CallFacts], dict[str, object]]
 """Returns the arguments of a call; the function owns them."""
+
+_Accepted = TypeVar("_Accepted")
 
 
 class SinglePassage:
@@ -130,8 +133,9 @@ def call_once(
     artifacts: InstanceArtifacts,
     count_failed: Callable[[], None],
     passage: SinglePassage,
-) -> object:
-    """Call a function until it returns or its retries are exhausted.
+    accept: Callable[[object], _Accepted],
+) -> _Accepted:
+    """Call a function until its result is accepted or its retries are exhausted.
 
     Parameters
     ----------
@@ -149,11 +153,13 @@ def call_once(
         Called for each call that ended without a result, unless it is retried under the same id.
     passage
         Admits the calls, and accumulates their usage.
+    accept
+        Converts the returned value; refuses it by raising `TypeError` or `ValueError`.
 
     Raises
     ------
     FunctionError
-        For the exception of the last call.
+        For the exception of the last call, or the refusal of its result.
     """
     policy = FailurePolicy(policies, function.stop_on, function.retry_on, function.spec.name)
     executor = _executor(function, policies, open_function, owner, artifacts)
@@ -166,14 +172,21 @@ def call_once(
             began = clock.monotonic()
             ended = _call(executor, task.attempt, given, function, policies.timeout, owner)
             passage.leave(ended)
-            if ended.error is None:
-                return ended.value
             if type(ended.error) is FunctionError:
                 raise ended.error
+            try:
+                if ended.error is None:
+                    return accept(ended.value)
+                error = error_of(ended, f"running {function.spec.function_text}")
+            except (TypeError, ValueError) as refusal:
+                error = RowError(refusal, is_invalid=True, result=ended.value, note="")
+            except Exception:
+                count_failed()
+                raise
             first_call = began if task.first_call is None else task.first_call
             task = Task((0,), task.attempt, task.retries, first_call, task.seconds + ended.seconds)
-            error = error_of(ended, f"running {function.spec.function_text}")
-            artifacts.doubt_call(ended.seconds, was_cancelled=has_timed_out(error.error))
+            # Conversion of a refused result may have taken longer than the call.
+            artifacts.doubt_call(clock.monotonic() - began, was_cancelled=has_timed_out(error.error))
             text = owner.secrets(raised_message(error.error))
             now = clock.monotonic()
             decision = policy.decide(task, error, text, now)
@@ -181,7 +194,8 @@ def call_once(
             if not decision.repeats_call(task, error):
                 count_failed()
             if decision.verdict is not Verdict.RETRY or decision.task is None:
-                add_note(error.error, note)
+                if error.note is None:
+                    add_note(error.error, note)
                 raise FunctionError(error.error, policy.reverts(error)) from error.error
             task = decision.task
             while (left := decision.not_before - clock.monotonic()) > 0:
