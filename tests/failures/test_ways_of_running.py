@@ -503,6 +503,31 @@ def test_too_many_threads_that_go_on_end_the_run(make):
     assert "2 calls that timed out are still running" in "".join(error.__notes__)
 
 
+def test_too_many_threads_that_go_on_end_the_run_where_an_error_of_a_row_reverts(make):
+    over = threading.Event()
+    retry = {"max_retries": 5, "on": ["timeout"], "wait": 0}
+    table = make(lambda x: over.wait(120), timeout=0.2, max_concurrency=1, on_error="revert", retry=retry)
+    error = run(table)
+    over.set()
+    assert isinstance(error, TimeoutError)
+    assert "2 calls that timed out are still running" in "".join(error.__notes__)
+    assert table.vault.get_process("night").status == "paused"
+
+
+@pytest.mark.parametrize("on_error", ["pause", "revert"])
+def test_too_many_threads_of_a_function_called_once_end_the_run(make, on_error):
+    over = threading.Event()
+    retry = {"max_retries": 5, "on": ["timeout"], "wait": 0}
+    fields = {"return_type": "dataframe", "arguments": {"x": 1}, "on_error": on_error}
+    table = make(lambda x: over.wait(120), timeout=0.2, retry=retry, **fields)
+    error = run(table)
+    over.set()
+    assert isinstance(error, TimeoutError)
+    assert "2 calls that timed out are still running" in "".join(error.__notes__)
+    assert table.calls == {1: 2}
+    assert table.vault.get_process("night").status == "paused"
+
+
 # --- loops --------------------------------------------------------------------------------------------------------
 
 

@@ -182,6 +182,13 @@ def timeout_text(spec: BuilderSpec, seconds: float) -> str:
     return f"{spec.function_text} took longer than its timeout of {seconds:g} s"
 
 
+def stuck_text(running: int) -> str:
+    """Return the note for too many calls that go on after their timeout."""
+    return (
+        f"{running} calls that timed out are still running and cannot be cancelled; limit the time inside the function"
+    )
+
+
 _PLAIN_ERRORS = frozenset(
     kind
     for kind in vars(builtins).values()

@@ -15,7 +15,7 @@ from tablevault.rows.call_plan import CallPlan
 from tablevault.rows.calls import FIRST_CALL, ArgumentErrors, CallFacts, FunctionCall
 from tablevault.rows.collector import InlineMeter, RowCollector, prepared
 from tablevault.rows.error_handling import ErrorHandler, rows_text
-from tablevault.rows.error_names import RowError, TimedOut, error_of, is_a, timeout_text
+from tablevault.rows.error_names import RowError, TimedOut, error_of, is_a, stuck_text, timeout_text
 from tablevault.rows.gate import CallGate
 from tablevault.rows.in_flight import Call, CallsInFlight
 from tablevault.rows.job_journal import JobJournal
@@ -570,11 +570,8 @@ class RowRunner:
             else:
                 self._expire_job(self._jobs, number, task, error)
             if running > self._plan.concurrency and self._errors.failure is None:
-                error.add_note(
-                    f"{running} calls that timed out are still running and cannot be cancelled; limit the time "
-                    "inside the function"
-                )
-                self._errors.end(task, RowError(error))
+                error.add_note(stuck_text(running))
+                self._errors.end(task, RowError(error), is_of_run=True)
 
     def _expire_job(self, jobs: JobJournal, number: int, task: Task, error: TimedOut) -> None:
         """Fail a timed-out job's rows individually, since smaller jobs are not faster."""

@@ -13,7 +13,15 @@ from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, 
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.rows.calls import CallFacts
 from tablevault.rows.coroutines import AsyncExecutor
-from tablevault.rows.error_names import RowError, TimedOut, error_of, has_timed_out, raised_message, timeout_text
+from tablevault.rows.error_names import (
+    RowError,
+    TimedOut,
+    error_of,
+    has_timed_out,
+    raised_message,
+    stuck_text,
+    timeout_text,
+)
 from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.gate import MAXIMUM_REFUSAL_SECONDS, CallGate
 from tablevault.rows.opened import SnapshotFunction
@@ -272,8 +280,13 @@ def _call(
         now = clock.monotonic()
         if timeout is not None and now - executor.begun.get(number, now) >= timeout and not executor.ended:
             usage = executor.reported(number)
-            executor.abandon(number)
-            return Ended(number, None, TimedOut(timeout_text(function.spec, timeout)), timeout, usage=usage)
+            running = executor.abandon(number)
+            error: Exception = TimedOut(timeout_text(function.spec, timeout))
+            if running > 1:
+                # More than the one that may run at a time: an error of the run, which is not retried.
+                error.add_note(stuck_text(running))
+                error = FunctionError(error)
+            return Ended(number, None, error, timeout, usage=usage)
         if owner.stop_requested:
             stopped_at = now if stopped_at is None else stopped_at
             if now - stopped_at > _STOP_PATIENCE:
