@@ -312,6 +312,22 @@ def test_raised_exception_ends_a_generator_and_the_run_under_collect(make):
     assert positions(table.errors("night")) == [1]
 
 
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, MemoryError])
+@pytest.mark.parametrize("return_type", ["generator", "batch"])
+def test_object_of_an_error_of_the_run_in_place_of_a_row_ends_the_run(make, return_type, kind):
+    def rows(x=None):
+        return ["a0", kind("over"), "a2", "a3", "a4"]
+
+    fields = {"arguments": {"x": None}} if return_type == "generator" else {}
+    table = make(rows, rows=5, return_type=return_type, on_error="collect", **fields)
+    with pytest.raises(kind, match="over"):
+        table.execute("night")
+    assert table.vault.get_process("night").status == "paused"
+    assert positions(table.errors("night")) == []
+    kept = 1 if return_type == "generator" else 4
+    assert table.progress("night").computed == kept
+
+
 def test_resumed_generator_tries_no_failed_row_again(make):
     def answer(x):
         yield from ("a0", ValueError("row 1"), "a2")

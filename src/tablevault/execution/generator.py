@@ -16,6 +16,7 @@ from tablevault.execution.whole import EndedCalls, SingleCall, call_function, pu
 from tablevault.notes import add_note
 from tablevault.ports import FunctionError
 from tablevault.rows.artifacts import names_artifacts
+from tablevault.rows.batch_results import is_exception
 from tablevault.rows.collector import RowCollector
 from tablevault.rows.error_handling import collect_failure
 from tablevault.rows.error_names import RowError
@@ -176,19 +177,20 @@ class Yields:
             self._raise(error, last.positions[0])
         if failure is None:
             return kept
-        failed = position + kept
-        yielded = failure.result if failure.is_invalid and isinstance(failure.result, Exception) else None
-        if yielded is not None:
-            failure = RowError(yielded)
-        # A raised exception ends the generator, so no row can follow.
-        is_of_row = failure.is_invalid or yielded is not None
-        task = Task((failed,))
-        if not (self._collects and is_of_row) or self._policy.decide(task, failure, "", 0.0).verdict is Verdict.RAISE:
-            self._raise(failure, failed)
-        self._table.resize(max(failed + 1, len(self._table)))
-        if not collect_failure(self._table, self._policy, task, failure, self._owner.secrets):
-            self._raise(failure, failed)
+        if not failure.is_invalid:
+            # It was raised, which ends the generator, so that no row can follow.
+            self._raise(failure, position + kept)
+        self._fail(RowError(failure.result) if is_exception(failure.result) else failure, position + kept)
         return kept + 1
+
+    def _fail(self, failure: RowError, position: int) -> None:
+        """Record the error of a yielded row; raise it if it ends the run."""
+        task = Task((position,))
+        if not self._collects or self._policy.decide(task, failure, "", 0.0).verdict is Verdict.RAISE:
+            self._raise(failure, position)
+        self._table.resize(max(position + 1, len(self._table)))
+        if not collect_failure(self._table, self._policy, task, failure, self._owner.secrets):
+            self._raise(failure, position)
 
     def _raise(self, failure: RowError, position: int) -> NoReturn:
         if not is_interrupt(failure.error):
