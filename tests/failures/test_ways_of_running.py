@@ -341,6 +341,32 @@ def test_resumed_generator_tries_no_failed_row_again(make):
     assert positions(table.errors()) == [1]
 
 
+@pytest.mark.parametrize("later", [ValueError("row 0"), object()])
+def test_resumed_generator_that_fails_for_a_finished_row_keeps_its_cells(make, later):
+    def answer(x):
+        yield from ("a0", "a1")
+        raise KeyError("over")
+
+    table = stream(make, answer)
+    run(table)
+    table.tell(lambda x: iter([later, "b1", "b2", "b3", ValueError("row 4")]))
+    assert run(table) is None
+    assert table.column() == ["a0", "a1", "b2", "b3", None]
+    assert positions(table.errors()) == [4]
+
+
+def test_resumed_generator_that_fails_for_a_finished_row_goes_on_under_pause(make):
+    def answer(x):
+        yield from ("a0", "a1")
+        raise KeyError("over")
+
+    table = make(answer, rows=3, return_type="generator", arguments={"x": None})
+    run(table)
+    table.tell(lambda x: iter([ValueError("row 0"), "b1", "b2"]))
+    assert run(table) is None
+    assert table.column() == ["a0", "a1", "b2"]
+
+
 def test_interrupt_of_a_generator_is_shown_as_no_failed_row(make, monkeypatch):
     def answer(x):
         yield "a0"

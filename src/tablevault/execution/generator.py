@@ -207,12 +207,20 @@ class Yields:
             return False
         except BaseException as error:
             raise self._function_error(error, position) from error
+        if is_exception(value):
+            failure = RowError(value)
+            # A row that is there keeps its cells.
+            if not self._table.filled[position] or self._policy.is_of_run(failure):
+                self._fail(failure, position)
+            return True
         if self._table.filled[position] == FAILED:
             return True
         try:
             cells = self._collector.read(value, position)
         except (TypeError, ValueError) as error:
-            raise self._refused(error) from error
+            if not (self._collects and self._table.filled[position]):
+                self._fail(RowError(error, is_invalid=True, result=value, note=""), position)
+            return True
         if self._table.filled[position]:
             self._compare_key(position, cells)
         else:
