@@ -226,6 +226,11 @@ def refuse_1000(a):
         raise ValueError("row 1000")
 
 
+def run_out_of_memory(a):
+    if a == 4:
+        raise MemoryError("of the owner")
+
+
 def fail_once(x, control):
     note(control, "called", x)
     if x in (300, 500) and Path(control, "called").read_text().split().count(str(x)) == 1:
@@ -654,6 +659,15 @@ def test_memory_that_a_worker_lacks_is_an_error_of_its_row(work):
     with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
         work.run()
     assert work.errors() == [(3, "MemoryError", "of the worker")]
+
+
+def test_memory_that_the_owner_lacks_for_a_result_is_an_error_of_the_run(work):
+    retry = {"max_retries": 1, "on": ["invalid"]}
+    work.build("square", validate="run_out_of_memory", on_error="collect", max_concurrency=1, retry=retry)
+    with pytest.raises(MemoryError, match="of the owner"):
+        work.run("nightly")
+    assert work.vault.get_process("nightly").status == "paused"
+    assert len(work.vault.get_errors(process_id="nightly")) == 0
 
 
 def test_arguments_that_cannot_be_sent_are_an_error_of_their_call():

@@ -89,7 +89,7 @@ class RowCollector:
         try:
             self._append(batch, results)
         except InvalidResult as invalid:
-            failure = RowError(invalid.original, is_invalid=True, result=invalid.result, note="")
+            failure = RowError(invalid.original, is_invalid=True, result=invalid.result, is_local=True, note="")
         except BaseException as error:  # noqa: BLE001 - the policies decide on it
             failure = RowError(error)
         finally:

@@ -148,6 +148,8 @@ class RowError:
     """The rejected result."""
     has_died: bool = False
     """Whether two calls for the same rows each killed their worker process."""
+    is_local: bool = False
+    """Whether it was raised in this interpreter, even if calls run in others."""
     note: str | None = None
     """Note on its origin; empty if the error names it, `None` if the function raised it."""
 

@@ -134,7 +134,9 @@ class RemoteCalls:
             content = pickle.dumps(arguments, PROTOCOL)
         except Exception as error:  # noqa: BLE001 - classes of arguments may raise anything
             add_note(error, f"raised while the arguments were sent to a {self.worker}")
-            self.ended.append(Ended(number, None, error, 0.0))
+            # Memory that this interpreter lacks is an error of the run.
+            failure = FunctionError(error) if isinstance(error, MemoryError) else error
+            self.ended.append(Ended(number, None, failure, 0.0))
             return False
         self.arguments[number] = content
         self.waiting.append(number)

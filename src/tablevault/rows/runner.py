@@ -504,7 +504,7 @@ class RowRunner:
             if _is_interrupt(error):
                 # The result is kept, and handled again before the run ends.
                 raise
-            refused = RowError(error, is_invalid=True, result=value, note=note)
+            refused = RowError(error, is_invalid=True, result=value, is_local=True, note=note)
             self._errors.fail(task._replace(positions=(position,)), refused, task.positions)
             return
         self._table.keep(position, cells, fingerprint)
@@ -522,8 +522,11 @@ class RowRunner:
         try:
             results = rows_of_batch(value, len(task.positions), self._table.spec.changed_columns)
         except Exception as error:  # noqa: BLE001 - foreign containers may raise anything
-            located = ValueError(f"{self._table.spec.function_text}, {rows_text(task.positions)}: {message_of(error)}")
-            self._errors.fail(task, RowError(located, is_invalid=True, result=value, note=""))
+            located: Exception = error
+            if not is_a(error, MemoryError):
+                text = f"{self._table.spec.function_text}, {rows_text(task.positions)}: {message_of(error)}"
+                located = ValueError(text)
+            self._errors.fail(task, RowError(located, is_invalid=True, result=value, is_local=True, note=""))
             return
         kinds = set(map(type, results))
         simple = self._plan.function.validator is None and not any(issubclass(kind, BaseException) for kind in kinds)

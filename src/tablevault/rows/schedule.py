@@ -217,7 +217,8 @@ class FailurePolicy:
 
     def is_of_run(self, error: RowError) -> bool:
         """Return whether an error ends the run in every failure mode: it is neither collected nor retried."""
-        return stops_run(error.error, self.policies.runs_elsewhere) or self.stop_on.match(error)
+        is_remote = self.policies.runs_elsewhere and not error.is_local
+        return stops_run(error.error, is_remote) or self.stop_on.match(error)
 
     def reverts(self, error: RowError) -> bool:
         """Return whether an error that ends the run reverts the process even if its id is the user's."""
