@@ -375,6 +375,33 @@ def test_waiting_row_occupies_no_place(make, fields):
     assert table.calls == dict.fromkeys(range(30), 1), "all others were called while three waited"
 
 
+def test_duration_of_a_failed_call_is_not_that_of_the_calls_before(make):
+    def answer(x):
+        if x == 6:
+            raise ValueError("six")
+        time.sleep(0.5)
+        return f"a{x}"
+
+    table = make(answer, rows=7, on_error="collect", max_failures=1)
+    assert run(table) is None
+    (record,) = table.errors().to_dict("records")
+    # The calls before took three seconds.
+    assert record["seconds"] < 2
+
+
+def test_time_for_retries_counts_from_the_start_of_a_call_after_others(make):
+    def answer(x):
+        if x == 2:
+            time.sleep(2)
+            raise ValueError("two")
+        return f"a{x}"
+
+    retry = {"max_retries": 3, "on": ["ValueError"], "wait": 0, "max_seconds": 1}
+    table = make(answer, rows=3, on_error="collect", max_failures=1, retry=retry)
+    assert run(table) is None
+    assert table.calls[2] == 1
+
+
 def test_tries_begin_anew_after_a_pause(make):
     seen = []
 

@@ -60,6 +60,11 @@ class RowCollector:
         self.read_together = self._reader.read_together
         self.running: tuple[Sequence[int], Sequence[object]] = ((), ())
         """Positions of the current batch, and the cells collected so far."""
+        self.next_began: float | None = None
+        """Time near which the call after the last collected row began, on the monotonic clock; `None` if unknown.
+
+        It is the last time at which the flusher found new rows, since the loop reads no clock.
+        """
         self._learn()
 
     @property
@@ -94,6 +99,7 @@ class RowCollector:
             failure = RowError(error)
         finally:
             batch.is_closed = True
+            self.next_began = batch.seen
             if table.artifact_columns:
                 table.counter.computed = computed
                 for position, cells in zip(positions, batch.cells, strict=False):

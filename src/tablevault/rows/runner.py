@@ -168,9 +168,10 @@ class RowRunner:
                 self._errors.succeed(kept)
                 done += kept
                 if error is not None and self._errors.failure is None:
-                    # The start of the call is known only if it was the first one.
-                    first_call = None if kept else began
-                    task = Task((positions[kept],), first_call=first_call, seconds=clock.monotonic() - began)
+                    # The start of the call is known exactly only if it was the first one.
+                    if kept:
+                        began = self._collector.next_began or began
+                    task = Task((positions[kept],), first_call=began, seconds=clock.monotonic() - began)
                     self._errors.fail(task, error)
                     done += 1
                 if self._errors.failure is None and self._schedule.waiting:

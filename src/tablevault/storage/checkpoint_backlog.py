@@ -14,6 +14,7 @@ from tablevault.errors import TVImplementationError
 from tablevault.storage.checkpoint_parts import Part
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES, Fingerprints
 from tablevault.storage.packing import checked_size, pack
+from tablevault.system import clock
 from tablevault.system.forks import ForkHooks, around_forks
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class RowBatch:
     """Whether the batch has all its rows."""
     are_atoms: bool = False
     """Whether all cells are known to have classes in `packing.ATOMS`."""
+    seen: float | None = None
+    """Time on the monotonic clock at which the flusher last found new rows."""
 
     @property
     def waiting(self) -> int:
@@ -188,6 +191,7 @@ class Chapter:
             count = len(batch.cells)
             if count > batch.durable:
                 found.append(Stretch(batch, batch.durable, count))
+                batch.seen = clock.monotonic()
         return found
 
     def part(self, stretches: list[Stretch], artifacts: dict[int, list[PackedArtifact]], notes: Notes) -> Part:
