@@ -236,14 +236,45 @@ def test_files_of_a_failed_row_are_dropped_with_a_warning(make, fields):
     with pytest.warns(WARNED) as warned:
         table.execute()
     told = [str(item.message) for item in warned]
-    assert any("1 file of calls that failed or were repeated" in text for text in told)
+    assert any("1 file of calls that failed, were repeated or were interrupted" in text for text in told)
     assert len(list(Path(table.vault.get_artifact_folder("answers", is_temp=False)).iterdir())) == 3
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_concurrency": 2}, {"on_error": "collect", "max_failures": 0}])
+def test_files_of_a_row_that_failed_before_a_pause_are_dropped_with_a_warning(make, fields):
+    table = make(writing(raises_first(1, ValueError)), rows=1, **FILES, **fields)
+    with pytest.raises(ValueError, match="0"):
+        table.execute("night")
+    # Longer than the tolerance with which files are attributed to calls.
+    time.sleep(0.5)
+    with pytest.warns(WARNED, match="1 file of calls that failed, were repeated or were interrupted"):
+        table.execute("night")
+    assert len(list(Path(table.vault.get_artifact_folder("answers", is_temp=False)).iterdir())) == 1
+
+
+def test_stray_file_of_a_resumed_run_is_an_error(make):
+    def answer(x, folder):
+        if x == 1 and len(calls) == 0:
+            calls.append(x)
+            raise ValueError("one")
+        # Longer than the tolerance with which files are attributed to calls.
+        time.sleep(0.5)
+        Path(folder, f"{x}.txt").write_text("named")
+        Path(folder, f"stray-{x}.txt").write_text("named by no cell")
+        return f"{x}.txt"
+
+    calls = []
+    table = make(answer, rows=2, **FILES)
+    with pytest.raises(ValueError, match="one"):
+        table.execute("night")
+    with pytest.raises(tv_errors.TVArtifactError, match=r"columns do not agree: stray-1.txt is not named"):
+        table.execute("night")
 
 
 def test_files_of_a_repeated_call_are_dropped_with_a_warning(make):
     first = raises_first(1, lambda x: ConnectionError("down"))
     table = make(writing(first), rows=3, retry={"max_retries": 1, "wait": 0}, **FILES)
-    with pytest.warns(WARNED, match="3 files of calls that failed or were repeated"):
+    with pytest.warns(WARNED, match="3 files of calls that failed, were repeated or were interrupted"):
         table.execute()
     assert len(list(Path(table.vault.get_artifact_folder("answers", is_temp=False)).iterdir())) == 3
 
@@ -267,7 +298,7 @@ def test_files_of_a_repeated_call_for_all_rows_are_dropped_with_a_warning(make):
         arguments={"x": None, "frame": "<<self.x>>", **FILES["arguments"]},
         dtypes=FILES["dtypes"],
     )
-    with pytest.warns(WARNED, match="3 files of calls that failed or were repeated"):
+    with pytest.warns(WARNED, match="3 files of calls that failed, were repeated or were interrupted"):
         table.execute()
     left = Path(table.vault.get_artifact_folder("answers", is_temp=False)).iterdir()
     assert sorted(path.name for path in left) == sorted(calls[1])

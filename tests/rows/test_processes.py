@@ -802,7 +802,9 @@ def test_files_of_a_row_that_fails_because_it_kills_its_workers_are_dropped(work
     work.build("write_file_and_die", 4, arguments=arguments, dtypes={"a": "artifact_string"}, on_error="collect")
     with pytest.warns(tv_errors.TableVaultWarning) as warned:
         work.run()
-    assert any("2 files of calls that failed or were repeated" in str(warning.message) for warning in warned)
+    assert any(
+        "2 files of calls that failed, were repeated or were interrupted" in str(warning.message) for warning in warned
+    )
     assert [index for index, _, _ in work.errors()] == [1]
 
 
@@ -816,7 +818,9 @@ def test_file_of_a_function_called_once_that_killed_its_worker_is_dropped(work):
         max_concurrency=None,
         dtypes={"a": "artifact_string"},
     )
-    with pytest.warns(tv_errors.TableVaultWarning, match="1 file of calls that failed or were repeated"):
+    with pytest.warns(
+        tv_errors.TableVaultWarning, match="1 file of calls that failed, were repeated or were interrupted"
+    ):
         work.run()
     assert [Path(str(cell)).read_text() for cell in work.cells()] == ["content"] * 3
 

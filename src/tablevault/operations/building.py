@@ -245,6 +245,8 @@ def open_folder(plan: BuildPlan, session: Session, table: TableRecord) -> Instan
 def open_workplace(folder: InstanceFolder, session: Session) -> Workplace:
     """Open the process's checkpoints for an execution that fills a folder."""
     artifacts = InstanceArtifacts(folder.artifacts)
+    if session.resumed:
+        artifacts.doubt_earlier_attempts()
     checkpoints = session.open_checkpoints(artifacts.commits)
     key = f"{session.lookup.context.vault_id}/{session.serial}"
     return Workplace(

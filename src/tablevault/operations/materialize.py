@@ -182,7 +182,8 @@ def reconcile_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]
         The finished columns.
     strict
         Whether a missing or unnamed file is an error; if not, unnamed files are dropped. Unnamed files written during
-        a call that failed, was retried or timed out are dropped with a warning in either case.
+        a call that failed, was retried or timed out, or in an earlier attempt, are dropped with a warning in either
+        case.
 
     Raises
     ------
@@ -202,8 +203,8 @@ def reconcile_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]
         if left:
             shown = ", ".join(left[:_MAXIMUM_SHOWN]) + (", …" if len(left) > _MAXIMUM_SHOWN else "")
             warn(
-                f"{len(left):,} {'file' if len(left) == 1 else 'files'} of calls that failed or were repeated, which "
-                f"no cell names, {'was' if len(left) == 1 else 'were'} dropped: {shown}."
+                f"{len(left):,} {'file' if len(left) == 1 else 'files'} of calls that failed, were repeated or were "
+                f"interrupted, which no cell names, {'was' if len(left) == 1 else 'were'} dropped: {shown}."
             )
     for name in unnamed:
         files.remove_tree(frame.artifacts.folder / name)

@@ -44,11 +44,15 @@ class InstanceArtifacts:
     left_on_workers: set[str] = field(default_factory=set)
     """Files of remote calls that no result named; they were not copied here."""
     doubtful: list[tuple[float, float]] = field(default_factory=list)
-    """Intervals, in seconds since 1970, of calls that failed, were repeated, or timed out."""
+    """Intervals, in seconds since 1970, of calls that failed, were repeated or interrupted, or timed out."""
 
     def doubt(self, since: float, until: float) -> None:
         """Record the interval of a failed call, which may have left orphaned files."""
         self.doubtful.append((since, until))
+
+    def doubt_earlier_attempts(self) -> None:
+        """Record that calls of earlier attempts failed or were interrupted, at unknown times."""
+        self.doubt(0.0, clock.time())
 
     def doubt_call(self, seconds: float, was_cancelled: bool = False) -> None:
         """Record that a call, or all calls of a try, have just failed.
@@ -64,7 +68,7 @@ class InstanceArtifacts:
         self.doubt(now - seconds, now + (_CLEANING_UP if was_cancelled else 0.0))
 
     def may_be_left(self, name: str) -> bool:
-        """Return whether a file was written during a failed call."""
+        """Return whether a file may have been written by a failed or interrupted call."""
         try:
             written = os.lstat(self.folder / name).st_ctime
         except OSError:

@@ -218,10 +218,7 @@ class RowTable:
                 self.codes[position] = known[state.codes[place]]
                 self.filled[position] = 1
         for position, content in state.failures.items():
-            failure = unpack_failure(content)
-            self._add_failure(position, failure)
-            if failure.failed_at:
-                self.artifacts.doubt(failure.failed_at - failure.seconds, failure.failed_at)
+            self._add_failure(position, unpack_failure(content))
         self._failed_before.update(self.failures)
         self.calls.update(state.calls)
         self.usage.restore(state.usage)
