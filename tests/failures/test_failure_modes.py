@@ -6,6 +6,7 @@ They pause, are collected, or revert; there are limits, and success with a warni
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import subprocess
 import sys
@@ -23,8 +24,10 @@ import yaml
 from click.testing import CliRunner
 from failing_tables import CODE, TOLD, Refused, positions, raises_for
 
+import tablevault
 from tablevault import TableVault, tv_errors
 from tablevault.cli.application import application
+from tablevault.storage.checkpoint_segments import SegmentFolder
 from tablevault.system.waiting import poll
 
 WARNED = tv_errors.TableVaultWarning
@@ -152,6 +155,30 @@ def test_error_of_the_run_pauses_where_an_error_of_a_row_reverts(make, name, fie
     with pytest.raises(type(error())):
         table.execute("night")
     assert table.vault.get_process("night").status == "paused"
+
+
+def test_full_disk_is_never_collected_or_retried(make, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def answer(x):
+        if x == 5:
+            monkeypatch.setattr(SegmentFolder, "append", full)
+        if x > 5:
+            time.sleep(0.05)
+        return "a"
+
+    retry = {"max_retries": 3, "on": ["OSError"], "wait": 0}
+    table = make(answer, rows=100, on_error="collect", max_failures="100%", retry=retry)
+    with pytest.raises(OSError, match="No space left"):
+        table.execute("night")
+    monkeypatch.undo()
+    assert table.vault.get_process("night").status == "paused"
+    assert len(table.errors("night")) == 0
+    assert max(table.calls.values()) == 1
+    table.tell(raises_for({}))
+    table.execute("night")
+    assert table.column()[-1] == "a99"
 
 
 @pytest.mark.parametrize("executor", ["threads", "processes"])
@@ -625,6 +652,39 @@ def test_verify_finds_changed_and_missing_records_of_failed_rows(make):
     assert ("missing", name) in [(found.kind, found.path) for found in table.vault.verify().problems]
 
 
+def test_verify_finds_changed_and_missing_records_of_usage(make):
+    def answer(x):
+        tablevault.report_usage(tokens=3)
+        return "a"
+
+    table = make(answer)
+    table.execute()
+    assert table.vault.verify().ok
+    path = next(Path(table.vault.db_dir, "answers").glob("base_*/usage.parquet"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+    name = path.relative_to(table.vault.db_dir).as_posix()
+    assert [(found.kind, found.path) for found in table.vault.verify().problems] == [("damaged", name)]
+    path.parent.chmod(0o755)
+    path.unlink()
+    assert ("missing", name) in [(found.kind, found.path) for found in table.vault.verify().problems]
+
+
+@pytest.mark.slow
+def test_wait_process_on_the_command_line_exits_with_5_for_failed_rows(make):
+    table = make(raises_for({}), on_error="collect", max_failures=5)
+    Path(table.vault.db_dir, "code_functions", "m.py").write_text(
+        "import pandas as pd\n\ndef index(count):\n    return pd.DataFrame({'x': range(count)})\n\n"
+        "def answer(x):\n    if x == 3:\n        raise ValueError('row 3')\n    return 'a'\n"
+    )
+    table.execute("night", background=True)
+    command = [sys.executable, "-m", "tablevault.cli", "--db-dir", table.vault.db_dir, "wait-process", "night"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 5, done.stderr
+
+
 @pytest.mark.slow
 def test_wait_process_raises_stop_run_as_itself(make):
     table = make(raises_for({}))
@@ -695,6 +755,34 @@ def test_provenance_has_the_policies_of_the_builder(make):
     table.execute()
     ((attempt, executor, fields),) = recorded_policies(table)
     assert (attempt, executor, fields["on_error"], fields["retry"]["max_retries"]) == (1, "threads", "collect", 2)
+
+
+def test_provenance_counts_failed_and_skipped_rows_and_usage(make):
+    def answer(x):
+        tablevault.report_usage(tokens=3)
+        return raises_for({3, 7})(x)
+
+    table = make(answer, on_error="collect", max_failures=5)
+    table.build_word()
+    run(table)
+    (path,) = Path(table.vault.db_dir).glob("answers/base_*/provenance.json")
+    builders = {facts["name"]: facts for facts in json.loads(path.read_text())["builders"]}
+    assert (builders["answer"]["computed"], builders["answer"]["failed"]) == (28, 2)
+    assert builders["answer"]["usage"]["tokens"] == 90
+    assert (builders["word"]["computed"], builders["word"]["skipped"]) == (28, 2)
+
+
+def test_notes_of_an_error_are_recorded(make):
+    def error(x):
+        failure = ValueError(f"row {x}")
+        failure.add_note("the model was asked in French")
+        return failure
+
+    table = make(raises_for({3}, error), on_error="collect")
+    run(table)
+    (record,) = table.errors().to_dict("records")
+    lines = record["traceback"].splitlines()
+    assert lines[lines.index("ValueError: row 3") + 1] == "the model was asked in French"
 
 
 def test_provenance_has_the_policies_in_force_by_attempt(make):

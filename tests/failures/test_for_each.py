@@ -335,6 +335,24 @@ def test_paused_run_goes_on_after_the_last_finished_input_row(words):
     assert words.rows() == [*WORDS[:4], ("c", 0, "boom"), *WORDS[4:]]
 
 
+def test_resumed_run_reads_the_instance_that_it_began_with(words):
+    words.write({**DOCUMENTS, "c": "boom"})
+    with pytest.raises(ValueError, match="cannot split c"):
+        words.build(process_id="night")
+    words.write({"z": "another text"})
+    words.vault.create_code_module("texts", text=SPLIT.replace('"boom"', '"bang"'))
+    words.vault.execute_instance("words", process_id="night")
+    assert words.rows() == [*WORDS[:4], ("c", 0, "boom"), *WORDS[4:]]
+
+
+def test_error_of_the_run_in_an_input_row_is_never_collected(words):
+    words.write({**DOCUMENTS, "c": "boom"})
+    with pytest.raises(ValueError, match="cannot split c"):
+        words.build(words.index(more="on_error: collect\nstop_on: [ValueError]"), process_id="night")
+    assert words.vault.get_process("night").status == "paused"
+    assert len(words.vault.get_errors(process_id="night")) == 0
+
+
 def test_stopped_run_is_materialized_with_the_finished_input_rows(words):
     words.write({**DOCUMENTS, "d": "boom"})
     with pytest.raises(ValueError, match="cannot split d"):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import http
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 
 import pandas as pd
@@ -179,6 +181,13 @@ def test_errors_of_known_clients_are_transient_by_name(package, name):
     base = type(name, (Exception,), {"__module__": package})
     assert is_transient(type("Sub", (base,), {"__module__": "elsewhere"})())
     assert not is_transient(type(name, (Exception,), {"__module__": "elsewhere"})())
+
+
+def test_errors_of_known_clients_are_recognized_without_an_import():
+    before = set(sys.modules)
+    for package in ("httpx", "requests", "aiohttp", "urllib3", "openai", "anthropic", "botocore"):
+        is_transient(type("Unknown", (Exception,), {"__module__": f"{package}.errors"})())
+    assert set(sys.modules) == before
 
 
 def test_classes_are_found_among_built_ins_in_the_module_and_by_import():
@@ -448,6 +457,54 @@ def test_cancellation_is_never_retried_or_collected(make, way):
         table.execute("night")
     assert table.calls[3] == 1
     assert len(table.errors("night")) == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_error_that_stop_on_names_is_never_retried_or_collected(make, way):
+    by_row = raises_for({4}, lambda x: ConnectionError("down"))
+    fields = {"on_error": "collect", "stop_on": ["ConnectionError"], "retry": {"max_retries": 3, "wait": 0}}
+    table = make(as_way(way, by_row), rows=6, **fields, **WAYS[way])
+    assert isinstance(run(table), ConnectionError)
+    assert table.calls[4] == 1
+    assert table.vault.get_process("night").status == "paused"
+    assert positions(table.errors("night")) == []
+
+
+def test_refused_result_that_stop_on_names_ends_the_run(make):
+    table = make(lambda x: object() if x == 2 else "a", rows=4, on_error="collect", stop_on=["invalid"])
+    assert isinstance(run(table), TypeError)
+    assert table.vault.get_process("night").status == "paused"
+    assert positions(table.errors("night")) == []
+
+
+@pytest.mark.parametrize("way", ["threads", "async"])
+def test_timeout_is_retried_or_ends_the_run_where_a_policy_names_it(make, way):
+    over, late = threading.Event(), Counter()
+
+    def is_late(x):
+        late[x] += 1
+        return x == 1 and late[x] == 1
+
+    def answer(x):
+        if is_late(x):
+            over.wait(120)
+        return f"a{x}"
+
+    async def answer_async(x):
+        if is_late(x):
+            await asyncio.sleep(600)
+        return f"a{x}"
+
+    table = make(answer if way == "threads" else answer_async, rows=3, timeout=1, on_error="collect")
+    policies = {"answer": {"stop_on": ["timeout"]}}
+    with pytest.raises(TimeoutError):
+        table.execute("night", policies=policies)
+    assert positions(table.errors("night")) == []
+    late.clear()
+    table.execute("night", policies={"answer": {"retry": {"max_retries": 1, "on": ["timeout"], "wait": 0}}})
+    over.set()
+    assert table.column() == ["a0", "a1", "a2"]
+    assert late[1] == 2
 
 
 def test_refused_row_of_a_batch_fails_alone(make):

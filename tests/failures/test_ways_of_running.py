@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import math
 import random
 import signal
@@ -427,6 +428,33 @@ def test_operations_of_coroutines_run_in_threads_as_children(make):
     assert [info.parent_id for info in children] == [process_id] * 3
 
 
+def test_operations_of_threads_are_children(make):
+    def answer(x, parent):
+        TableVault(table.vault.db_dir, author="child", parent_id=parent).create_table(f"made{x}")
+        return "a"
+
+    table = make(answer, rows=3, max_concurrency=2, arguments={"parent": "~PROCESS_ID~"})
+    process_id = table.execute()
+    children = [info for info in table.vault.get_history(author="child") if info.operation == "create_table"]
+    assert [info.parent_id for info in children] == [process_id] * 3
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_concurrency": 3}])
+def test_object_of_a_class_is_closed_after_an_error(make, fields):
+    made, closed = [], []
+
+    def answer(x):
+        if x == 2:
+            raise ValueError("two")
+        return "a"
+
+    table = make(answer, rows=20, python_function="Answering", **fields)
+    TOLD["setup"] = lambda: made.append(1) or len(made)
+    TOLD["close"] = closed.append
+    assert isinstance(run(table), ValueError)
+    until(lambda: sorted(closed) == list(range(1, len(made) + 1)))
+
+
 @pytest.mark.parametrize(("fields", "most"), [({}, 1), ({"max_concurrency": 3}, 3), ({"executor": "async"}, 1)])
 def test_class_has_one_object_per_worker_which_is_closed(make, fields, most):
     made, closed = [], []
@@ -495,6 +523,62 @@ def test_timed_out_call_fails_its_row_and_its_late_result_is_dropped(make, way):
     assert table.column()[2] is None
     (record,) = table.errors().to_dict("records")
     assert (record["index"], record["error"]) == (2, "TimeoutError")
+
+
+def test_late_result_is_dropped_while_other_rows_run(make):
+    late, returned = threading.Event(), []
+
+    def answer(x):
+        if table.calls[0] == 1 and x == 0:
+            late.wait(120)
+            returned.append(x)
+            return "first"
+        if x > 0:
+            late.set()
+            until(lambda: returned)
+        return "second"
+
+    retry = {"max_retries": 1, "on": ["timeout"], "wait": 0}
+    table = make(answer, rows=5, timeout=1, max_concurrency=1, retry=retry)
+    assert run(table) is None
+    assert table.column() == ["second"] * 5
+
+
+def deaf_until(over):
+    """Return a coroutine function of one row that ignores its cancellation."""
+
+    async def deaf(x):
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        return "late"
+
+    return deaf
+
+
+def test_coroutine_that_ignores_its_cancellation_fails_its_row(make):
+    over = threading.Event()
+    deaf = deaf_until(over)
+
+    async def answer(x):
+        return await deaf(x) if x == 1 else f"a{x}"
+
+    table = make(answer, rows=4, timeout=0.2, max_concurrency=1, on_error="collect", max_failures=1)
+    assert run(table) is None
+    over.set()
+    assert table.column() == ["a0", None, "a2", "a3"]
+
+
+def test_too_many_coroutines_that_ignore_their_cancellation_end_the_run(make, monkeypatch):
+    monkeypatch.setattr("tablevault.rows.coroutines._DEAF_SECONDS", 0.1)
+    over = threading.Event()
+    limits = {"max_failures": "100%", "max_consecutive_failures": "none"}
+    table = make(deaf_until(over), rows=200, timeout=0.1, max_concurrency=1, on_error="collect", **limits)
+    error = run(table)
+    over.set()
+    assert isinstance(error, TimeoutError)
+    assert "calls that timed out are still running" in "".join(error.__notes__)
+    assert table.vault.get_process("night").status == "paused"
 
 
 def test_coroutine_that_takes_too_long_is_cancelled(make):

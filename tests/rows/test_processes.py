@@ -127,6 +127,13 @@ def die_once(x, control):
     return x
 
 
+def die_once_in_a_worker(x, control):
+    note(control, "calls", f"{os.getpid()}-{x}")
+    if x == 3 and Path(control, "calls").read_text().count("-3\\n") == 1:
+        os._exit(4)
+    return x
+
+
 def return_lambda(x, control):
     return (lambda: x) if x == 3 else x
 
@@ -823,6 +830,15 @@ def test_file_of_a_function_called_once_that_killed_its_worker_is_dropped(work):
     ):
         work.run()
     assert [Path(str(cell)).read_text() for cell in work.cells()] == ["content"] * 3
+
+
+def test_a_row_that_killed_its_worker_is_repeated_in_a_fresh_one(work):
+    work.build("die_once_in_a_worker", 30, max_concurrency=1)
+    work.run()
+    calls = [entry.split("-") for entry in work.noted("calls")]
+    fresh = [number for number, x in calls if x == "3"][-1]
+    assert next(x for number, x in calls if number == fresh) == "3"
+    assert [x for _, x in calls].count("3") == 2
 
 
 @pytest.mark.slow
