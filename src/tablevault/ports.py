@@ -204,7 +204,10 @@ class RowExecutor(Protocol):
         ...
 
     def cancel_waiting(self) -> frozenset[int]:
-        """Cancel started calls that no worker has begun; return their numbers."""
+        """Cancel started calls that no worker has begun; return their numbers.
+
+        Those that a worker in another interpreter has received follow later: the adapter no longer `knows` them.
+        """
         ...
 
     def knows(self, number: int) -> bool:

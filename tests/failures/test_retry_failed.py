@@ -339,6 +339,22 @@ def test_stopped_instance_is_completed(bench):
     assert None not in bench.column("loud")
 
 
+def test_stopped_instance_with_failed_rows_is_completed(bench):
+    bench.build(answer=bench.answer(more="return_type: row-wise\non_error: collect\nmax_failures: 1"))
+    bench.bad(1, 4)
+    with pytest.raises(ValueError, match="no answer to 4"):
+        bench.vault.execute_instance("made", process_id="night")
+    bench.vault.stop_process("night", materialize=True)
+    assert len(bench.vault.get_errors("made")) == 2
+    bench.calls()
+    bench.bad()
+    bench.edit(2)
+    bench.vault.retry_failed("made")
+    assert bench.calls() == ["answer-1", "answer-4", "answer-5"]
+    assert bench.column("answer") == answers(1, 2, 1, 1, 2, 2)
+    assert len(bench.vault.get_errors("made")) == 0
+
+
 def read_input(bench):
     """Build a table that reads another one."""
     bench.vault.write("facts", pd.DataFrame({"word": ["x"]}))

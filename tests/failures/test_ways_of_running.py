@@ -195,6 +195,25 @@ def test_wrong_length_is_an_error_of_all_rows_of_the_batch(make, returned):
     assert table.vault.get_process("night").status == "paused"
 
 
+def test_wrong_length_is_collected_for_each_row_of_the_batch(make):
+    limits = {"max_failures": "100%", "max_consecutive_failures": "none"}
+    table = make(lambda x: x[1:], rows=4, batch_size=4, on_error="collect", **limits, **BATCH)
+    assert run(table) is None
+    assert table.errors()[["index", "error"]].values.tolist() == [[x, "ValueError"] for x in range(4)]
+
+
+def test_batch_that_takes_too_long_is_halved_until_single_rows_fail(make):
+    async def answer(x):
+        if 2 in x:
+            await asyncio.sleep(600)
+        return [f"a{row}" for row in x]
+
+    table = make(answer, rows=4, batch_size=4, timeout=0.5, on_error="collect", max_failures=1, **BATCH)
+    assert run(table) is None
+    assert table.column() == ["a0", "a1", None, "a3"]
+    assert table.errors()[["index", "error"]].values.tolist() == [[2, "TimeoutError"]]
+
+
 def test_exception_object_is_that_rows_error_once_the_others_are_kept(make):
     table = make(lambda x: [ValueError(f"row {row}") if row == 1 else "a" for row in x], rows=4, **BATCH)
     with pytest.raises(ValueError, match="row 1") as caught:
@@ -523,6 +542,32 @@ def test_timed_out_call_fails_its_row_and_its_late_result_is_dropped(make, way):
     assert table.column()[2] is None
     (record,) = table.errors().to_dict("records")
     assert (record["index"], record["error"]) == (2, "TimeoutError")
+
+
+@pytest.mark.parametrize("way", ["threads", "async"])
+def test_function_called_once_that_takes_too_long_is_repeated(make, way):
+    over = threading.Event()
+
+    def is_late():
+        return sum(table.calls.values()) == 1
+
+    def answer(x):
+        if is_late():
+            over.wait(120)
+        return pd.DataFrame({"answer": ["a", "b"]})
+
+    async def answer_async(x):
+        if is_late():
+            await asyncio.sleep(600)
+        return pd.DataFrame({"answer": ["a", "b"]})
+
+    retry = {"max_retries": 1, "on": ["timeout"], "wait": 0}
+    fields = {"return_type": "dataframe", "arguments": {"x": 1}, "timeout": 1, "retry": retry}
+    table = make(answer if way == "threads" else answer_async, rows=2, **fields)
+    assert run(table) is None
+    over.set()
+    assert table.column() == ["a", "b"]
+    assert table.calls == {1: 2}
 
 
 def test_late_result_is_dropped_while_other_rows_run(make):
