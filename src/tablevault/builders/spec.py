@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tablevault.builders.document import INDEX, SELF, BuilderDocument, BuilderReads, ForEach, problems_error
@@ -114,8 +114,21 @@ class BuilderSpec:
             self.is_index and self.for_each is None,
             self.return_type,
             makes_artifacts,
-            executor=self.policies.executor,
+            self.policies,
         )
+
+    def check_timeout(self, executors: frozenset[str]) -> None:
+        """Raise `TVBuilderError` if a late call of the function could write artifacts.
+
+        Parameters
+        ----------
+        executors
+            The executors that suit the function.
+        """
+        context = replace(self.policy_context, executors=executors)
+        problem = context.late_call_problem(self.policies.executor, self.policies.timeout)
+        if problem is not None:
+            raise self.error(("timeout",), problem)
 
     @property
     def written_values(self) -> tuple[object, ...]:
