@@ -108,6 +108,9 @@ def test_collect_is_refused_for_an_index_builder_without_for_each(make, return_t
     [
         ({"anwser": {"retry": 1}}, "did you mean 'answer'"),
         ({"answer": {"batch_size": 3}}, "batch_size"),
+        ({"answer": {"max_concurrency": 2, "n_threads": 2}}, r"policies\['answer'\]: n_threads .*give only one"),
+        ({"*": {"max_concurrency": 2, "n_threads": 2}}, r"policies\['\*'\]: n_threads .*give only one"),
+        ({"answers_index": {"n_threads": 2}}, "n_threads applies only to row-wise and batch functions; remove it"),
         ({"answer": {"validate": "check"}}, "validate"),
         ({"answer": {"return_type": "batch"}}, "return_type"),
         ({"answer": {"setup_arguments": {}}}, "setup_arguments"),

@@ -247,6 +247,14 @@ def _why_not_on(executor: str | None, context: PolicyContext) -> str:
     return f"{executor} does not apply to generators"
 
 
+BOTH_NAMES = "is the former name of max_concurrency; give only one of them."
+
+
+def has_both_names(fields: PolicyFields) -> bool:
+    """Return whether fields give the number of concurrent calls twice."""
+    return fields.n_threads is not None and fields.max_concurrency is not None
+
+
 KEY_OVERWRITTEN = "'collect' would leave nulls in the primary key that this builder overwrites; use pause."
 
 
@@ -262,6 +270,7 @@ def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[Fie
         ("failed_inputs", context.runs_by_row, by_row),
         ("executor", context.may_run_on(fields.executor), _why_not_on(fields.executor, context)),
         ("max_concurrency", context.runs_by_row, by_row),
+        ("n_threads", context.runs_by_row, by_row),
         ("service", context.return_type != "generator", "does not apply to generators"),
         ("batch_size", context.return_type == "batch", "applies only to 'return_type: batch'"),
         ("poll_seconds", executor == JOBS, of_jobs),
@@ -372,6 +381,8 @@ def check_overrides(overrides: Overrides, builders: Collection[str]) -> dict[str
             wrong = invalid_error_name(entry)
             if wrong is not None:
                 raise TVArgumentError(f"policies['{name}']: {wrong}")
+        if has_both_names(fields):
+            raise TVArgumentError(f"policies['{name}']: n_threads {BOTH_NAMES}")
         found[name] = fields
     return found
 
