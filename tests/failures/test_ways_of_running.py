@@ -412,6 +412,31 @@ def test_class_has_one_object_per_worker_which_is_closed(make, fields, most):
     until(lambda: sorted(closed) == list(range(1, len(made) + 1)))
 
 
+def test_constructor_arguments_are_resolved_once_for_all_workers(make, monkeypatch):
+    monkeypatch.setenv("TV_NAME", "first")
+    together, given = threading.Barrier(3, timeout=60), []
+
+    def setup(name, taken):
+        given.append((name, list(taken)))
+        monkeypatch.setenv("TV_NAME", "later")
+        taken.append("mine")
+
+    def answer(x):
+        together.wait()
+        return str(x)
+
+    table = make(
+        answer,
+        rows=3,
+        python_function="Answering",
+        max_concurrency=3,
+        setup_arguments={"name": "~ENV:TV_NAME~", "taken": ["ours"]},
+    )
+    TOLD["setup"] = setup
+    table.execute()
+    assert given == [("first", ["ours"])] * 3
+
+
 def test_nothing_is_set_up_if_no_row_has_to_be_computed(make):
     made = []
     table = make(lambda x: "a", rows=3, python_function="Answering")
