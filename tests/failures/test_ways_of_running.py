@@ -694,10 +694,10 @@ def test_async_rows_taken_up_with_a_failed_one_are_not_begun(make):
         table.execute("night")
     assert table.calls == {0: 1, 1: 1}
 
-    async def mended(x):
+    async def fixed(x):
         return f"a{x}"
 
-    table.tell(mended)
+    table.tell(fixed)
     table.execute("night")
     assert table.column() == [f"a{x}" for x in range(40)]
     assert table.calls == {0: 1, 1: 2, **dict.fromkeys(range(2, 40), 1)}
