@@ -45,6 +45,7 @@ def test_retry_is_a_number_of_retries_or_a_mapping_with_defaults():
     found = column_builder("stories", retry={}).policies.retry
     assert (found.max_retries, found.on) == (3, ("transient",))
     assert (found.wait, found.max_wait, found.max_seconds) == (1, 60, 3600)
+    assert column_builder("stories", retry={"max_retries": 0}).policies.retry.max_retries == 0
 
 
 def test_spec_is_frozen():
