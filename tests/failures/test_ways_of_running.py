@@ -385,6 +385,44 @@ def test_operations_of_coroutines_run_in_threads_as_children(make):
     assert [info.parent_id for info in children] == [process_id] * 3
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_operations_of_threads_run_as_children(make, threads):
+    together = threading.Barrier(threads, timeout=60)
+
+    def answer(x, parent):
+        together.wait()
+        child = TableVault(table.vault.db_dir, author="child", parent_id=parent)
+        child.create_table(f"made{x}")
+        return "a"
+
+    table = make(answer, rows=3, max_concurrency=threads, arguments={"parent": "~PROCESS_ID~"})
+    process_id = table.execute()
+    children = [info for info in table.vault.get_history(author="child") if info.operation == "create_table"]
+    assert [info.parent_id for info in children] == [process_id] * 3
+
+
+def test_late_result_of_an_abandoned_thread_is_dropped(make):
+    over, returned = threading.Event(), threading.Event()
+    attempts = collections.Counter()
+
+    def answer(x):
+        attempts[x] += 1
+        if x == 0 and attempts[0] == 1:
+            over.wait()
+            returned.set()
+            return "late"
+        if x == 1:
+            over.set()
+            returned.wait()
+        return "in time"
+
+    table = make(answer, rows=3, timeout=2, retry={"max_retries": 5, "on": ["timeout"], "wait": 0})
+    table.execute()
+    assert returned.is_set()
+    assert attempts[0] > 1
+    assert table.column() == ["in time"] * 3
+
+
 @pytest.mark.parametrize(("fields", "most"), [({}, 1), ({"max_concurrency": 3}, 3), ({"executor": "async"}, 1)])
 def test_class_has_one_object_per_worker_which_is_closed(make, fields, most):
     made, closed = [], []

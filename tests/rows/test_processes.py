@@ -718,6 +718,7 @@ def test_a_function_that_is_called_once_and_kills_its_worker_is_named(work):
     )
     with pytest.raises(ChildProcessError, match=r"the worker running whole_or_death\(\) .* exited with status 4"):
         work.run()
+    assert (work.control / "called").read_text().count("\n") == 2
 
 
 @pytest.mark.slow
