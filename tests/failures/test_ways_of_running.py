@@ -26,7 +26,7 @@ import pytest
 from failing_tables import TOLD, positions, until
 from test_failure_modes import WARNED, run
 
-from tablevault import TableVault
+from tablevault import TableVault, tv_errors
 from tablevault.rows.threads import ThreadExecutor
 from tablevault.values.progress import ExecutionProgress
 
@@ -566,6 +566,45 @@ def test_too_many_threads_that_go_on_end_the_run(make):
     assert "2 calls that timed out are still running" in "".join(error.__notes__)
 
 
+def deaf_to_cancellation(rows, over):
+    """Return a coroutine function that ignores its cancellation for some rows."""
+
+    async def answer(x):
+        while x in rows and not over.is_set():
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                continue
+        return "a"
+
+    return answer
+
+
+@pytest.mark.slow
+def test_coroutine_that_ignores_its_cancellation_is_abandoned(make):
+    over = threading.Event()
+    table = make(
+        deaf_to_cancellation({1}, over), rows=6, timeout=2, max_concurrency=2, on_error="collect", max_failures="100%"
+    )
+    error = run(table)
+    over.set()
+    assert error is None
+    assert table.errors()[["index", "error"]].values.tolist() == [[1, "TimeoutError"]]
+    assert table.column() == [None if x == 1 else "a" for x in range(6)]
+
+
+@pytest.mark.slow
+def test_too_many_coroutines_that_go_on_end_the_run(make):
+    over = threading.Event()
+    table = make(
+        deaf_to_cancellation(range(30), over), timeout=1, max_concurrency=1, on_error="collect", max_failures="100%"
+    )
+    error = run(table)
+    over.set()
+    assert isinstance(error, TimeoutError)
+    assert "2 calls that timed out are still running" in "".join(error.__notes__)
+
+
 # --- loops --------------------------------------------------------------------------------------------------------
 
 
@@ -703,6 +742,42 @@ def test_interrupt_waits_five_seconds_for_rows_in_flight(make, way, no_collectio
     assert table.vault.get_process("night").status == "paused"
     assert table.progress("night").computed == 1, "the row that ended in time, and no late result"
     assert cleaned == ([0] if way == "async" else []), "a coroutine that is cancelled has time to clean up"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["threads", "async"])
+def test_stop_does_not_wait_for_a_row_that_goes_on(make, way):
+    cleaned, over, stopping = [], threading.Event(), []
+
+    def stop():
+        vault = TableVault(table.vault.db_dir, author="ada")
+        vault.stop_process("night", force=True, materialize=True, timeout=120)
+
+    def answer(x):
+        if x == 1:
+            stopping.append(threading.Thread(target=stop))
+            stopping[0].start()
+        if x == 0:
+            over.wait(600)
+            return "late"
+        return f"a{x}"
+
+    async def answer_async(x):
+        if x != 0:
+            return answer(x)
+        try:
+            await asyncio.sleep(600)
+        finally:
+            cleaned.append(x)
+
+    table = make(answer if way == "threads" else answer_async, rows=2, max_concurrency=2)
+    with pytest.raises(tv_errors.TVForcedError):
+        table.execute("night")
+    over.set()
+    stopping[0].join()
+    assert table.vault.get_process("night").status == "stopped"
+    assert table.column() == [None, "a1"]
+    assert cleaned == ([0] if way == "async" else [])
 
 
 def test_interrupt_before_a_thread_has_started_lets_the_executor_close(monkeypatch):
