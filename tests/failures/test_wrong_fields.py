@@ -5,6 +5,8 @@ Each is refused with file, line and remedy before any function runs.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from failing_tables import raises_for
 
@@ -89,8 +91,9 @@ WRONG = {
 def test_wrong_field_is_refused_before_any_function_runs(make, fields, named):
     arguments = {} if fields.get("return_type", "row-wise") in ("row-wise", "batch") else {"x": "<<self.x>>"}
     table = make(raises_for({}), arguments=arguments, **fields)
-    with pytest.raises(tv_errors.TVBuilderError, match=rf"answer\.yaml, line \d+, {named}"):
+    with pytest.raises(tv_errors.TVBuilderError, match=rf"answer\.yaml, line \d+, {named}") as refused:
         table.execute("night")
+    assert re.search(r"; \w+|\bit must be |did you mean ", str(refused.value)), "there is a remedy"
     assert not table.calls
 
 
