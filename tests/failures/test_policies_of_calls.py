@@ -46,6 +46,10 @@ class Awaited:
         return x
 
 
+class Nothing:
+    pass
+
+
 class Jobs:
     def submit(self, token, x):
         return token
@@ -197,6 +201,13 @@ def test_numbers_of_workers_are_compared_with_those_of_the_builder(vault, build,
     build("plain", executor="ray", **fields)
     with pytest.raises(tv_errors.TVArgumentError, match=message):
         vault.execute_instance("t", policies={"out": policies})
+
+
+@pytest.mark.parametrize("name", ["out", "*"])
+def test_class_that_cannot_be_called_is_refused_as_such(vault, build, name):
+    build("Nothing")
+    with pytest.raises(tv_errors.TVBuilderError, match="the class Nothing has no __call__"):
+        vault.execute_instance("t", policies={name: {"executor": "threads"}})
 
 
 # --- executors that do not suit a function ------------------------------------------------------------------------

@@ -201,8 +201,8 @@ class PolicyContext:
     """The policies in force, unless a field overrides them."""
     overwrites_key: bool = False
     """Whether the builder overwrites a primary key column; known once all builders of the instance are."""
-    executors: frozenset[str] | None = None
-    """The executors that suit the function; `None` while it is unknown."""
+    executors: frozenset[str] = frozenset()
+    """The executors that suit the function; empty while it is unknown."""
 
     @property
     def runs_by_row(self) -> bool:
@@ -221,13 +221,11 @@ class PolicyContext:
 
     def suits(self, executor: str | None) -> bool:
         """Return whether an executor suits the function, as far as that is known."""
-        return executor is None or self.executors is None or executor in self.executors
+        return executor is None or not self.executors or executor in self.executors
 
     def late_call_problem(self, executor: str | None, timeout: float | None) -> str | None:
         """Return the problem with a timeout if calls that exceed it could still write artifacts, or `None`."""
-        in_threads = executor == "threads" or (
-            executor is None and self.executors is not None and "async" not in self.executors
-        )
+        in_threads = executor == "threads" or (executor is None and "threads" in self.executors)
         if timeout is None or not self.makes_artifacts or not in_threads:
             return None
         return (
@@ -238,7 +236,7 @@ class PolicyContext:
 
 def _why_not_on(executor: str | None, context: PolicyContext) -> str:
     """Return why an executor does not support a function."""
-    if context.executors is not None and not context.suits(executor):
+    if not context.suits(executor):
         return f"{executor} does not suit the function, which needs {' or '.join(sorted(context.executors))}"
     if executor == JOBS:
         return "jobs applies only to 'return_type: batch'"

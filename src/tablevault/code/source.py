@@ -94,10 +94,10 @@ def check_source(module_sources: Mapping[str, str], spec: BuilderSpec) -> None:
         raise spec.error(("arguments",), f"{name}() in {module}.py {problem}")
 
 
-def suitable_executors(module_sources: Mapping[str, str], spec: BuilderSpec) -> frozenset[str] | None:
-    """Return the executors that suit the function of a checked builder, or `None` if only loading it can tell."""
+def suitable_executors(module_sources: Mapping[str, str], spec: BuilderSpec) -> frozenset[str]:
+    """Return the executors that suit the function of a checked builder; empty if only loading it can tell."""
     read, name = _read(module_sources[spec.code_module], f"{spec.code_module}.py"), spec.python_function
-    return executors_of(name in read.asynchronous) if read.bound.get(name) is not None else None
+    return executors_of(name in read.asynchronous) if read.bound.get(name) is not None else frozenset()
 
 
 def _unknown_module(module: str, known: Mapping[str, str], spec: BuilderSpec) -> str:

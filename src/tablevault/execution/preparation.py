@@ -64,7 +64,7 @@ class CallPolicies:
     written: Mapping[str, Policies]
     """By builder name."""
 
-    def applied(self, spec: BuilderSpec, overwrites_key: bool, executors: frozenset[str] | None) -> BuilderSpec:
+    def applied(self, spec: BuilderSpec, overwrites_key: bool, executors: frozenset[str]) -> BuilderSpec:
         """Return a builder with its policies in force; `executors` are those that suit its function."""
         written = self.written[spec.name]
         context = replace(spec.policy_context, policies=written, overwrites_key=overwrites_key, executors=executors)
@@ -80,6 +80,7 @@ class Prepared:
     inputs: PinnedInputs
     sources: Sources
     call: CallPolicies | None = None
+    """`None` without policies of a call."""
 
     @classmethod
     def check(
@@ -134,7 +135,7 @@ class Prepared:
         call, modules = CallPolicies(checked, {spec.name: spec.policies for spec in self.specs}), self.sources.modules
         specs = (
             call.applied(
-                spec, self._overwrites_key(spec), statically_suitable(modules, spec) if spec.is_custom else None
+                spec, self._overwrites_key(spec), statically_suitable(modules, spec) if spec.is_custom else frozenset()
             )
             for spec in self.specs
         )
