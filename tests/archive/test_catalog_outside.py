@@ -130,6 +130,16 @@ def test_catalog_of_a_vault_is_the_one_in_its_marker(folder: Path, catalog: Path
     assert TableVault(folder, "ada", create=True, exist_ok=True, catalog_url=url_of(catalog)).get_tables() == ["old"]
 
 
+@pytest.mark.parametrize("url", ["postgresql+psycopg://tv@db/tables?schema=atlas", "sqlite:///:memory:", "nonsense"])
+def test_marker_that_names_no_sqlite_file_is_refused_as_such(folder: Path, url: str) -> None:
+    set_in_marker(folder, catalog=url)
+    with pytest.raises(TVArgumentError) as refused:
+        TableVault(folder)
+    assert str(refused.value).startswith(f"'catalog' in the file '{folder / '.tablevault'}' ")
+    assert str(refused.value).endswith("or restore the file from a backup.")
+    assert "catalog_url" not in str(refused.value)
+
+
 def test_problems_of_a_catalog_outside_name_its_file(folder: Path, catalog: Path) -> None:
     with contextlib.closing(sqlite3.connect(catalog)) as connection:
         (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'reads_by_input'").fetchone()

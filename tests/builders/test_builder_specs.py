@@ -45,6 +45,7 @@ def test_retry_is_a_number_of_retries_or_a_mapping_with_defaults():
     found = column_builder("stories", retry={}).policies.retry
     assert (found.max_retries, found.on) == (3, ("transient",))
     assert (found.wait, found.max_wait, found.max_seconds) == (1, 60, 3600)
+    assert column_builder("stories", retry={"max_retries": 0}).policies.retry.max_retries == 0
 
 
 def test_spec_is_frozen():
@@ -115,8 +116,8 @@ def test_index_builder_fields_may_be_absent_or_off_in_a_column_builder():
 
 
 @pytest.mark.parametrize("return_type", ["dataframe", "generator"])
-def test_n_threads_is_refused_unless_the_function_runs_by_row(return_type):
-    assert column_builder("stories", return_type=return_type, n_threads=4).policies.max_concurrency == 4
+def test_n_threads_is_ignored_unless_the_function_runs_by_row(return_type):
+    assert column_builder("stories", return_type=return_type, n_threads=4).policies == Policies()
 
 
 def test_references_in_most_fields_are_resolved_once():
@@ -148,7 +149,7 @@ def test_resolved_value_of_the_wrong_type_is_refused_with_its_line():
 
 
 def test_reference_that_resolves_to_null_counts_as_absent():
-    text = builder_text("ColumnBuilder", n_threads="<<t.n[k::1]>>")
+    text = builder_text("ColumnBuilder", return_type="row-wise", n_threads="<<t.n[k::1]>>")
     assert build(text, lambda value: None if value == "<<t.n[k::1]>>" else value).policies == Policies()
 
 

@@ -54,7 +54,7 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        os.close(self._terminal)  # Hangs up on whoever is still there.
+        os.close(self._terminal)  # Hangs up on the processes that are still attached.
         if self.status is None:
             self._wait()
 

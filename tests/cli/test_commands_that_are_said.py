@@ -22,7 +22,7 @@ CODE = """
 from pathlib import Path
 import pandas as pd
 def rows():
-    if not (Path({folder!r}) / "mended").exists():
+    if not (Path({folder!r}) / "fixed").exists():
         raise ConnectionError("no network")
     return pd.DataFrame({{"x": [1, 2]}})
 """
@@ -123,12 +123,12 @@ def test_the_lines_of_a_paused_process_can_be_pasted(tmp_path):
     vault.create_code_module("job", text=CODE.format(folder=str(tmp_path)))
 
     def paused(table: str) -> list[str]:
-        (tmp_path / "mended").unlink(missing_ok=True)
+        (tmp_path / "fixed").unlink(missing_ok=True)
         vault.create_table(table)
         vault.create_instance(table, builders={f"{table}_index": INDEX})
         with pytest.raises(ConnectionError) as caught:
             vault.execute_instance(table, process_id=f"of-{table}")
-        (tmp_path / "mended").touch()
+        (tmp_path / "fixed").touch()
         note = caught.value.__notes__[-1].splitlines()
         assert [line.strip() for line in vault.get_process(f"of-{table}").hint.splitlines()] == [
             line.strip() for line in note[1:]

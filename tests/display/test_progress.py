@@ -1,4 +1,4 @@
-"""Progress is shown to those who look, and is in nobody's way."""
+"""Progress is shown on request, and does not disturb other output."""
 
 import os
 import pty

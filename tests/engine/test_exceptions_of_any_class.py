@@ -110,9 +110,9 @@ def test_exception_of_any_class_pauses_unchanged_and_keeps_row_positions(vault, 
         assert any("paused as 'nightly'" in note for note in caught.value.__notes__)
     assert vault.get_process("nightly").status == "paused"
 
-    vault.create_code_module("raising", text=CODE.replace("FAIL", "return 'mended'"))
+    vault.create_code_module("raising", text=CODE.replace("FAIL", "return 'fixed'"))
     vault.execute_instance("stories", process_id="nightly")
-    expected = [f"{x}-ok" if x != 3 else "mended" for x in range(8)]
+    expected = [f"{x}-ok" if x != 3 else "fixed" for x in range(8)]
     pd.testing.assert_frame_equal(
         vault.get_dataframe("stories")[0],
         pd.DataFrame({"x": range(8), "y": expected}),

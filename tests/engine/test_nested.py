@@ -215,7 +215,7 @@ def test_an_id_proves_nothing(job):
     job.tell("hold", 4)
     owner = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
     until(lambda: job.noted("held"), owner)
-    # Whoever names the parent becomes its child, and is bound as one.
+    # An operation that names the parent becomes its child, with the restrictions of one.
     child = TableVault(job.path, parent_id="nightly")
     assert child.get_process(child.create_table("others")).parent_id == "nightly"
     with pytest.raises(tv_errors.TVLockError, match="inside which"):

@@ -35,12 +35,12 @@ def assert_still_paused(job, before):
     assert job.noted("returned") == [4, 5, 6, 7, 8, 9]
 
 
-def test_only_the_remaining_rows_are_computed_and_by_the_mended_code(paused):
+def test_only_the_remaining_rows_are_computed_and_by_the_fixed_code(paused):
     fix(paused, 'if is_told(control, "fail", x):', "if False:")
-    fix(paused, 'return f"{x}-ok"', 'return f"{x}-mended"')
+    fix(paused, 'return f"{x}-ok"', 'return f"{x}-fixed"')
     assert paused.execute("nightly") == "nightly"
     assert paused.noted("called") == [4, 5, 6, 7, 8, 9]
-    assert paused.answers() == [f"{x}-ok" for x in range(4)] + [f"{x}-mended" for x in range(4, 10)]
+    assert paused.answers() == [f"{x}-ok" for x in range(4)] + [f"{x}-fixed" for x in range(4, 10)]
     info = paused.vault.get_process("nightly")
     assert info.status == "succeeded"
     assert info.error is None
@@ -49,7 +49,7 @@ def test_only_the_remaining_rows_are_computed_and_by_the_mended_code(paused):
 
 def test_provenance_records_under_which_code_rows_ran(paused):
     paused.tell("fail")
-    fix(paused, 'return f"{x}-ok"', 'return f"{x}-mended"')
+    fix(paused, 'return f"{x}-ok"', 'return f"{x}-fixed"')
     paused.execute("nightly")
     (step,) = [step for step in paused.vault.get_lineage("stories").columns if step.column == "answer"]
     assert len(set(step.code_versions)) == 2

@@ -109,7 +109,9 @@ def test_execute_instance_sends_few_statements(vault, monkeypatch):
     with at_most(13):
         vault.execute_instance("stories")
     vault.create_instance("stories", copy=True)
-    # One more transaction drops the artifacts of the instance before.
+    # Seven more look up the origin and its table: planning, work and sealing each read the catalog anew, since a resumed
+    # process begins with the work. Seven more are the transaction that drops the artifacts of the instance before; it
+    # follows the decision, because it must see the locks and tags of that moment.
     with at_most(27):
         vault.execute_instance("stories")
 

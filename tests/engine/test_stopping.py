@@ -155,7 +155,7 @@ from jobs import is_told
 
 def picture(x, folder, control):
     if is_told(control, "fail", x):
-        (Path(folder) / "stray.txt").write_text("named by nobody")
+        (Path(folder) / "stray.txt").write_text("not named")
         raise RuntimeError("no picture")
     (Path(folder) / f"{x}.txt").write_text(f"{WORD} {x}")
     return f"{x}.txt"
@@ -239,7 +239,7 @@ def test_force_does_not_kill_the_users_interpreter_and_says_so(job):
     assert job.vault.get_process("nightly").status == "running"
     job.tell("hold")
     assert "TVForcedError" in ended(other).errors
-    # It ends as it was asked to, though nobody waits for it any more.
+    # It ends as requested, though no caller waits for it any more.
     info = job.vault.get_process("nightly")
     assert (info.status, info.locks) == ("stopped", ())
     job.execute(reuse_partial=True)

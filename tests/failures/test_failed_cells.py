@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -302,6 +303,23 @@ def test_files_of_a_repeated_call_for_all_rows_are_dropped_with_a_warning(make):
         table.execute()
     left = Path(table.vault.get_artifact_folder("answers", is_temp=False)).iterdir()
     assert sorted(path.name for path in left) == sorted(calls[1])
+
+
+def test_files_of_a_call_that_takes_too_long_are_dropped_with_a_warning(make):
+    async def answer(x, folder):
+        Path(folder, f"{x}.txt").write_text(str(x))
+        if x == 1:
+            await asyncio.Event().wait()
+        return f"{x}.txt"
+
+    table = make(answer, rows=3, on_error="collect", timeout=3, **FILES)
+    with pytest.warns(WARNED) as warned:
+        table.execute("night")
+    assert any("1 file of calls that failed or were repeated" in str(item.message) for item in warned)
+    assert table.vault.get_process("night").status == "succeeded"
+    assert table.errors()["error"].tolist() == ["TimeoutError"]
+    left = Path(table.vault.get_artifact_folder("answers", is_temp=False)).iterdir()
+    assert sorted(path.name for path in left) == ["0.txt", "2.txt"]
 
 
 def test_files_that_no_failed_row_could_have_written_stay_an_error(make):

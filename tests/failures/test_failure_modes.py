@@ -573,6 +573,9 @@ def test_get_errors_has_the_columns_of_the_contract(make):
     assert 'told["answer"](**given)' in failed["traceback"], "source lines of the archived code"
     assert failed["calls"] == 1
     assert failed["failed_at"].tzinfo is not None
+    assert failed["seconds"] >= 0
+    (step,) = [step for step in table.vault.get_lineage("answers").columns if step.column == "answer"]
+    assert failed["code"] in [version.version for version in step.code_versions]
     assert (skipped["builder"], skipped["kind"], skipped["cause"]) == ("word", "skipped", "answer.answer")
     assert pd.isna(skipped["error"])
 

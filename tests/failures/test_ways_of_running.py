@@ -27,7 +27,7 @@ import pytest
 from failing_tables import TOLD, positions, until
 from test_failure_modes import WARNED, run
 
-from tablevault import TableVault
+from tablevault import TableVault, tv_errors
 from tablevault.rows.threads import ThreadExecutor
 from tablevault.values.progress import ExecutionProgress
 
@@ -447,12 +447,17 @@ def test_operations_of_coroutines_run_in_threads_as_children(make):
     assert [info.parent_id for info in children] == [process_id] * 3
 
 
-def test_operations_of_threads_are_children(make):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_operations_of_threads_run_as_children(make, threads):
+    together = threading.Barrier(threads, timeout=60)
+
     def answer(x, parent):
-        TableVault(table.vault.db_dir, author="child", parent_id=parent).create_table(f"made{x}")
+        together.wait()
+        child = TableVault(table.vault.db_dir, author="child", parent_id=parent)
+        child.create_table(f"made{x}")
         return "a"
 
-    table = make(answer, rows=3, max_concurrency=2, arguments={"parent": "~PROCESS_ID~"})
+    table = make(answer, rows=3, max_concurrency=threads, arguments={"parent": "~PROCESS_ID~"})
     process_id = table.execute()
     children = [info for info in table.vault.get_history(author="child") if info.operation == "create_table"]
     assert [info.parent_id for info in children] == [process_id] * 3
@@ -472,6 +477,28 @@ def test_object_of_a_class_is_closed_after_an_error(make, fields):
     TOLD["close"] = closed.append
     assert isinstance(run(table), ValueError)
     until(lambda: sorted(closed) == list(range(1, len(made) + 1)))
+
+
+def test_late_result_of_an_abandoned_thread_is_dropped(make):
+    over, returned = threading.Event(), threading.Event()
+    attempts = collections.Counter()
+
+    def answer(x):
+        attempts[x] += 1
+        if x == 0 and attempts[0] == 1:
+            over.wait()
+            returned.set()
+            return "late"
+        if x == 1:
+            over.set()
+            returned.wait()
+        return "in time"
+
+    table = make(answer, rows=3, timeout=2, retry={"max_retries": 5, "on": ["timeout"], "wait": 0})
+    table.execute()
+    assert returned.is_set()
+    assert attempts[0] > 1
+    assert table.column() == ["in time"] * 3
 
 
 @pytest.mark.parametrize(("fields", "most"), [({}, 1), ({"max_concurrency": 3}, 3), ({"executor": "async"}, 1)])
@@ -499,6 +526,31 @@ def test_class_has_one_object_per_worker_which_is_closed(make, fields, most):
     assert made == ["small"] * len(made)
     assert 1 <= len(made) <= most
     until(lambda: sorted(closed) == list(range(1, len(made) + 1)))
+
+
+def test_constructor_arguments_are_resolved_once_for_all_workers(make, monkeypatch):
+    monkeypatch.setenv("TV_NAME", "first")
+    together, given = threading.Barrier(3, timeout=60), []
+
+    def setup(name, taken):
+        given.append((name, list(taken)))
+        monkeypatch.setenv("TV_NAME", "later")
+        taken.append("mine")
+
+    def answer(x):
+        together.wait()
+        return str(x)
+
+    table = make(
+        answer,
+        rows=3,
+        python_function="Answering",
+        max_concurrency=3,
+        setup_arguments={"name": "~ENV:TV_NAME~", "taken": ["ours"]},
+    )
+    TOLD["setup"] = setup
+    table.execute()
+    assert given == [("first", ["ours"])] * 3
 
 
 def test_nothing_is_set_up_if_no_row_has_to_be_computed(make):
@@ -699,6 +751,45 @@ def test_too_many_threads_of_a_function_called_once_end_the_run(make, on_error):
     assert table.vault.get_process("night").status == "paused"
 
 
+def deaf_to_cancellation(rows, over):
+    """Return a coroutine function that ignores its cancellation for some rows."""
+
+    async def answer(x):
+        while x in rows and not over.is_set():
+            try:
+                await asyncio.sleep(0.05)
+            except asyncio.CancelledError:
+                continue
+        return "a"
+
+    return answer
+
+
+@pytest.mark.slow
+def test_coroutine_that_ignores_its_cancellation_is_abandoned(make):
+    over = threading.Event()
+    table = make(
+        deaf_to_cancellation({1}, over), rows=6, timeout=2, max_concurrency=2, on_error="collect", max_failures="100%"
+    )
+    error = run(table)
+    over.set()
+    assert error is None
+    assert table.errors()[["index", "error"]].values.tolist() == [[1, "TimeoutError"]]
+    assert table.column() == [None if x == 1 else "a" for x in range(6)]
+
+
+@pytest.mark.slow
+def test_too_many_coroutines_that_go_on_end_the_run(make):
+    over = threading.Event()
+    table = make(
+        deaf_to_cancellation(range(30), over), timeout=1, max_concurrency=1, on_error="collect", max_failures="100%"
+    )
+    error = run(table)
+    over.set()
+    assert isinstance(error, TimeoutError)
+    assert "2 calls that timed out are still running" in "".join(error.__notes__)
+
+
 # --- loops --------------------------------------------------------------------------------------------------------
 
 
@@ -838,6 +929,42 @@ def test_interrupt_waits_five_seconds_for_rows_in_flight(make, way, no_collectio
     assert cleaned == ([0] if way == "async" else []), "a coroutine that is cancelled has time to clean up"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["threads", "async"])
+def test_stop_does_not_wait_for_a_row_that_goes_on(make, way):
+    cleaned, over, stopping = [], threading.Event(), []
+
+    def stop():
+        vault = TableVault(table.vault.db_dir, author="ada")
+        vault.stop_process("night", force=True, materialize=True, timeout=120)
+
+    def answer(x):
+        if x == 1:
+            stopping.append(threading.Thread(target=stop))
+            stopping[0].start()
+        if x == 0:
+            over.wait(600)
+            return "late"
+        return f"a{x}"
+
+    async def answer_async(x):
+        if x != 0:
+            return answer(x)
+        try:
+            await asyncio.sleep(600)
+        finally:
+            cleaned.append(x)
+
+    table = make(answer if way == "threads" else answer_async, rows=2, max_concurrency=2)
+    with pytest.raises(tv_errors.TVForcedError):
+        table.execute("night")
+    over.set()
+    stopping[0].join()
+    assert table.vault.get_process("night").status == "stopped"
+    assert table.column() == [None, "a1"]
+    assert cleaned == ([0] if way == "async" else [])
+
+
 def test_interrupt_before_a_thread_has_started_lets_the_executor_close(monkeypatch):
     def interrupted(thread):
         raise KeyboardInterrupt
@@ -865,10 +992,10 @@ def test_async_rows_taken_up_with_a_failed_one_are_not_begun(make):
         table.execute("night")
     assert table.calls == {0: 1, 1: 1}
 
-    async def mended(x):
+    async def fixed(x):
         return f"a{x}"
 
-    table.tell(mended)
+    table.tell(fixed)
     table.execute("night")
     assert table.column() == [f"a{x}" for x in range(40)]
     assert table.calls == {0: 1, 1: 2, **dict.fromkeys(range(2, 40), 1)}

@@ -5,6 +5,8 @@ Each is refused with file, line and remedy before any function runs.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from failing_tables import raises_for
 
@@ -89,8 +91,9 @@ WRONG = {
 def test_wrong_field_is_refused_before_any_function_runs(make, fields, named):
     arguments = {} if fields.get("return_type", "row-wise") in ("row-wise", "batch") else {"x": "<<self.x>>"}
     table = make(raises_for({}), arguments=arguments, **fields)
-    with pytest.raises(tv_errors.TVBuilderError, match=rf"answer\.yaml, line \d+, {named}"):
+    with pytest.raises(tv_errors.TVBuilderError, match=rf"answer\.yaml, line \d+, {named}") as refused:
         table.execute("night")
+    assert re.search(r"; \w+|\bit must be |did you mean ", str(refused.value)), "there is a remedy"
     assert not table.calls
 
 
@@ -108,6 +111,9 @@ def test_collect_is_refused_for_an_index_builder_without_for_each(make, return_t
     [
         ({"anwser": {"retry": 1}}, "did you mean 'answer'"),
         ({"answer": {"batch_size": 3}}, "batch_size"),
+        ({"answer": {"max_concurrency": 2, "n_threads": 2}}, r"policies\['answer'\]: n_threads .*give only one"),
+        ({"*": {"max_concurrency": 2, "n_threads": 2}}, r"policies\['\*'\]: n_threads .*give only one"),
+        ({"answers_index": {"n_threads": 2}}, "n_threads applies only to row-wise and batch functions; remove it"),
         ({"answer": {"validate": "check"}}, "validate"),
         ({"answer": {"return_type": "batch"}}, "return_type"),
         ({"answer": {"setup_arguments": {}}}, "setup_arguments"),

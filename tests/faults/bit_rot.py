@@ -98,7 +98,7 @@ class Rotten:
         answers = ask(self._vault.folder, files=sealed, verify=sealed or case["seed"].endswith("0"))
         wrong = [name for name, answer in answers.of.items() if answer is not None and answer != self._right[name]]
         if not sealed:
-            # What people wrote is theirs to change; that a catalog says of a table what nobody meant, no reader can know.
+            # Texts may be edited by hand, and no reader can detect a wrong but valid statement of the catalog.
             wrong = [name for name in wrong if name.startswith("frame")]
         problems = [*answers.foreign, *(f"another {name} than was written" for name in wrong)]
         if sealed and str(path.relative_to(self._vault.folder)) not in answers.found:

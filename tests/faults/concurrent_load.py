@@ -71,7 +71,7 @@ def frame(token: str) -> pd.DataFrame:
 
 
 class User:
-    """Somebody who does things at random, and notes them.
+    """A user who makes random calls, and records them.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ class User:
 
 
 class Neighbour:
-    """Somebody whose tables nobody else uses."""
+    """A user with tables of their own."""
 
     def __init__(self, folder: Path, recorder: Recorder, name: str) -> None:
         self._vault = TableVault(folder, author=name)

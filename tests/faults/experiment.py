@@ -42,7 +42,7 @@ class Budget:
 
     seconds: float
     tries: int
-    """The target, unless somebody asked for another number. A sweep that has more points goes on to its end."""
+    """The target, unless another number was requested. A sweep with more points goes on to its end."""
     seed: int
     workers: int = 1
     """How many interpreters may work side by side; 1: only this one."""

@@ -204,7 +204,7 @@ def _limited(vault: TableVault) -> None:
 
 
 def _with_failed_rows(vault: TableVault) -> None:
-    """Leave an instance with a failed row and a skipped one, whose code is mended."""
+    """Leave an instance with a failed row and a skipped one, whose code is fixed."""
     _collecting(collecting())(vault)
     _executed(vault)
     vault.create_code_module("job", text=CODE.replace('if name == "c"', "if False"))

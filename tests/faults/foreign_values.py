@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-# --- classes that nobody at TableVault has written --------------------------------------------------------------------
+# --- classes that are not part of TableVault --------------------------------------------------------------------------
 
 
 class Moment(datetime.datetime):

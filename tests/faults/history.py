@@ -29,7 +29,7 @@ class Event:
     arguments: dict[str, Any]
     called: float
     returned: float = FOREVER
-    """Never, if its interpreter was killed: then nobody knows whether it took effect."""
+    """Never, if its interpreter was killed: then it is unknown whether it took effect."""
     result: Any = None
     error: str | None = None
     refused: bool = False
@@ -88,7 +88,7 @@ class Life:
     possible: float = FOREVER
     """Its earliest call."""
     certain: float = FOREVER
-    """The first moment at which somebody knew that it is there."""
+    """The first moment at which a client knew that it exists."""
     may_be_gone: float = FOREVER
     gone: float = FOREVER
 
@@ -134,11 +134,11 @@ def _strange_errors(events: list[Event]) -> Iterator[str]:
             table, instance = event.arguments.get("table"), event.arguments.get("instance")
             gone = min(leaving.get(("table", table), FOREVER), leaving.get(("instance", instance), FOREVER))
             if gone > event.returned:
-                yield f"a read failed though nobody had begun to take anything away: {event}"
+                yield f"a read failed before any removal had begun: {event}"
 
 
 def _leaving(events: list[Event]) -> dict[tuple[str, Any], float]:
-    """Return when somebody first tried to take a table or instance away."""
+    """Return when the removal of each table or instance was first tried."""
     first: dict[tuple[str, Any], float] = {}
     for event in events:
         if event.operation in ("delete_table", "rename_table"):
@@ -299,7 +299,7 @@ def _wrong_modules(events: list[Event]) -> Iterator[str]:
         of_module = writes[event.arguments["module"]]
         write = of_module.get(event.result)
         if write is None or write.called > event.returned:
-            yield f"a module's text is shown that nobody had written: {event}"
+            yield f"a module's text is shown that was never written: {event}"
             continue
         for later in of_module.values():
             if write.returned < later.called and later.returned < event.called:

@@ -109,7 +109,7 @@ def archives(sandbox: Sandbox) -> Target:
 
 
 def vaults(sandbox: Sandbox) -> Target:
-    """Vaults that somebody sent."""
+    """Vaults received from others."""
     received = ReceivedVault(sandbox.folder)
     sandbox.temporary.mkdir()
     tempfile.tempdir = str(sandbox.temporary)

@@ -201,8 +201,8 @@ class Seen:
     def of(cls, folder: Path, without: str, damaged: bool = False, verified: bool = True) -> Seen:
         """Open an idle vault, read it, and let it verify itself.
 
-        It is repaired if it is known to be `damaged`, or if something could not be removed, which is in nobody's way,
-        and once the disk works again can be. `without` is a process that does not count.
+        It is repaired if it is known to be `damaged`, or if something could not be removed, which is
+        harmless, and can be removed once the disk works again. `without` is a process that does not count.
         """
         vault = TableVault(folder, author="check", lock_timeout=0)
         content = Content.of(vault, without)
@@ -261,7 +261,7 @@ def wrong_locks(folder: Path, active: dict[str, ProcessInfo]) -> str:
             "SELECT processes.process_id, locks.resource FROM locks LEFT JOIN processes USING (serial)"
         ).fetchall()
     wrong = [(process, resource) for process, resource in held if process not in active]
-    return f"locks are held by nobody who is active: {wrong}" if wrong else ""
+    return f"locks are held by processes that are not active: {wrong}" if wrong else ""
 
 
 def wrong_leftovers(folder: Path, active: int) -> str:
@@ -299,7 +299,7 @@ def _wrong_tree(seen: Seen, expected: Expected) -> str:
     strange = here.shape() ^ expected.after.tree.without_partial().shape()
     if seen.content == expected.after.content and not strange:
         return ""
-    # Of an active process's instance nobody sees anything yet.
+    # The instance of an active process is not visible yet.
     shown = [path for path in different if not (seen.active and _is_hidden(path, seen.vault))]
     if seen.content == expected.before.content and not shown:
         return ""

@@ -846,7 +846,7 @@ class Model:
         process.status, process.locks = "stopped", {}
 
     def read_wrong(self, table_name: str, wrong: str) -> None:
-        """Read an instance, version or column that nobody made."""
+        """Read an instance, version or column that does not exist."""
         if any(self.holders(table_name)):
             raise ExpectedError(LOCK)
         newest = self._table(table_name).newest("base")
@@ -862,7 +862,7 @@ class Model:
         return (temporary.partial[0], temporary.partial[1].computed) if temporary.partial is not None else None
 
     def holders(self, table_name: str) -> Iterable[Process]:
-        """Return the paused processes that let nobody read a table."""
+        """Return the paused processes whose locks keep a table from being read."""
         return (process for process in self.paused.values() if process.locks.get(f"table/{table_name.lower()}"))
 
 

@@ -513,7 +513,7 @@ class Comparison(RuleBasedStateMachine):
         background: bool = False,
     ) -> None:
         if background and fault is not None and fault.kind == INTERRUPT:
-            # Nobody presses Ctrl-C there.
+            # A background worker gets no Ctrl-C.
             fault = None
 
         def call() -> None:

@@ -72,13 +72,13 @@ class Results:
 def what_is_wrong(vault: TableVault, folder: Path, race: Race, before: int, results: list[str]) -> str:
     """Return which promise a race broke; nothing if none."""
     if any(result.startswith("raised") for result in results):
-        return "somebody got an error that says nothing of the race"
+        return "a contender got an error that does not mention the race"
     problem = _two_runners(folder / "log", race)
     if problem:
         return problem
     done = [action for action, result in zip(race.actions, results, strict=True) if result == "did"]
     if len(done) > 1:
-        # What somebody else resumed at the same moment is reported as resumed, too.
+        # A process that another contender resumed at the same moment is reported as resumed, too.
         done = [action for action in done if action != "restart"] or done[:1]
     if len(done) != 1:
         return f"{len(done)} won"

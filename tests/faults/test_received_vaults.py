@@ -32,7 +32,7 @@ from tablevault.values.contents import ArtifactRecord
 
 @pytest.fixture
 def outside(tmp_path):
-    """A folder beside the vault, that nobody has a reason to touch."""
+    """A folder beside the vault, which no operation has a reason to touch."""
     folder = tmp_path / "outside"
     (folder / "12").mkdir(parents=True)
     (folder / "kept.txt").write_text("kept")

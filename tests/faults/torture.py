@@ -50,7 +50,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 def main() -> int:
     """Run experiments; exit with 1 if an invariant was violated."""
-    # Whoever is asked to end takes the interpreters along that were started.
+    # A terminated run also ends the interpreters that it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments = _parser().parse_args()
     if arguments.repeat is not None:

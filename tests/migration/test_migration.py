@@ -96,6 +96,99 @@ def test_a_paused_process_migrates_when_it_goes_on(old):
     assert vault.verify().ok
 
 
+def pause(folder, like, replaced):
+    """Add a paused process that is like an ended one, with other names in its arguments and plan."""
+    connection = sqlite3.connect(folder / "metadata" / "catalog.db")
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(processes)")]
+    found = connection.execute("SELECT * FROM processes WHERE serial = ?", [like]).fetchone()
+    values = dict(zip(columns, found, strict=True))
+    for name in ("table_name", "instance_id", "arguments", "plan"):
+        for before, after in replaced.items():
+            values[name] = values[name].replace(before, after)
+    changed = {"process_id": "later", "status": "paused", "finished": 0, "user_given": 1}
+    values.update(changed, serial=None, ended_at=None, end_order=None, owner_lock="owner-1-gone")
+    with connection:
+        marks = ", ".join("?" * len(values))
+        cursor = connection.execute(f"INSERT INTO processes VALUES ({marks})", list(values.values()))
+        connection.executemany(
+            "INSERT INTO locks (serial, resource, exclusive) VALUES (?, ?, ?)",
+            [(cursor.lastrowid, *lock) for lock in json.loads(values["plan"])["locks"]],
+        )
+    connection.close()
+
+
+def serial_of(folder, operation, table):
+    connection = sqlite3.connect(folder / "metadata" / "catalog.db")
+    found = connection.execute(
+        "SELECT min(serial) FROM processes WHERE operation = ? AND table_name = ?", [operation, table]
+    ).fetchone()[0]
+    connection.close()
+    return found
+
+
+def given_frame(vault):
+    return vault.get_dataframe("given")[0]
+
+
+PAUSED = {
+    "create_code_module": (
+        "",
+        {'"job"': '"words"'},
+        lambda vault: vault.create_code_module("words", text=vault.get_code_module_str("job"), process_id="later"),
+        lambda vault: "words" in vault.get_code_modules_list(),
+    ),
+    "create_table": (
+        "given",
+        {"given": "added"},
+        lambda vault: vault.create_table("added", process_id="later"),
+        lambda vault: "added" in vault.get_tables(),
+    ),
+    "create_instance": (
+        "given",
+        {"base": "other"},
+        lambda vault: vault.create_instance("given", "other", external_edit=True, process_id="later"),
+        lambda vault: vault.write_instance(given_frame(vault), "given", "other"),
+    ),
+    "write_instance": (
+        "given",
+        {'"temporary": 3': '"temporary": 5', "base_1795849068_a1943fbd365b45d0": "base_1795849068_b1943fbd365b45d0"},
+        lambda vault: vault.write_instance(given_frame(vault), "given", process_id="later"),
+        lambda vault: len(vault.get_table_instances("given")) == 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("by_itself", [False, True], ids=["after another operation", "by itself"])
+@pytest.mark.parametrize("operation", PAUSED)
+def test_a_paused_process_of_any_operation_goes_on(old, operation, by_itself):
+    table, replaced, again, is_done = PAUSED[operation]
+    pause(old, serial_of(old, operation, table), replaced)
+    vault = TableVault(old, author="b")
+    assert vault.get_process("later").status == "paused"
+    locks = vault.get_process("later").locks
+    if not by_itself:
+        vault.create_table("new")
+        assert vault.get_process("later").locks == locks
+    again(vault)
+    assert vault.get_process("later").status == "succeeded"
+    assert is_done(vault)
+    assert format_in_catalog(old) == (2, 1)
+    assert vault.verify().ok
+
+
+@pytest.mark.parametrize("operation", PAUSED)
+def test_a_paused_process_of_any_operation_can_be_stopped(old, operation):
+    table, replaced, *_ = PAUSED[operation]
+    before = content(TableVault(old))
+    pause(old, serial_of(old, operation, table), replaced)
+    vault = TableVault(old, author="b")
+    vault.stop_process("later")
+    assert vault.get_process("later").status == "stopped"
+    assert content(vault) == before
+    assert format_in_catalog(old) == (2, 1)
+    assert vault.verify().ok
+
+
 def test_a_restart_migrates(old):
     module = old / "code_functions" / "job.py"
     module.write_text(module.read_text().replace("x == 4", "False"))

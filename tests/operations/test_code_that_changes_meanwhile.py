@@ -22,7 +22,7 @@ TIMES = 12
 
 @pytest.fixture
 def vault(tmp_path):
-    """A vault whose modules somebody replaces again and again, all at once."""
+    """A vault whose modules another thread replaces again and again, all at once."""
     modules = tmp_path / "modules"
     modules.mkdir()
     for number in range(MODULES):

@@ -70,7 +70,7 @@ def rows():
 
 
 def is_stopped(vault):
-    """Run a process until somebody else stops it."""
+    """Run a process until another caller stops it."""
     vault.create_code_module("job", text=ENDLESS)
 
     def stop():

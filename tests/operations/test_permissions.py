@@ -6,6 +6,7 @@ import gc
 import os
 import stat
 import subprocess
+import tarfile
 import tempfile
 import warnings
 from functools import partial
@@ -33,6 +34,7 @@ def file(key, folder):
     Path(folder, f"{key}.txt").write_text(str(key))
     return f"{key}.txt"
 """
+FORMAT_1 = Path(__file__).parents[1] / "migration" / "vault-format-1.tar.xz"
 FILES = "dtypes: {file: artifact_string}\nreturn_type: row-wise"
 
 
@@ -137,6 +139,33 @@ def test_reader_without_permission_to_write_leaves_no_trace(shared, mode):
     with pytest.raises(tv_errors.TVFileError, match=r"can be read but not changed"):
         as_user(COLLEAGUE, lambda: TableVault(path, restart=True))
     assert tree(path) == before
+
+
+@pytest.mark.parametrize("mode", [0o2775, 0o2755])
+def test_vault_of_format_1_that_may_not_be_written_is_read_as_it_is(shared, mode):
+    with tarfile.open(FORMAT_1) as archive:
+        archive.extractall(shared, filter="fully_trusted")
+    path = shared / "format-1"
+    for found in (path, *path.rglob("*")):
+        os.chown(found, OWNER, -1)
+    path.chmod(mode)
+    (path / "metadata").chmod(mode)
+    before = tree(path)
+
+    def read():
+        vault = TableVault(path)
+        assert vault.verify().ok
+        return vault.get_tables(), vault.read("made", columns=["x"])["x"].tolist(), vault.get_process("night").status
+
+    assert as_user(COLLEAGUE, read) == (["made", "given"], list(range(6)), "paused")
+    for write in (lambda vault: vault.execute_instance("made", process_id="night"), *WRITES.values()):
+        with pytest.raises(tv_errors.TVFileError, match=r"can be read but not changed"):
+            as_user(COLLEAGUE, lambda write=write: write(TableVault(path)))
+    with pytest.raises(tv_errors.TVFileError, match=r"can be read but not changed"):
+        as_user(COLLEAGUE, lambda: TableVault(path, restart=True))
+    assert tree(path) == before
+    as_user(OWNER, lambda: TableVault(path).create_table("more"))
+    assert as_user(COLLEAGUE, lambda: TableVault(path).get_tables()) == ["made", "given", "more"]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Calls are prepared for many rows at once; nobody can tell."""
+"""Preparing calls for many rows at once has no visible effect."""
 
 import sys
 from types import ModuleType

@@ -92,7 +92,7 @@ def test_cells_are_computed_again_if_a_value_of_the_constructor_changed(vault):
     assert run(vault) == ([4, 8], 2)
 
 
-def test_cells_are_computed_again_if_an_own_column_of_the_constructor_changed(vault):
+def test_cells_are_computed_again_if_an_own_column_in_setup_changed(vault):
     create(vault, "'<<self.k>>'")
     assert run(vault) == ([3, 6], 2)
     create(vault, "'<<self.k>>'", rows="[1, 2, 3]")

@@ -143,7 +143,7 @@ def test_a_row_whose_file_was_altered_is_computed_again(drawings: Drawings) -> N
     drawings.first(10, 11)
     altered = Path(drawings.vault.get_dataframe("t")[0]["file"][0])
     altered.chmod(0o644)
-    altered.write_text("altered by somebody")
+    altered.write_text("altered by hand")
     drawings.again(10, 11)
     assert drawings.contents() == ["drawing of 10", "drawing of 11"]
     assert drawings.vault.verify().ok

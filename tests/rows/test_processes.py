@@ -850,6 +850,15 @@ def test_died_in_retry_adds_no_tries(work):
     assert work.noted("called").count("3") == 2
 
 
+def test_stop_on_may_name_the_death_of_a_worker(work):
+    work.build("die", 5, on_error="collect", max_failures="100%", max_concurrency=1, stop_on=["died"])
+    work.tell("leave", 3)
+    with pytest.raises(ChildProcessError, match="row 3 exited with status 4"):
+        work.run("nightly")
+    assert work.vault.get_process("nightly").status == "paused"
+    assert len(work.vault.get_errors(process_id="nightly")) == 0
+
+
 @pytest.mark.slow
 def test_a_batch_that_kills_its_worker_is_halved_until_single_rows_do(work):
     work.build("many_but_one", 8, return_type="batch", batch_size=8, on_error="collect")
@@ -865,6 +874,7 @@ def test_a_function_that_is_called_once_and_kills_its_worker_is_named(work):
     )
     with pytest.raises(ChildProcessError, match=r"the worker running whole_or_death\(\) .* exited with status 4"):
         work.run()
+    assert (work.control / "called").read_text().count("\n") == 2
 
 
 @pytest.mark.slow

@@ -211,7 +211,7 @@ def test_last_lines_say_that_nothing_has_changed(source):
 # --- after errors ---------------------------------------------------------------------------------------------------
 
 
-def test_error_pauses_and_the_same_call_goes_on_with_the_mended_function(vault, source):
+def test_error_pauses_and_the_same_call_goes_on_with_the_fixed_function(vault, source):
     process_id, _ = paused(vault, source)
     info = vault.get_process(process_id)
     assert (info.status, info.error.type) == ("paused", "ConnectionError")

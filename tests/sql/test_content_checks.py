@@ -110,7 +110,7 @@ class Damaged:
         content[start + chunk.total_compressed_size // 2] ^= 1
         self._put(bytes(content))
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         self._put(self.content)
 
     def _put(self, content: bytes) -> None:
@@ -128,7 +128,7 @@ class Damaged:
             except tv_errors.TVFileError:
                 continue
             finally:
-                self.mend()
+                self.repair()
             assert found == expected
             assert _shown(other, statement) == expected, f"it depends on {column}, which was not checked"
 
@@ -164,7 +164,7 @@ def test_statement_over_other_columns_is_answered(damaged):
         with pytest.raises(tv_errors.TVFileError, match="column"):
             damaged.vault.connect()
     finally:
-        damaged.mend()
+        damaged.repair()
 
 
 def test_plans_of_unknown_kinds_stand_for_all_columns():

@@ -335,8 +335,8 @@ def test_a_resumed_run_keeps_the_vectors_that_are_there(tmp_path):
     vault.create_instance("built", builders=ROWS | {"v": stop})
     with pytest.raises(OSError, match="no network"):
         vault.execute_instance("built", process_id="work")
-    healed = CODE + STOPPING.replace('raise OSError("no network")', "pass")
-    (tmp_path / "vault/code_functions/made.py").write_text(healed, encoding="utf-8")
+    fixed = CODE + STOPPING.replace('raise OSError("no network")', "pass")
+    (tmp_path / "vault/code_functions/made.py").write_text(fixed, encoding="utf-8")
     other = TableVault(tmp_path / "vault", author="ada")
     other.execute_instance("built", process_id="work")
     frame, _ = other.get_dataframe("built")

@@ -12,7 +12,7 @@ from tablevault import TableVault
 
 @pytest.fixture(scope="session")
 def whole_vault(tmp_path_factory):
-    """The folder of a vault that nobody damages."""
+    """The folder of a vault that no test damages."""
     return make_vault(tmp_path_factory.mktemp("whole") / "vault")
 
 

@@ -76,7 +76,7 @@ def test_a_folder_that_looks_like_an_instance_is_unclaimed(db_dir, vault):
     (db_dir / name).mkdir()
     assert found(vault.verify()) == [("unclaimed", name)]
     vault.verify(repair=True)
-    assert (db_dir / name).is_dir()  # Nobody of ours made it.
+    assert (db_dir / name).is_dir()  # TableVault did not make it.
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_entry_among_lock_files_is_left_alone(db_dir, name, kind):
     path = db_dir / "metadata" / "owners" / name
     if (name, kind) == (OWNER, "file"):
         KINDS[kind](path)
-        assert use(db_dir) == set()  # A lock file that nobody holds is removed.
+        assert use(db_dir) == set()  # A lock file without a holder is removed.
         assert not path.exists()
     else:
         check_left_alone(db_dir, path, kind, is_told=not name.startswith("."))

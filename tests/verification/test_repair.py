@@ -1,4 +1,4 @@
-"""`verify(repair=True)` finishes or removes what crashes left, disturbs nobody, and loses no commit."""
+"""`verify(repair=True)` finishes or removes the leftovers of crashes, disturbs no process, and loses no commit."""
 
 from __future__ import annotations
 

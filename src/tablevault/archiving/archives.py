@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from tablevault.archiving.unpacking import Counted, Unpacking
-from tablevault.catalog import sqlite_catalog, sqlite_path
+from tablevault.catalog import sqlite_catalog
 from tablevault.catalog.owners import OwnerFiles
 from tablevault.display.progress import shown_bytes, shown_files
 from tablevault.errors import TableVaultError, TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import VaultLayout
 from tablevault.state.context import VaultContext
 from tablevault.state.formats import marker_text, read_marker
-from tablevault.state.opening import Settings, marker_of, open_context
+from tablevault.state.opening import Settings, marker_of, open_context, recorded_catalog
 from tablevault.storage import files
 from tablevault.storage.staging import staged_beside
 from tablevault.surface import public
@@ -166,7 +166,7 @@ def _catalog_outside(layout: VaultLayout) -> Path | None:
     """
     try:
         marker = read_marker(layout, layout.deleting)
-        outside = sqlite_path(marker.catalog) if marker.catalog is not None else None
+        outside = recorded_catalog(layout, marker)
         if outside is None or not outside.exists():
             return None
         catalog = sqlite_catalog(outside)

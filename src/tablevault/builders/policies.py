@@ -197,10 +197,12 @@ class PolicyContext:
     is_index: bool
     return_type: str
     makes_artifacts: bool
+    policies: Policies
+    """The policies in force, unless a field overrides them."""
     overwrites_key: bool = False
     """Whether the builder overwrites a primary key column; known once all builders of the instance are."""
-    executor: str | None = None
-    """The executor, unless a field overrides it."""
+    executors: frozenset[str] = frozenset()
+    """The executors that suit the function; empty while it is unknown."""
 
     @property
     def runs_by_row(self) -> bool:
@@ -209,20 +211,46 @@ class PolicyContext:
 
     def may_run_on(self, executor: str | None) -> bool:
         """Return whether an executor supports the function."""
+        if not self.suits(executor):
+            return False
         if executor == JOBS:
             return self.return_type == "batch"
         if self.return_type == "dataframe":
             return executor in ("async", "processes", "ray")
         return self.runs_by_row or executor == "ray"
 
+    def suits(self, executor: str | None) -> bool:
+        """Return whether an executor suits the function, as far as that is known."""
+        return executor is None or not self.executors or executor in self.executors
 
-def _why_not_on(executor: str | None) -> str:
+    def late_call_problem(self, executor: str | None, timeout: float | None) -> str | None:
+        """Return the problem with a timeout if calls that exceed it could still write artifacts, or `None`."""
+        in_threads = executor == "threads" or (executor is None and "threads" in self.executors)
+        if timeout is None or not self.makes_artifacts or not in_threads:
+            return None
+        return (
+            "a thread cannot be killed, so a late call could still write an artifact; use 'executor: processes' or "
+            "'executor: async', or limit the time inside the function."
+        )
+
+
+def _why_not_on(executor: str | None, context: PolicyContext) -> str:
     """Return why an executor does not support a function."""
+    if not context.suits(executor):
+        return f"{executor} does not suit the function, which needs {' or '.join(sorted(context.executors))}"
     if executor == JOBS:
         return "jobs applies only to 'return_type: batch'"
     if executor == "threads":
         return "threads applies only to row-wise and batch functions"
     return f"{executor} does not apply to generators"
+
+
+BOTH_NAMES = "is the former name of max_concurrency; give only one of them."
+
+
+def has_both_names(fields: PolicyFields) -> bool:
+    """Return whether fields give the number of concurrent calls twice."""
+    return fields.n_threads is not None and fields.max_concurrency is not None
 
 
 KEY_OVERWRITTEN = "'collect' would leave nulls in the primary key that this builder overwrites; use pause."
@@ -231,14 +259,16 @@ KEY_OVERWRITTEN = "'collect' would leave nulls in the primary key that this buil
 def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[FieldPath, str] | None:
     """Return the first inapplicable policy field, with the reason and the remedy."""
     by_row = "applies only to row-wise and batch functions"
-    executor = fields.executor or context.executor
+    before = context.policies
+    executor = fields.executor or before.executor
     of_jobs = "applies only to 'executor: jobs'"
     checks: list[tuple[str, bool, str]] = [
         ("retry", context.return_type != "generator", "does not apply to generators"),
         ("timeout", context.return_type != "generator", "does not apply to generators"),
         ("failed_inputs", context.runs_by_row, by_row),
-        ("executor", context.may_run_on(fields.executor), _why_not_on(fields.executor)),
+        ("executor", context.may_run_on(fields.executor), _why_not_on(fields.executor, context)),
         ("max_concurrency", context.runs_by_row, by_row),
+        ("n_threads", context.runs_by_row, by_row),
         ("service", context.return_type != "generator", "does not apply to generators"),
         ("batch_size", context.return_type == "batch", "applies only to 'return_type: batch'"),
         ("poll_seconds", executor == JOBS, of_jobs),
@@ -255,22 +285,26 @@ def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[Fie
         return ("on_error",), f"'collect' does not apply to {whose}; use pause or revert."
     if fields.on_error == "collect" and context.overwrites_key:
         return ("on_error",), KEY_OVERWRITTEN
-    if fields.timeout is not None and context.makes_artifacts and fields.executor in (None, "threads"):
-        return ("timeout",), (
-            "a thread cannot be killed, so a late call could still write an artifact; use 'executor: processes' or "
-            "'executor: async', or limit the time inside the function."
-        )
-    return _wrong_workers(fields)
+    if fields.timeout is not None or fields.executor is not None:
+        problem = context.late_call_problem(executor, fields.timeout or before.timeout)
+        if problem is not None:
+            return ("executor" if fields.timeout is None else "timeout",), problem
+    return _wrong_workers(fields, before)
 
 
-def _wrong_workers(fields: PolicyFields) -> tuple[FieldPath, str] | None:
+def _wrong_workers(fields: PolicyFields, before: Policies) -> tuple[FieldPath, str] | None:
     """Return the first invalid or contradictory field about cluster workers."""
     if fields.resources is not None:
         problem = resource_problem(fields.resources)
         if problem is not None:
             return ("resources", problem[0]), problem[1]
-    if fields.min_workers is not None and fields.max_workers is not None and fields.min_workers > fields.max_workers:
-        return ("min_workers",), f"min_workers is larger than max_workers, which is {fields.max_workers}; lower it."
+    lowest = fields.min_workers if fields.min_workers is not None else before.min_workers
+    highest = fields.max_workers or before.max_workers
+    if highest is not None and lowest > highest:
+        if fields.min_workers is not None:
+            return ("min_workers",), f"min_workers is larger than max_workers, which is {highest}; lower it."
+        if fields.max_workers is not None:
+            return ("max_workers",), f"max_workers is smaller than min_workers, which is {lowest}; raise it."
     return None
 
 
@@ -345,6 +379,8 @@ def check_overrides(overrides: Overrides, builders: Collection[str]) -> dict[str
             wrong = invalid_error_name(entry)
             if wrong is not None:
                 raise TVArgumentError(f"policies['{name}']: {wrong}")
+        if has_both_names(fields):
+            raise TVArgumentError(f"policies['{name}']: n_threads {BOTH_NAMES}")
         found[name] = fields
     return found
 
@@ -369,6 +405,7 @@ def overridden(
     general = overrides.get(EVERY_BUILDER)
     if general is not None:
         policies = policies.changed(_meaningful(general, context))
+        context = replace(context, policies=policies)
     own = overrides.get(name)
     if own is not None:
         problem = meaningless_field(own, context)

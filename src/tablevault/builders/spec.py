@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from tablevault.builders.document import INDEX, SELF, BuilderDocument, BuilderReads, ForEach, problems_error
@@ -16,7 +16,15 @@ from tablevault.builders.fields import (
     validate_fields,
 )
 from tablevault.builders.placeholders import differs_by_call, misspelt_placeholder
-from tablevault.builders.policies import RUN_BY_ROW, Policies, PolicyContext, invalid_error_name, meaningless_field
+from tablevault.builders.policies import (
+    BOTH_NAMES,
+    RUN_BY_ROW,
+    Policies,
+    PolicyContext,
+    has_both_names,
+    invalid_error_name,
+    meaningless_field,
+)
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.names import check_module_name, check_table_name, nearest
 from tablevault.references import Literal, Placement, check_placement, find_references
@@ -114,8 +122,21 @@ class BuilderSpec:
             self.is_index and self.for_each is None,
             self.return_type,
             makes_artifacts,
-            executor=self.policies.executor,
+            self.policies,
         )
+
+    def check_timeout(self, executors: frozenset[str]) -> None:
+        """Raise `TVBuilderError` if a late call of the function could write artifacts.
+
+        Parameters
+        ----------
+        executors
+            The executors that suit the function.
+        """
+        context = replace(self.policy_context, executors=executors)
+        problem = context.late_call_problem(self.policies.executor, self.policies.timeout)
+        if problem is not None:
+            raise self.error(("timeout",), problem)
 
     @property
     def written_values(self) -> tuple[object, ...]:
@@ -166,6 +187,9 @@ def build_spec(document: BuilderDocument, name: str, resolve: Callable[[object],
     _check_declared_dependencies(document, fields)
     _check_arguments(document, fields)
     _check_error_names(document, fields)
+    if fields.return_type not in RUN_BY_ROW:
+        # Builder files of version 0.1.1 may have this field with any return type; it has no effect here.
+        fields = fields.model_copy(update={"n_threads": None})
     spec = _spec(document, name, fields)
     _check_policies(document, fields, spec)
     return spec
@@ -307,8 +331,8 @@ def _check_error_names(document: BuilderDocument, fields: BuilderFields) -> None
 
 def _check_policies(document: BuilderDocument, fields: BuilderFields, spec: BuilderSpec) -> None:
     """Reject inapplicable policy fields."""
-    if fields.n_threads is not None and fields.max_concurrency is not None:
-        raise document.error(("n_threads",), "this is the former name of max_concurrency; give only one of them.")
+    if has_both_names(fields):
+        raise document.error(("n_threads",), f"this {BOTH_NAMES}")
     for name in ("max_failures", "max_consecutive_failures"):
         if getattr(fields, name) is not None and fields.on_error != "collect":
             raise document.error((name,), f"{name} applies only to 'on_error: collect'; add that or remove it.")

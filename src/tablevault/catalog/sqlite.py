@@ -49,8 +49,17 @@ _ERROR_NUMBERS = {
 }
 
 
-def sqlite_path(text: str) -> Path:
+def sqlite_path(
+    text: str, source: str = "catalog_url", remedy: str = "Omit it to use a SQLite file in the vault."
+) -> Path:
     """Return the file that a catalog URL names.
+
+    Parameters
+    ----------
+    text
+        The URL.
+    source, remedy
+        Where the URL comes from, and what to do about a wrong one, for the error message.
 
     Raises
     ------
@@ -61,17 +70,11 @@ def sqlite_path(text: str) -> Path:
         url = make_url(text)
         backend = url.get_backend_name()
     except ArgumentError as error:
-        raise TVArgumentError(f"catalog_url is not the URL of a database: {error}.") from None
+        raise TVArgumentError(f"{source} is not the URL of a database: {error}. {remedy}") from None
     if backend != "sqlite":
-        raise TVArgumentError(
-            f"catalog_url names a {backend} database, which TableVault does not support. Omit it to use a SQLite file "
-            "in the vault."
-        )
+        raise TVArgumentError(f"{source} names a {backend} database, which TableVault does not support. {remedy}")
     if not url.database or url.database == ":memory:" or url.query:
-        raise TVArgumentError(
-            "catalog_url must name a file and nothing else, as sqlite:////folder/catalog.db. Omit it to use a SQLite "
-            "file in the vault."
-        )
+        raise TVArgumentError(f"{source} must name a file and nothing else, as sqlite:////folder/catalog.db. {remedy}")
     return Path(url.database).absolute()
 
 

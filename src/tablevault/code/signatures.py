@@ -55,6 +55,11 @@ def executor_problem(name: str, is_async: bool, return_type: str, executor: str 
     return None
 
 
+def executors_of(is_async: bool) -> frozenset[str]:
+    """Return the executors that suit a function."""
+    return frozenset({"async", "ray"} if is_async else {"threads", "processes", "ray"})
+
+
 def function_problem(name: str) -> str:
     """Return the error message for a function in place of a class with job methods."""
     return f"{name} is a function; 'executor: jobs' needs a class with submit(token, …) and poll(job)."

@@ -11,7 +11,7 @@ from typing import Any
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.parsing import lines_of, parse_module
-from tablevault.code.signatures import argument_problem, executor_problem, function_problem
+from tablevault.code.signatures import argument_problem, executor_problem, executors_of, function_problem
 from tablevault.errors import TVBuilderError
 from tablevault.names import nearest
 
@@ -83,6 +83,7 @@ def check_source(module_sources: Mapping[str, str], spec: BuilderSpec) -> None:
         problem = executor_problem(name, name in read.asynchronous, spec.return_type, spec.policies.executor)
         if problem is not None:
             raise spec.error(("python_function",), problem)
+        spec.check_timeout(executors_of(name in read.asynchronous))
     if spec.validator is not None and spec.validator not in bound and not read.makes_names:
         raise spec.error(
             ("validate",), f"{module}.py has no function {spec.validator!r}{nearest(spec.validator, bound)}"
@@ -91,6 +92,12 @@ def check_source(module_sources: Mapping[str, str], spec: BuilderSpec) -> None:
     problem = argument_problem(signature, spec.arguments) if signature is not None else None
     if problem is not None:
         raise spec.error(("arguments",), f"{name}() in {module}.py {problem}")
+
+
+def suitable_executors(module_sources: Mapping[str, str], spec: BuilderSpec) -> frozenset[str]:
+    """Return the executors that suit the function of a checked builder; empty if only loading it can tell."""
+    read, name = _read(module_sources[spec.code_module], f"{spec.code_module}.py"), spec.python_function
+    return executors_of(name in read.asynchronous) if read.bound.get(name) is not None else frozenset()
 
 
 def _unknown_module(module: str, known: Mapping[str, str], spec: BuilderSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,8 @@ class BuilderRun:
     counter: BuilderCounter
     saved: BuilderState | None = field(repr=False)
     """Finished rows of the process's earlier attempts."""
+    _setup: FunctionCall | None = field(default=None, init=False, repr=False)
+    _resolving: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @classmethod
     def start(cls, execution: Execution, builder: PreparedBuilder) -> BuilderRun:
@@ -73,9 +76,15 @@ class BuilderRun:
         return finished or self.builder.version
 
     def setup_arguments(self) -> dict[str, object]:
-        """Return the constructor arguments, if the builder names a class."""
+        """Return the constructor arguments, if the builder names a class.
+
+        They are resolved once; each worker gets its own objects, since a constructor may modify them.
+        """
         with ArgumentErrors(self.spec):
-            return FunctionCall.of_setup(self.spec, self.execution.views({}))
+            with self._resolving:
+                if self._setup is None:
+                    self._setup = FunctionCall.of_setup(self.spec, self.execution.views({}))
+            return self._setup.arguments(None)
 
     def begin(self) -> None:
         """Record in the checkpoints that rows of this builder follow."""

@@ -8,13 +8,15 @@ from functools import cached_property
 from pathlib import Path
 
 from tablevault.builders.document import BuilderDocument, dependency_error, read_document
+from tablevault.builders.fields import PolicyFields
 from tablevault.builders.order import order_builders
 from tablevault.builders.placeholders import environment_variables
-from tablevault.builders.policies import KEY_OVERWRITTEN, Overrides, PolicyContext, check_overrides, overridden
+from tablevault.builders.policies import KEY_OVERWRITTEN, Overrides, Policies, check_overrides, overridden
 from tablevault.builders.spec import BuilderSpec, build_spec
 from tablevault.code.loading import CodeSnapshot, built_in, built_in_sources, check_accepts
 from tablevault.code.packages import installed_versions
 from tablevault.code.source import check_source
+from tablevault.code.source import suitable_executors as statically_suitable
 from tablevault.code.sources import Sources
 from tablevault.code.versions import CodeIndex, builder_version
 from tablevault.errors import TableVaultError, TVArtifactError, TVBuilderError
@@ -24,7 +26,7 @@ from tablevault.names import fold, nearest, nearest_or
 from tablevault.notes import add_note
 from tablevault.ports import FunctionError
 from tablevault.references import Evaluator, Placement, Reference, find_references
-from tablevault.rows.functions import BuilderFunction
+from tablevault.rows.functions import BuilderFunction, suitable_executors
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
@@ -54,6 +56,22 @@ def read_documents(builder_files: Mapping[str, Path]) -> dict[str, BuilderDocume
 
 
 @dataclass(frozen=True)
+class CallPolicies:
+    """The policies of a call, and those of the builder files that they change."""
+
+    overrides: Mapping[str, PolicyFields]
+    """By builder name or `*`."""
+    written: Mapping[str, Policies]
+    """By builder name."""
+
+    def applied(self, spec: BuilderSpec, overwrites_key: bool, executors: frozenset[str]) -> BuilderSpec:
+        """Return a builder with its policies in force; `executors` are those that suit its function."""
+        written = self.written[spec.name]
+        context = replace(spec.policy_context, policies=written, overwrites_key=overwrites_key, executors=executors)
+        return replace(spec, policies=overridden(written, spec.name, context, self.overrides))
+
+
+@dataclass(frozen=True)
 class Prepared:
     """The checked builders of one instance, with their inputs and code."""
 
@@ -61,6 +79,8 @@ class Prepared:
     """In execution order, with the IndexBuilder first."""
     inputs: PinnedInputs
     sources: Sources
+    call: CallPolicies | None = None
+    """`None` without policies of a call."""
 
     @classmethod
     def check(
@@ -112,11 +132,14 @@ class Prepared:
         if not overrides:
             return self
         checked = check_overrides(overrides, [spec.name for spec in self.specs])
+        call, modules = CallPolicies(checked, {spec.name: spec.policies for spec in self.specs}), self.sources.modules
         specs = (
-            replace(spec, policies=overridden(spec.policies, spec.name, self._policy_context(spec), checked))
+            call.applied(
+                spec, self._overwrites_key(spec), statically_suitable(modules, spec) if spec.is_custom else frozenset()
+            )
             for spec in self.specs
         )
-        return replace(self, specs=tuple(specs))
+        return replace(self, specs=tuple(specs), call=call)
 
     def check_services(self, lookup: Lookup) -> None:
         """Raise `TVBuilderError` if a builder names a service unknown to the vault."""
@@ -137,9 +160,8 @@ class Prepared:
                     "pass a process_id, or remove 'wait: false'.",
                 )
 
-    def _policy_context(self, spec: BuilderSpec) -> PolicyContext:
-        overwrites = not spec.is_index and bool(set(spec.changed_columns) & set(self.index.primary_key))
-        return replace(spec.policy_context, overwrites_key=overwrites)
+    def _overwrites_key(self, spec: BuilderSpec) -> bool:
+        return not spec.is_index and bool(set(spec.changed_columns) & set(self.index.primary_key))
 
     @property
     def index(self) -> BuilderSpec:
@@ -199,7 +221,10 @@ class Prepared:
         """
         spec = builder.spec
         try:
-            return replace(builder, function=BuilderFunction.load(spec, code))
+            if self.call is not None:
+                # Only a loaded function tells for sure which executors suit it.
+                spec = self.call.applied(spec, self._overwrites_key(spec), suitable_executors(spec, code))
+            return replace(builder, spec=spec, function=BuilderFunction.load(spec, code))
         except TableVaultError:
             raise
         except BaseException as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tablevault.builders.policies import Overrides
 from tablevault.builders.secrets import written_secrets
+from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import CodeSnapshot, read_sources
 from tablevault.code.local_code import FOLDER, find_local_code
 from tablevault.code.sources import Sources
@@ -157,14 +158,14 @@ def with_policies(session: Session, prepared: Prepared, overrides: Overrides | N
         changed.check_services(session.lookup)
     if overrides or session.attempt > 1:
         if not session.is_staged(f"{_POLICIES}1"):
-            _note_policies(session, 1, prepared if session.attempt > 1 else changed)
+            _note_policies(session, 1, (prepared if session.attempt > 1 else changed).specs)
         if session.attempt > 1:
-            _note_policies(session, session.attempt, changed)
+            _note_policies(session, session.attempt, changed.specs)
     return changed
 
 
-def _note_policies(session: Session, attempt: int, prepared: Prepared) -> None:
-    given = {spec.name: spec.policies.given for spec in prepared.specs}
+def _note_policies(session: Session, attempt: int, specs: Iterable[BuilderSpec]) -> None:
+    given = {spec.name: spec.policies.given for spec in specs}
     session.stage_text(f"{_POLICIES}{attempt}", json.dumps(given))
 
 
@@ -281,7 +282,11 @@ def run_functions(
     prepared.check_waiting(session.user_given)
     try:
         with CodeSnapshot(snapshot, session.lookup.layout.code_functions, prepared.sources.local) as code:
-            return run([prepared.load(builder, code) for builder in prepared.builders])
+            loaded = [prepared.load(builder, code) for builder in prepared.builders]
+            if [builder.spec.policies for builder in loaded] != [spec.policies for spec in prepared.specs]:
+                # A function, once loaded, turned out not to suit a policy for all builders.
+                _note_policies(session, session.attempt, (builder.spec for builder in loaded))
+            return run(loaded)
     except BaseException:
         session.secrets.add(chain.from_iterable(map(written_secrets, prepared.specs)))
         raise

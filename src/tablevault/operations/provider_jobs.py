@@ -79,6 +79,6 @@ def _cancel(plan: BuildPlan, session: Session, policies: Overrides | None, found
             jobs = found.get(builder.spec.name)
             if jobs:
                 spec, function = builder.spec, prepared.load(builder, code).loaded
-                opener = function.opener(lambda spec=spec: FunctionCall.of_setup(spec, views))  # type: ignore[misc]
+                opener = function.opener(lambda spec=spec: FunctionCall.of_setup(spec, views).arguments(None))  # type: ignore[misc]
                 left.update(cancel_jobs(function.call, opener, jobs))
     return left

@@ -162,11 +162,13 @@ class FunctionCall:
         self._seed: int | None = None
 
     @classmethod
-    def of_setup(cls, spec: BuilderSpec, views: Views) -> dict[str, object]:
-        """Return the resolved constructor arguments of a builder's class."""
+    def of_setup(cls, spec: BuilderSpec, views: Views) -> FunctionCall:
+        """Return the arguments of the constructor of a builder's class, ready for several threads."""
         arguments = spec.setup_arguments or {}
         spec = replace(spec, arguments=arguments, setup_arguments=None, untracked=(), return_type="dataframe")
-        return cls(spec, views).arguments(None)
+        call = cls(spec, views)
+        call.make_ready()
+        return call
 
     @cached_property
     def _compiled(self) -> dict[str, Compiled]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Self
 
 from tablevault.builders.fields import FieldPath
-from tablevault.builders.policies import ErrorName
+from tablevault.builders.policies import JOBS, ErrorName
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import CodeSnapshot, Function, built_in, check_accepts
-from tablevault.code.signatures import async_generator_problem, executor_problem, function_problem
+from tablevault.code.signatures import async_generator_problem, executor_problem, executors_of, function_problem
 from tablevault.errors import TVBuilderError
 from tablevault.ports import FunctionError, OpenedFunction, OpenFunction
 from tablevault.rows.error_names import ErrorRules, class_finder
@@ -44,20 +44,15 @@ class BuilderFunction:
             If a function or an exception class is not found, or the function does not accept the arguments or does
             not suit the executor; names file, line and field.
         """
-        load = snapshot.load_function if spec.is_custom else built_in
-        function = _located(spec, "python_function", lambda: load(spec.code_module, spec.python_function))
-        validator_name = spec.validator
-        validator = (
-            None
-            if validator_name is None
-            else _located(spec, "validate", lambda: load(spec.code_module, validator_name))
-        )
+        function = _loaded(spec, snapshot, "python_function", spec.python_function)
+        validator = None if spec.validator is None else _loaded(spec, snapshot, "validate", spec.validator)
         if inspect.isasyncgenfunction(function):
             raise spec.error(("python_function",), async_generator_problem(spec.python_function))
         awaits = is_async(function) or (spec.policies.runs_jobs and _has_async_requests(function))
         problem = executor_problem(spec.python_function, awaits, spec.return_type, spec.policies.executor)
         if problem is not None:
             raise spec.error(("python_function",), problem)
+        spec.check_timeout(executors_of(awaits))
         _check_arguments(spec, function)
         if validator is not None:
             _check_validator(spec, validator)
@@ -134,9 +129,26 @@ def is_async(function: Function) -> bool:
     return inspect.iscoroutinefunction(function)
 
 
-def _located(spec: BuilderSpec, field: str, load: Callable[[], Function]) -> Function:
+def suitable_executors(spec: BuilderSpec, snapshot: CodeSnapshot) -> frozenset[str]:
+    """Load a builder's function, and return the executors that suit it.
+
+    Raises
+    ------
+    TVBuilderError
+        If the function is not found.
+    """
+    function = _loaded(spec, snapshot, "python_function", spec.python_function)
+    if not inspect.isclass(function):
+        return executors_of(is_async(function))
+    called: frozenset[str] = executors_of(is_async(function)) if "__call__" in _own_names(function) else frozenset()
+    submits = _missing_request(function) is None and not _has_async_requests(function)
+    return called | {JOBS} if submits else called
+
+
+def _loaded(spec: BuilderSpec, snapshot: CodeSnapshot, field: str, name: str) -> Function:
+    load = snapshot.load_function if spec.is_custom else built_in
     try:
-        return load()
+        return load(spec.code_module, name)
     except TVBuilderError as error:
         raise spec.error((field,), str(error)) from error
 

@@ -142,9 +142,26 @@ def marker_of(layout: VaultLayout) -> Marker:
     return read_marker(layout)
 
 
+def recorded_catalog(layout: VaultLayout, marker: Marker) -> Path | None:
+    """Return the catalog outside the vault that its marker names; `None` if there is none.
+
+    Raises
+    ------
+    TVArgumentError
+        If it is not a SQLite file.
+    """
+    if not marker.catalog:
+        return None
+    return sqlite_path(
+        marker.catalog,
+        f"'catalog' in the file '{layout.marker}'",
+        "Open the vault with the version of TableVault that made it, or restore the file from a backup.",
+    )
+
+
 def _catalog_outside(layout: VaultLayout, marker: Marker, settings: Settings) -> Path | None:
     """Return the catalog of an existing vault; `None` if it is inside."""
-    recorded = sqlite_path(marker.catalog) if marker.catalog else layout.catalog
+    recorded = recorded_catalog(layout, marker) or layout.catalog
     given = sqlite_path(settings.catalog_url) if settings.catalog_url else recorded
     # Markers of format 1 do not say where a catalog outside the vault is.
     is_recorded = marker.catalog is not None or layout.catalog.exists()
