@@ -285,6 +285,8 @@ def test_cheaper_way_is_chosen_by_the_recent_costs_of_both():
     assert not choice.is_for_all(8)
     assert choice.is_for_all(9)
     choice.note_all(0.010)
+    assert not choice.is_for_all(100), "each file was never measured"
+    choice.note_each(0.001)
     for _ in range(70):
         if not choice.is_for_all(100):
             choice.note_each(0.001)

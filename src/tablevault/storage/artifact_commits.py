@@ -212,7 +212,7 @@ class SyncChoice:
             return False
         self._asked += 1
         if self._all is None or self._each is None:
-            return self._all is None or self._asked % self._TRY_THE_OTHER != 0
+            return self._all is None
         is_cheaper = self._all <= self._each * count
         return is_cheaper if self._asked % self._TRY_THE_OTHER else not is_cheaper
 
