@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -217,6 +219,19 @@ def test_file_that_changes_before_the_sync_is_recorded_as_it_is_after_it(root, m
     outcomes = ArtifactCommits(root).record(MANY)
     assert (root / "3.bin").read_text() == "the end"
     assert outcomes == expected(root, MANY)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mapped files are listed by Linux only")
+def test_mapped_file_is_recorded_as_it_is_at_the_end(root, monkeypatch):
+    put(root, MANY)
+    with (root / "3.bin").open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[0:1] = b"a"
+        wait_until_old(root, MANY)
+        # A store into a page that is not written to the disk yet changes no attribute of the file.
+        on(monkeypatch, Disk(lambda: mapped.__setitem__(slice(0, 1), b"b")))
+        commits = ArtifactCommits(root)
+        commits.record(MANY)
+    assert commits.describe(MANY) == list(expected(root, MANY).values())
 
 
 def test_file_that_goes_before_the_sync_has_no_record(root, monkeypatch):
