@@ -56,7 +56,10 @@ def test_examples_of_a_page_run(page, tmp_path, monkeypatch):
 
 def test_page_on_failing_rows_says_to_turn_off_the_retries_of_clients():
     text = " ".join((ROOT / "docs" / "errors-in-rows.md").read_text().split())
-    assert "Turn off the retries of the client library (often `max_retries=0`), since two loops multiply" in text
+    assert (
+        "Turn off the retries of the client library (often `max_retries=0`), since the attempts of two retry loops multiply"
+        in text
+    )
 
 
 def test_only_listed_blocks_are_untested():
