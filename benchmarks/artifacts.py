@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks import baselines, vaults
 from benchmarks.measuring import Result, Samples, Way, interleaved
 from benchmarks.rows import prepare
+from tablevault import TableVault
 
 SIZE = 10_000
 """Of a file, in bytes."""
@@ -72,11 +73,8 @@ def _compared(work: str, what: str, rows: int, product: Samples, base: Samples, 
 def _execution(rows: int) -> Way:
     def product(folder: Path) -> float:
         vault = vaults.new_vault(folder)
-        vaults.count_calls()
         prepare(vault, rows, vaults.file_builder(SIZE))
-        start = time.perf_counter()
-        vault.execute_instance("marks", process_id="work")
-        return time.perf_counter() - start
+        return _executed(vault, rows, calls=rows)
 
     return product
 
@@ -88,11 +86,22 @@ def _reuse(rows: int) -> Way:
         prepare(vault, rows, vaults.file_builder(SIZE))
         vault.execute_instance("marks")
         vault.create_instance("marks", copy=True)
-        start = time.perf_counter()
-        vault.execute_instance("marks", process_id="work")
-        return time.perf_counter() - start
+        return _executed(vault, rows, calls=0)
 
     return product
+
+
+def _executed(vault: TableVault, rows: int, calls: int) -> float:
+    """Execute the instance; return the seconds, after comparing calls and files with those of a plain loop."""
+    called = vaults.count_calls()
+    start = time.perf_counter()
+    vault.execute_instance("marks", process_id="work")
+    seconds = time.perf_counter() - start
+    assert called() == calls
+    paths = vault.read("marks")["y"]
+    assert len(paths) == rows
+    assert all(Path(path).read_bytes() == f"{x:8}".encode() * (SIZE // 8) for x, path in enumerate(paths))
+    return seconds
 
 
 def _loop(rows: int, loop: Callable[[int, int, Path], None]) -> Way:

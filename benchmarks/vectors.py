@@ -33,6 +33,7 @@ def embed(x: int) -> floors.FloatArray:
 
 def embed_batch(x: Any) -> floors.FloatArray:
     """Return the vectors of some rows, as the function in the vault does."""
+    vaults.CALLS.called()
     numbers = np.asarray(x)
     return _TEMPLATES[numbers % 64] + numbers.astype(np.float32)[:, None]
 
@@ -40,16 +41,24 @@ def embed_batch(x: Any) -> floors.FloatArray:
 def vectors(rows: int, rounds: int) -> list[Result]:
     """Row-wise, in batches, reading, memory (W10)."""
     return [
-        _compared("row-wise", rows, rounds, vaults.vector_builder(DTYPE), _one_by_one(rows), 2.0),
-        _compared(f"batch of {BATCH}", rows, rounds, vaults.vector_builder(DTYPE, BATCH), _in_batches(rows), 1.3),
+        _compared("row-wise", rows, rounds, 1, _one_by_one(rows), 2.0),
+        _compared(f"batch of {BATCH}", rows, rounds, BATCH, _in_batches(rows), 1.3),
         _reading(rows, rounds),
         _memory(rows),
     ]
 
 
-def _compared(what: str, rows: int, rounds: int, builder: str, baseline: Way, target: float) -> Result:
+def _compared(what: str, rows: int, rounds: int, batch: int, baseline: Way, target: float) -> Result:
+    builder = vaults.vector_builder(DTYPE, batch if batch > 1 else None)
+    calls = -(-rows // batch)
+
     def product(folder: Path) -> float:
-        return _execute(_prepared(folder, rows, builder))
+        vault = _prepared(folder, rows, builder)
+        called = vaults.count_calls()
+        seconds = _execute(vault)
+        assert called() == calls
+        _check(vault, rows)
+        return seconds
 
     samples = interleaved({"product": product, "baseline": baseline}, rounds)
     ratio = samples["product"].median / samples["baseline"].median
@@ -94,10 +103,17 @@ def _prepared(folder: Path, rows: int, builder: str) -> TableVault:
 
 
 def _execute(vault: TableVault) -> float:
-    vaults.count_calls()
     start = time.perf_counter()
     vault.execute_instance("vectors", process_id="work")
     return time.perf_counter() - start
+
+
+def _check(vault: TableVault, rows: int) -> None:
+    """Raise `AssertionError` unless the vault has the vectors of a plain loop."""
+    found = to_numpy(vault.read("vectors", format="arrow")["e"])
+    for start in range(0, rows, 8_192):
+        part = range(start, min(start + 8_192, rows))
+        assert (found[part.start : part.stop] == embed_batch(part)).all()
 
 
 def _reading(rows: int, rounds: int) -> Result:
@@ -105,6 +121,7 @@ def _reading(rows: int, rounds: int) -> Result:
 
     with empty_folder() as folder:
         vault = _prepared(folder, rows, vaults.vector_builder(DTYPE, BATCH))
+        vaults.count_calls()
         _execute(vault)
         path = next((folder / "vault" / "vectors").glob("*/table.parquet"))
 
@@ -159,9 +176,11 @@ def _run(rows: int) -> None:
 
     with empty_folder() as folder:
         vault = _prepared(folder, rows, vaults.vector_builder(DTYPE))
+        called = vaults.count_calls()
         before = frames.forget_peak()
         _execute(vault)
         peak = frames.peak_so_far() - before
+        assert called() == rows
     sys.stdout.write(f"{peak / MEGABYTE}\n")
 
 

@@ -64,6 +64,10 @@ class Frame(Protocol):
         """
         ...
 
+    def values_by_row(self, column: str) -> Sequence[object]:
+        """Return a column as `values`, for reading it row by row, which may take less memory."""
+        ...
+
     def arrow_type(self, column: str) -> pa.DataType:
         """Return the column's Arrow type, into which the values of conditions are coerced."""
         ...

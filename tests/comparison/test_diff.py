@@ -44,6 +44,14 @@ def test_large_whole_numbers_equal_the_fractions_that_have_their_value(vault, nu
     assert vault.diff_instances("t").columns["x"].changed == (0 if equal else 2)
 
 
+def test_long_vectors_are_shown_by_their_first_numbers_and_length(vault):
+    for last in (1.0, 2.0):
+        frame = pd.DataFrame({"v": [[0.5, 1.0, -2.0, 3.0] + [last] * 764]})
+        vault.write("t", frame, dtypes={"v": "vector<float32, 768>"})
+    text = str(vault.diff_instances("t"))
+    assert "[0.5, 1.0, -2.0, 3.0, ...] (768 numbers)" in text
+
+
 def test_diff_gives_each_changed_cell_its_cause(survey, vault):
     survey.next()
     survey.write(names="ann cy dee eve", vote="8")

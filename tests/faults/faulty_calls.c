@@ -96,6 +96,7 @@ WRAP(ssize_t, sendfile64, (int out, int in, off64_t *from, size_t size), (int, i
 WRAP(ssize_t, copy_file_range, (int in, off64_t *from, int out, off64_t *to, size_t size, unsigned flags), (int, off64_t *, int, off64_t *, size_t, unsigned), (in, from, out, to, size, flags))
 WRAP(int, fsync, (int fd), (int), (fd))
 WRAP(int, fdatasync, (int fd), (int), (fd))
+WRAP(int, syncfs, (int fd), (int), (fd))
 WRAP(int, rename, (const char *from, const char *to), (const char *, const char *), (from, to))
 WRAP(int, renameat, (int a, const char *from, int b, const char *to), (int, const char *, int, const char *), (a, from, b, to))
 WRAP(int, renameat2, (int a, const char *from, int b, const char *to, unsigned flags), (int, const char *, int, const char *, unsigned), (a, from, b, to, flags))

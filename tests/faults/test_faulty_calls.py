@@ -43,7 +43,9 @@ def _seen_by_strace(log: Path) -> Counter[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("operation", ["execute_copy", "write_with_artifacts", "delete_table_with_artifacts"])
+@pytest.mark.parametrize(
+    "operation", ["execute_copy", "execute_many_files", "write_with_artifacts", "delete_table_with_artifacts"]
+)
 def test_every_call_that_strace_sees_is_counted(tmp_path, operation):
     strace = shutil.which("strace")
     if strace is None:
@@ -62,3 +64,4 @@ def test_every_call_that_strace_sees_is_counted(tmp_path, operation):
     seen = _seen_by_strace(log)
     assert seen.total() > 50
     assert int(done.stdout) == seen.total(), seen
+    assert ("syncfs" in seen) == (operation == "execute_many_files")

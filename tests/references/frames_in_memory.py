@@ -29,6 +29,9 @@ class MemoryFrame:
         self.asked[column] += 1
         return self._cells[column]
 
+    def values_by_row(self, column: str) -> Sequence[object]:
+        return self.values(column)
+
     def arrow_type(self, column: str) -> pa.DataType:
         return self._table.schema.field(column).type
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -219,6 +221,19 @@ def test_file_that_changes_before_the_sync_is_recorded_as_it_is_after_it(root, m
     assert outcomes == expected(root, MANY)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="mapped files are listed by Linux only")
+def test_mapped_file_is_recorded_as_it_is_at_the_end(root, monkeypatch):
+    put(root, MANY)
+    with (root / "3.bin").open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[0:1] = b"a"
+        wait_until_old(root, MANY)
+        # A store into a page that is not written to the disk yet changes no attribute of the file.
+        on(monkeypatch, Disk(lambda: mapped.__setitem__(slice(0, 1), b"b")))
+        commits = ArtifactCommits(root)
+        commits.record(MANY)
+    assert commits.describe(MANY) == list(expected(root, MANY).values())
+
+
 def test_file_that_goes_before_the_sync_has_no_record(root, monkeypatch):
     put(root, MANY)
     on(monkeypatch, Disk(lambda: (root / "3.bin").unlink()))
@@ -285,6 +300,8 @@ def test_cheaper_way_is_chosen_by_the_recent_costs_of_both():
     assert not choice.is_for_all(8)
     assert choice.is_for_all(9)
     choice.note_all(0.010)
+    assert not choice.is_for_all(100), "each file was never measured"
+    choice.note_each(0.001)
     for _ in range(70):
         if not choice.is_for_all(100):
             choice.note_each(0.001)

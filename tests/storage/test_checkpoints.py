@@ -87,6 +87,26 @@ class SlowStore:
         return {name: ArtifactRecord(name, 0, "") for name in names}
 
 
+class LargeArtifacts:
+    """An artifact store that has files of one size."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def record(self, names):
+        return {name: ArtifactRecord(name, self.size, "") for name in names}
+
+
+def test_rows_that_wait_are_limited_by_the_size_of_their_files(open_store):
+    store = open_store(LargeArtifacts(2**20))
+    store.begin("fruit", ("name",), "code 1")
+    assert store.room == 64
+    for position in range(20):
+        store.append("fruit", position, (f"{position}",), fingerprint(position), (f"{position}.bin",))
+    store.flush()
+    assert store.room == 63  # Of a mebibyte and a few bytes each, in 64 MiB.
+
+
 # --- what comes back --------------------------------------------------------------------------------------------------
 
 

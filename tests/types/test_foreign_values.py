@@ -178,7 +178,7 @@ REFUSED = {
     "not a number": ("Decimal('NaN')", "not a finite number"),
     "whole number of 20,000 bits": ("[2**20000]", "20,001 bits"),
     "long double that no float is": ("np.longdouble(1) / 3", "longdouble"),
-    "array with a unit": ("np.array([1]).view(Meters)", "only the numbers"),
+    "array with a unit": ("np.array([1]).view(Meters)", "keep only its numbers"),
     "fraction": ("fractions.Fraction(1, 3)", "Fraction"),
     "surrogate": ("'a\\udcff'", "lone surrogate"),
     "bytes beside text": ("[b'x', 'y']", "JSON"),

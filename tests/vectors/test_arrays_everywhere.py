@@ -6,6 +6,7 @@ import json
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -34,6 +35,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
 MADE = sys.modules["array_columns_made"]
@@ -57,6 +59,11 @@ def several(i):
 
 def batch(column, i):
     return [MADE.columns[column].given[at] for at in i]
+
+
+def stacked(column, i):
+    cells = batch(column, i)
+    return cells if any(cell is None for cell in cells) else np.stack(cells)
 
 
 def every(column):
@@ -108,6 +115,7 @@ def built_columns(columns: list[ArrayColumn]) -> tuple[dict[str, str], dict[str,
         for kind, function, arguments in [
             ("row-wise", "row", f"{{column: {at}, i: {own_row}}}"),
             ("batch", "batch", f"{{column: {at}, i: {own_row}}}"),
+            *([("batch", "stacked", f"{{column: {at}, i: {own_row}}}")] if column.shape is not None else []),
             ("generator", "every", f"{{column: {at}}}"),
             ("dataframe", "whole", f"{{column: {at}}}"),
         ]:
@@ -215,35 +223,45 @@ def files_come_back(vault: TableVault, table: str, made: dict[str, ArrayColumn],
                 assert numbers == expected
 
 
-def functions_get(vault: TableVault, made: dict[str, ArrayColumn], seen: Made) -> None:
+def functions_get(vault: TableVault, table: str, made: dict[str, ArrayColumn], seen: Made) -> None:
     """Pass each cell to functions of another table.
 
     They take cells one by one, in batches and all at once.
     """
-    builders = {"readers_index": builder("numbers", ["i"], index=True)}
+    readers = f"readers-of-{table}"
+    builders = {f"{readers}_index": builder("numbers", ["i"], index=True)}
     for name in made:
-        cell = f'{{name: {name}, cell: "<<built.{name}[index]>>"}}'
+        cell = f'{{name: {name}, cell: "<<{table}.{name}[index]>>"}}'
         builders[f"one_{name}"] = builder("see", [f"one_{name}"], "row-wise", arguments=cell)
         builders[f"some_{name}"] = builder("see_batch", [f"some_{name}"], "batch", arguments=cell, batch_size=4)
-        cells = f'{{name: {name}, cells: "<<built.{name}[i::0:{ROWS}]>>"}}'
+        cells = f'{{name: {name}, cells: "<<{table}.{name}[i::0:{ROWS}]>>"}}'
         builders[f"all_{name}"] = builder("see_all", [f"all_{name}"], "row-wise", arguments=cells)
-    vault.create_table("readers")
-    vault.create_instance("readers", builders=builders)
-    vault.execute_instance("readers")
+    vault.create_table(readers)
+    vault.create_instance(readers, builders=builders)
+    seen.seen.clear()
+    seen.batches.clear()
+    vault.execute_instance(readers)
     for name, column in made.items():
         compare = same_values if column.is_list else same_bytes
         compare(seen.seen[name], column)
         compare(list(seen.lists[name]), column)
-        in_batches = [None if cell is None else np.asarray(cell, column.item) for cell in seen.batches[name]]
-        is_nan = [
-            isinstance(cell, np.ndarray) and cell.dtype.kind == "f" and bool(np.isnan(cell).all())
-            for cell in in_batches
-        ]
-        nulls_as_nan = [
-            None if expected is None and nan else cell
-            for cell, expected, nan in zip(in_batches, column.cells, is_nan, strict=True)
-        ]
-        same_values(nulls_as_nan, column)
+        same_values(seen.batches[name], with_nulls_as_in_batches(column))
+
+
+def with_nulls_as_in_batches(column: ArrayColumn) -> ArrayColumn:
+    """Return the column as batch functions see it: a null row of fractions is NaN where the length is known."""
+    if column.shape is None or np.dtype(column.item).kind != "f":
+        return column
+    missing = np.full(column.shape, np.nan, column.item)
+    return replace(column, cells=[missing if cell is None else cell for cell in column.cells])
+
+
+def as_in_arrow(column: ArrayColumn) -> ArrayColumn:
+    """Return a column as an Arrow table without dtypes gives it: vectors are lists there."""
+    if not column.dtype.startswith("vector<"):
+        return column
+    length = "" if column.shape is None else f"[{column.shape[0]}]"
+    return replace(column, dtype=f"{'fixed_size_' if length else ''}list<{column.item}>{length}")
 
 
 def objects(columns: dict[str, list[object]], form: Callable[[object], object] = lambda cell: cell) -> pd.DataFrame:
@@ -265,7 +283,7 @@ def test_arrays_are_the_same_on_every_way(tmp_path_factory, data):
     seen = Made(columns)
     seen.stop = data.draw(st.integers(0, ROWS - 1))
     folder = tmp_path_factory.mktemp("arrays")
-    vault = new_vault(folder, "built", "given", "arrow", "polars")
+    vault = new_vault(folder, "built", "given", "arrow", "polars", "empty")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "array_columns_made", seen)
         vault.create_code_module("made", text=CODE)
@@ -276,22 +294,30 @@ def test_arrays_are_the_same_on_every_way(tmp_path_factory, data):
         vault.execute_instance("built", process_id="work")
         frames_come_back(vault, "built", made)
         files_come_back(vault, "built", made, folder)
-        functions_get(vault, made, seen)
+        functions_get(vault, "built", made, seen)
         calls = len(seen.calls)
         vault.create_instance("built", copy=True)
         vault.execute_instance("built")
         assert len(seen.calls) == calls
         frames_come_back(vault, "built", made)
-    written = {f"v{at}": column for at, column in enumerate(columns)}
-    dtypes = {name: column.dtype for name, column in written.items()}
-    write(vault, objects({name: column.given for name, column in written.items()}), "given", dtypes=dtypes)
-    arrow, _ = vault.get_dataframe("built", format="arrow")
-    padded = pa.concat_tables([arrow.slice(2), arrow]).select([f"row{at}" for at in range(len(columns))])
-    sliced = padded.rename_columns(list(written)).slice(ROWS - 2)
-    write(vault, sliced, "arrow")
-    write(vault, pl.from_arrow(sliced), "polars", dtypes=dtypes)
-    for table in ("given", "arrow", "polars"):
-        frames_come_back(vault, table, written)
+        written = {f"v{at}": column for at, column in enumerate(columns)}
+        dtypes = {name: column.dtype for name, column in written.items()}
+        given = {name: column.given for name, column in written.items()}
+        arrow, _ = vault.get_dataframe("built", format="arrow")
+        padded = pa.concat_tables([arrow.slice(2), arrow]).select([f"row{at}" for at in range(len(columns))])
+        sliced = padded.rename_columns(list(written)).slice(ROWS - 2)
+        numbered = pa.chunked_array([range(ROWS)])
+        write(vault, objects(given).assign(i=range(ROWS)), "given", dtypes=dtypes)
+        write(vault, sliced.append_column("i", numbered), "arrow")
+        write(vault, pl.from_arrow(sliced.append_column("i", numbered)), "polars", dtypes=dtypes)
+        for table in ("given", "arrow", "polars"):
+            found = {name: as_in_arrow(column) if table == "arrow" else column for name, column in written.items()}
+            frames_come_back(vault, table, found)
+            files_come_back(vault, table, found, folder)
+            functions_get(vault, table, found, seen)
+        write(vault, sliced.slice(0, 0), "empty", dtypes=dtypes)
+        nothing = {name: replace(column, given=[], cells=[]) for name, column in written.items()}
+        frames_come_back(vault, "empty", nothing)
 
 
 def arrays_of_one_type(item: str, rows: int):

@@ -3,6 +3,7 @@
 All have the same bytes, without an object per element.
 """
 
+import itertools
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tablevault import TableVault, TableVaultWarning, to_numpy
+from tablevault.storage import vectors
 from tablevault.storage.columns import build_column, natural_type, plain_values
 from tablevault.storage.dtypes import cell_checker, parse_dtype
 from tablevault.storage.exports import export_frame
@@ -124,6 +126,26 @@ def test_row_larger_than_a_chunk_has_a_separate_one():
     cells = [check(value) for value in (large[:3], large, large[:2])]
     column, _ = build_column(cells, column_type)
     same(plain_values(column, column_type), [large[:3], large, large[:2]])
+
+
+def test_chunks_end_before_their_offsets_overflow(monkeypatch):
+    monkeypatch.setattr(vectors, "_MAXIMUM_OFFSET", 100_000)
+    column_type = parse_dtype("vector<float64>")
+    check = cell_checker(column_type)
+    cells = [check(np.full(30_000, float(number))) for number in range(8)] + [check(np.arange(100_000.0))]
+    column, _ = build_column(cells, column_type)
+    assert max(len(chunk.values) for chunk in column.chunks) <= 100_000
+    same(plain_values(column, column_type), cells)
+    with pytest.raises(ValueError, match="has more items than vector<float64> can hold"):
+        check(np.zeros(100_001))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_tensors_with_permuted_dimensions_are_read_in_their_order(order):
+    stored = np.arange(2 * 24).reshape(2, 2, 3, 4)
+    arrow = pa.fixed_shape_tensor(pa.int64(), [2, 3, 4], permutation=list(order))
+    column = pa.ExtensionArray.from_storage(arrow, pa.array(stored.reshape(2, 24).tolist(), pa.list_(pa.int64(), 24)))
+    np.testing.assert_array_equal(to_numpy(column), np.stack([tensor.transpose(order) for tensor in stored]))
 
 
 def test_types_of_arrays_without_a_dtype():

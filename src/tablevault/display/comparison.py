@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from tablevault.display.html import Count, Sheet, State
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _BY_POSITION = "rows are matched by position"
 _MAXIMUM_VALUE_LENGTH = 60
+_SHOWN_NUMBERS = 4
+_NUMBERS = frozenset({bool, float, int, NoneType})
 
 
 def diff_text(diff: InstanceDiff) -> str:
@@ -185,5 +188,8 @@ def _pairs(items: Iterable[tuple[str, Any]]) -> Iterator[str]:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, list) and len(value) > _SHOWN_NUMBERS and set(map(type, value)) <= _NUMBERS:
+        numbers = ", ".join(json.dumps(number) for number in value[:_SHOWN_NUMBERS])
+        return f"[{numbers}, ...] ({len(value):,} numbers)"
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _MAXIMUM_VALUE_LENGTH else f"{text[: _MAXIMUM_VALUE_LENGTH - 3]}..."

@@ -12,6 +12,7 @@ from tablevault.ports import Frame
 from tablevault.rows.artifacts import AdoptedArtifact, InstanceArtifacts
 from tablevault.storage import files
 from tablevault.storage.columns import Column, normal_cells
+from tablevault.storage.decoded_windows import DecodedWindows, is_long
 from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype
 from tablevault.storage.frames import FrameData, MemoryFrame, UnreadColumn, frame_of_columns
 from tablevault.storage.storable import python_values
@@ -36,6 +37,12 @@ class BuiltColumn:
         if cells is not None:
             return normal_cells(cells, self.column, self.type)
         return python_values(self.name, self.column, self.type)
+
+    def values_by_row(self) -> Sequence[object]:
+        """Return the cells as plain values for reading them row by row."""
+        if self.cells is not None or "values" in vars(self) or not is_long(len(self.column)):
+            return self.values
+        return DecodedWindows(self.name, self.column, self.type)
 
     def forget_values(self) -> None:
         """Release the plain values, which are made again if they are needed."""
@@ -113,7 +120,11 @@ class DraftFrame:
             The filled part of the running builder's columns.
         """
         complete = {
-            name: UnreadColumn(len(built.column), partial(self._paths, built, self.adopted[name]))
+            name: UnreadColumn(
+                len(built.column),
+                partial(self._paths, built, self.adopted[name]),
+                None if built.holds_artifacts else built.values_by_row,
+            )
             for name, built in self.columns.items()
         }
         return MemoryFrame({**complete, **unfinished}, self._types())

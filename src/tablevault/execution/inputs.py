@@ -153,6 +153,10 @@ class ContentFrame:
             self._values[column] = [None if value is None else content(value) for value in self._frame.values(column)]
         return self._values[column]
 
+    def values_by_row(self, column: str) -> Sequence[object]:
+        """Return a column for reading it row by row, with contents in place of artifact paths."""
+        return self.values(column) if column in self._contents else self._frame.values_by_row(column)
+
     def arrow_type(self, column: str) -> pa.DataType:
         """Return the column's Arrow type."""
         return self._frame.arrow_type(column)

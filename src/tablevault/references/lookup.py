@@ -42,6 +42,7 @@ class Lookups:
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
+        self._by_row: dict[str, Sequence[Any]] = {}
         self._keys: dict[str, Sequence[Any]] = {}
         self._hashed: dict[tuple[str, ...], HashIndex] = {}
         self._sorted: dict[str, SortedIndex] = {}
@@ -51,6 +52,15 @@ class Lookups:
     def column(self, name: str) -> Sequence[Any]:
         """Return a column as plain Python values; `index` is the column of positions."""
         return range(len(self.frame)) if name == INDEX else self.frame.values(name)
+
+    def column_by_row(self, name: str) -> Sequence[Any]:
+        """Return a column as `column`, for reading it row by row."""
+        if name == INDEX:
+            return range(len(self.frame))
+        with self._building:
+            if name not in self._by_row:
+                self._by_row[name] = self.frame.values_by_row(name)
+            return self._by_row[name]
 
     def keys(self, name: str) -> Sequence[Any]:
         """Return the search keys of a column."""

@@ -79,7 +79,7 @@ class Resolver:
                 return Compiled(evaluate, False, lambda: lookups.column(column))
             frame = lookups.frame
             column_type, kinds = partial(frame.arrow_type, column), partial(frame.kinds, column)
-            return Compiled(evaluate, False, lambda: lookups.column(column), column_type, kinds)
+            return Compiled(evaluate, False, lambda: lookups.column_by_row(column), column_type, kinds)
         return once(lambda: evaluate(None))
 
     def _column_row_by_row(self, reference: Reference) -> tuple[Lookups, str] | None:

@@ -69,7 +69,7 @@ def cell_at_current_row(lookups: Lookups, column: str) -> Evaluate:
     def evaluate(row: int) -> object:
         nonlocal values
         if values is None:
-            values = lookups.column(column)
+            values = lookups.column_by_row(column)
         try:
             value = values[row]
         except IndexError:

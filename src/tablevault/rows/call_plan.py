@@ -14,9 +14,10 @@ from tablevault.rows.coroutines import AsyncExecutor
 from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.job_journal import JobJournal
 from tablevault.rows.jobs import JobExecutor, JobPolicies
-from tablevault.rows.processes import ProcessExecutor, usable_cores
+from tablevault.rows.processes import ProcessExecutor
 from tablevault.rows.table import RowTable
 from tablevault.rows.threads import InlineExecutor, ThreadExecutor
+from tablevault.system.cores import usable_cores
 from tablevault.values.clusters import RayOptions
 
 _ASYNC_CONCURRENCY, _JOB_CONCURRENCY = 16, 4

@@ -19,7 +19,7 @@ from tablevault.ports import CallGroup, Ended, FunctionError, OpenedFunction, Op
 from tablevault.rows.call_measure import CallMeasure
 from tablevault.rows.usage import CallMeter, meter_context
 from tablevault.rows.wakeup import Wakeup
-from tablevault.storage.vectors import with_copied_arrays
+from tablevault.storage.vectors import copied_result
 from tablevault.system import clock
 from tablevault.system.warnings import warn
 
@@ -297,7 +297,7 @@ class _Loop:
             # The first call opens the function, which must not count for its timeout.
             self.begun[number] = began = clock.monotonic()
             coroutine: Any = function(**arguments)
-            value = with_copied_arrays(await coroutine)
+            value = copied_result(await coroutine)
         except BaseException as error:  # noqa: BLE001 - any exception is the outcome
             failure = error
         if number not in self._abandoned and not self._is_over:

@@ -484,8 +484,3 @@ def _fate(status: int) -> str:
         return f"exited with status {status}"
     reason = "out of memory?" if -status == signal.SIGKILL else signal.strsignal(-status)
     return f"was killed by signal {-status} ({reason})"
-
-
-def usable_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

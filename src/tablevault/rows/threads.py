@@ -16,7 +16,7 @@ from tablevault.rows.call_measure import CallMeasure
 from tablevault.rows.forked import end_child
 from tablevault.rows.usage import CallMeter, Metered, meter_context
 from tablevault.rows.wakeup import Wakeup
-from tablevault.storage.vectors import with_copied_arrays
+from tablevault.storage.vectors import copied_result
 from tablevault.system import clock
 
 _NOT_CALLED = float("inf")
@@ -261,7 +261,7 @@ class _ThreadPool:
                         self.running[number] = began, threading.current_thread()
                     context = self._context.copy()
                     context.run(meter_context, meter)
-                    value = with_copied_arrays(context.run(function, **arguments))
+                    value = copied_result(context.run(function, **arguments))
                 except BaseException as error:  # noqa: BLE001 - any exception is the outcome
                     failure = error
                 del arguments  # Otherwise an idle thread would keep its last arguments alive.

@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.file_systems import FileSystem
+from tablevault.system.cores import usable_cores
 from tablevault.values.contents import ArtifactRecord
 
 _FEW = 8
@@ -25,6 +26,8 @@ _FEW = 8
 _MAXIMUM_THREADS = 8
 _SETTLED_NANOSECONDS = 20_000_000
 """Age from which a file's timestamps reveal later writes; file system clocks tick every 4 to 10 ms."""
+
+_MAPS = Path("/proc/self/maps")
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -79,6 +82,7 @@ class ArtifactCommits:
         """
         found, outcomes = self._locate(names)
         hashed: dict[str, _Hashed] = {}
+        mapped = _mapped_below(self._folder.path) if found else frozenset()
         for name, result in zip(found, _in_pool(_hash, list(found.values())), strict=True):
             if isinstance(result, _Hashed):
                 hashed[name] = result
@@ -94,6 +98,8 @@ class ArtifactCommits:
             except OSError as error:
                 outcomes[name] = error
                 continue
+            if os.path.realpath(path) in mapped:
+                content = content._replace(began=0)  # So that it is read again at the end.
             record = ArtifactRecord(name, content.look.size, content.sha256)
             self._recorded[name] = (record, content)
             outcomes[name] = record
@@ -212,7 +218,7 @@ class SyncChoice:
             return False
         self._asked += 1
         if self._all is None or self._each is None:
-            return self._all is None or self._asked % self._TRY_THE_OTHER != 0
+            return self._all is None
         is_cheaper = self._all <= self._each * count
         return is_cheaper if self._asked % self._TRY_THE_OTHER else not is_cheaper
 
@@ -232,7 +238,7 @@ def _in_pool(do: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Re
     """Map `do` over the items, in a thread pool if there are many; keeps their order."""
     if len(items) <= _FEW:
         return [do(item) for item in items]
-    with ThreadPoolExecutor(min(_MAXIMUM_THREADS, os.cpu_count() or 1), "tablevault-artifacts") as pool:
+    with ThreadPoolExecutor(min(_MAXIMUM_THREADS, usable_cores()), "tablevault-artifacts") as pool:
         return list(pool.map(do, items, chunksize=1))
 
 
@@ -259,6 +265,21 @@ def _look_at(path: Path) -> _Look:
         # The file was replaced after it was located; the replacement is refused at the end.
         raise FileNotFoundError(errno.ENOENT, "It is no longer a file", str(path))
     return _Look(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _mapped_below(folder: Path) -> frozenset[str]:
+    """Return the files in a folder that this process has mapped into memory for writing.
+
+    A store into a page that waits for the disk already changes no attribute of the file.
+    """
+    try:
+        maps = _MAPS.read_bytes()
+    except OSError:  # Only Linux has it.
+        return frozenset()
+    inside = b" " + os.fsencode(os.path.realpath(folder)) + b"/"
+    lines = maps.splitlines() if inside in maps else []
+    shared = (line.split(maxsplit=5) for line in lines if inside in line)
+    return frozenset(os.fsdecode(fields[5]) for fields in shared if fields[1].startswith(b"rw") and b"s" in fields[1])
 
 
 def _write_anew(path: Path, content: _Hashed) -> _Hashed:

@@ -68,6 +68,12 @@ class _Entry(NamedTuple):
     rows: int
     contents: list[bytes]
     """The packed parts, usually one."""
+    artifact_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """Number of bytes that had to become durable, of rows and of their artifacts."""
+        return self.artifact_bytes + sum(map(len, self.contents))
 
 
 @dataclass(slots=True, eq=False)
@@ -263,7 +269,7 @@ class Backlog:
         _mark_durable(entries)
         rows = sum(entry.rows for entry in entries)
         if rows:
-            self.bytes_per_row = sum(len(content) for entry in entries for content in entry.contents) / rows
+            self.bytes_per_row = sum(entry.bytes for entry in entries) / rows
 
     def close(self) -> None:
         """Close the log."""
@@ -296,7 +302,8 @@ class Backlog:
             self._sift(chapter, stretches, lambda stretch, row: _check_storable(chapter, stretch.batch, row))
             part = self._part(chapter, stretches, artifacts, notes)
             contents = part.packed_in_parts()
-        return _Entry(chapter, stretches, notes, len(part.positions), contents)
+        artifact_bytes = sum(size for records in artifacts.values() for _, size, _ in records)
+        return _Entry(chapter, stretches, notes, len(part.positions), contents, artifact_bytes)
 
     def _part(
         self,
@@ -335,7 +342,7 @@ class Backlog:
 
 
 def _mark_durable(entries: list[_Entry]) -> None:
-    for chapter, stretches, notes, _, _ in entries:
+    for chapter, stretches, notes, *_ in entries:
         chapter.is_opened = True
         chapter.notes.drop(notes)
         for stretch in stretches:

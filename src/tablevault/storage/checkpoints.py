@@ -30,6 +30,7 @@ __all__ = ["BuilderState", "CheckpointStore", "Checkpoints", "RowBatch", "SavedF
 FLUSH_SECONDS = 0.05
 _BACKLOG_BYTES = 64 * 2**20
 _FIRST_BACKLOG_ROWS = 8_192  # Until the first flush has shown how large the rows are.
+_FIRST_BACKLOG_FILES = 64  # Where rows may name artifacts, of any size.
 _MINIMUM_BACKLOG_ROWS = 16
 _MAXIMUM_BACKLOG_ROWS = 524_288
 _MAXIMUM_BATCH_ROWS = 4_096
@@ -47,7 +48,8 @@ class CheckpointStore:
         self._backlog = Backlog(log, artifacts)
         self._on_interval = on_interval
         self._current: dict[str, Chapter] = {}
-        self.room = _FIRST_BACKLOG_ROWS
+        self._first_room = _FIRST_BACKLOG_ROWS if artifacts is None else _FIRST_BACKLOG_FILES
+        self.room = self._first_room
         """Number of rows that may wait for the disk; negative if an error is pending, which `batch` raises."""
         self._failure: BaseException | None = None
         self._noted: list[BaseException] = []
@@ -330,7 +332,7 @@ class CheckpointStore:
             rows = int(_BACKLOG_BYTES / self._backlog.bytes_per_row)
             self.room = min(max(rows, _MINIMUM_BACKLOG_ROWS), _MAXIMUM_BACKLOG_ROWS)
         else:
-            self.room = _FIRST_BACKLOG_ROWS
+            self.room = self._first_room
 
 
 def _packed(records: Iterable[ArtifactRecord]) -> list[list[object]]:

@@ -27,6 +27,8 @@ from typing import BinaryIO, Self
 import msgspec
 import xxhash
 
+from tablevault.system.cores import usable_cores
+
 _MAGIC = b"PAR1"
 _SEAL_MAGIC = b"TVSEAL01"
 _LENGTH_BYTES = 4
@@ -104,7 +106,7 @@ class Seal:
             for part in parts:
                 self._compare(partial(_pieces, file), part)
             return
-        with ThreadPoolExecutor(min(_MAXIMUM_THREADS, os.cpu_count() or 1), "tablevault-checksums") as pool:
+        with ThreadPoolExecutor(min(_MAXIMUM_THREADS, usable_cores()), "tablevault-checksums") as pool:
             try:
                 for _ in pool.map(partial(self._compare, partial(_pieces_at, file.fileno())), parts):
                     pass

@@ -13,6 +13,7 @@ import pyarrow as pa
 from tablevault.errors import TVFileError
 from tablevault.storage.column_types import ColumnType, Kind
 from tablevault.storage.columns import build_column, kinds_of, natural_type
+from tablevault.storage.decoded_windows import DecodedWindows, is_long
 from tablevault.storage.frame_data import (
     FrameData,
     frame_of_columns,
@@ -84,6 +85,12 @@ class StoredFrame:
                 data = self._taken(column)
                 self._values[column] = python_values(column, data.table.column(0), data.types[column])
             return self._values[column]
+
+    def values_by_row(self, column: str) -> Sequence[object]:
+        """Return a column as plain values, decoded while it is read if it is long."""
+        if column in self._values or not is_long(self._rows):
+            return self.values(column)
+        return DecodedWindows(column, *self.stored_column(column))
 
     def arrow_type(self, column: str) -> pa.DataType:
         """Return the Arrow type of a column's values; raises `KeyError` for an unknown column."""
@@ -162,11 +169,19 @@ class UnreadColumn:
         Number of its cells.
     read
         Returns the plain values.
+    read_by_row
+        Returns them for reading row by row; `read` by default.
     """
 
-    def __init__(self, count: int, read: Callable[[], Sequence[object]]) -> None:
+    def __init__(
+        self,
+        count: int,
+        read: Callable[[], Sequence[object]],
+        read_by_row: Callable[[], Sequence[object]] | None = None,
+    ) -> None:
         self._count = count
         self._read = read
+        self._read_by_row = read_by_row
 
     def __len__(self) -> int:
         return self._count
@@ -175,6 +190,10 @@ class UnreadColumn:
     def values(self) -> Sequence[object]:
         """The plain values."""
         return self._read()
+
+    def by_row(self) -> Sequence[object]:
+        """Return the plain values for reading row by row."""
+        return self.values if self._read_by_row is None or "values" in vars(self) else self._read_by_row()
 
 
 class MemoryFrame:
@@ -206,6 +225,11 @@ class MemoryFrame:
         """Return a column as plain Python values; raises `KeyError` for an unknown column."""
         found = self._columns[column]
         return found.values if isinstance(found, UnreadColumn) else found
+
+    def values_by_row(self, column: str) -> Sequence[object]:
+        """Return a column as plain values, decoded while it is read if it is long."""
+        found = self._columns[column]
+        return found.by_row() if isinstance(found, UnreadColumn) else found
 
     def arrow_type(self, column: str) -> pa.DataType:
         """Return the Arrow type of a column's values; raises `KeyError` for an unknown column."""

@@ -81,6 +81,12 @@ def python_values(name: str, column: pa.Array | pa.ChunkedArray, column_type: Co
 
     Raises `TVTableError` for a time of day that Python would cut to microseconds.
     """
+    check_readable_times(name, column)
+    return plain_values(column, column_type)
+
+
+def check_readable_times(name: str, column: pa.Array | pa.ChunkedArray) -> None:
+    """Raise `TVTableError` for a time of day that Python would cut to microseconds."""
     try:
         check_python_times(column)
     except CellError as error:
@@ -88,7 +94,6 @@ def python_values(name: str, column: pa.Array | pa.ChunkedArray, column_type: Co
             f"column {name!r}, row {error.position}: {error}; refer to the whole column, which is a DataFrame, or "
             "store whole numbers"
         ) from error
-    return plain_values(column, column_type)
 
 
 def unique_categories(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -7,9 +7,12 @@ become chunks of the Arrow column without a copy.
 from __future__ import annotations
 
 import array as python_arrays
+import copy
+import datetime
+import decimal
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -28,12 +31,29 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 CHUNK_BYTES = 2**24
 _MAXIMUM_OFFSET = 2**31 - 1
+"""Maximum number of items in a chunk of lists without a fixed size."""
 _MINIMUM_SHARED_BYTES = 2**16
 """Minimum size of contiguous cells that become a separate chunk; smaller runs are copied together."""
 EXACT_INTEGERS = {"float16": 2**11, "float32": 2**24, "float64": 2**53}
 """Bounds up to which all whole numbers are exact."""
 _SHAPE = re.compile(r"tensor<\w+, ([0-9, ]+)>")
 _KNOWN_ARRAYS = frozenset({np.ndarray, np.memmap})
+_UNCHANGEABLE = frozenset(
+    {
+        NoneType,
+        bool,
+        bytes,
+        datetime.date,
+        datetime.datetime,
+        datetime.time,
+        datetime.timedelta,
+        decimal.Decimal,
+        float,
+        int,
+        str,
+    }
+)
+"""Classes of results that need no copy."""
 
 
 @dataclass(frozen=True)
@@ -178,57 +198,62 @@ def natural_array(value: object) -> Array | None:
 
 def owned(value: Array, dtype: np.dtype[Any]) -> Array:
     """Return a read-only copy of an array."""
-    copy = np.array(value, dtype=dtype, order="C")
-    copy.setflags(write=False)
-    return copy
+    array = np.array(value, dtype=dtype, order="C")
+    array.setflags(write=False)
+    return array
 
 
-def with_copied_arrays(value: Any) -> Any:
-    """Return the result of a function with its arrays copied.
+def copied_result(value: Any) -> Any:
+    """Return a copy of a function's result, which the function may change in its next call.
 
-    The function may reuse them in its next call.
+    Values that cannot be a cell, and exceptions, are returned as they are.
     """
     try:
-        return _with_copies(value)
+        return _copied(value)
     except RecursionError:
         # It is nested more deeply than a cell may be, so its row is refused.
         return value
 
 
-def _with_copies(value: Any) -> Any:
-    kind = type(value)
-    if kind is list or kind is tuple:
-        if any(map(_is_changeable, value)):
-            copies = [_with_copies(item) for item in value]
-            return copies if kind is list else tuple(copies)
-        return value
-    if kind is dict:
-        return (
-            {key: _with_copies(item) for key, item in value.items()}
-            if any(map(_is_changeable, value.values()))
-            else value
-        )
-    return _copied(value) if _is_changeable(value) else value
-
-
-def _is_changeable(value: Any) -> bool:
-    if isinstance(value, np.ndarray | bytearray | memoryview | python_arrays.array):
-        return True
-    kind = type(value)
-    return kind in (list, tuple, dict) or (hasattr(kind, "__dlpack__") and not isinstance(value, np.generic))
-
-
 def _copied(value: Any) -> Any:
-    try:
-        if isinstance(value, np.ndarray):
+    kind = type(value)
+    if kind in _UNCHANGEABLE:
+        return value
+    if kind is list:
+        return value.copy() if _are_unchangeable(value) else list(map(_copied, value))
+    if kind is tuple:
+        return value if _are_unchangeable(value) else tuple(map(_copied, value))
+    if kind is dict:
+        if _are_unchangeable(value.values()):
             return value.copy()
-        if isinstance(value, bytearray | python_arrays.array):
-            return value[:]
-        if isinstance(value, memoryview):
-            return np.array(value) if value.format != "B" else memoryview(bytes(value))
-        return np.array(np.from_dlpack(value))
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, BaseException) or (isinstance(value, np.generic) and not isinstance(value, np.void)):
+        return value
+    try:
+        return _copied_object(value)
     except Exception:  # noqa: BLE001 - the check of the result reports any error
         return value
+
+
+def _are_unchangeable(items: Iterable[Any]) -> bool:
+    return set(map(type, items)) <= _UNCHANGEABLE
+
+
+def _copied_object(value: Any) -> Any:
+    if isinstance(value, bytearray | python_arrays.array):
+        return value[:]
+    if isinstance(value, memoryview):
+        return np.array(value) if value.format != "B" else memoryview(bytes(value))
+    if isinstance(value, np.ndarray | np.void) and not value.dtype.hasobject:
+        return value.copy()
+    if isinstance(value, list | tuple):
+        # A copy of an exception would lose its traceback.
+        return copy.deepcopy(value, {id(item): item for item in value if isinstance(item, BaseException)})
+    if not isinstance(value, np.ndarray) and hasattr(type(value), "__dlpack__"):
+        return np.array(np.from_dlpack(value))
+    if isinstance(value, Mapping) or hasattr(type(value), "__array__"):
+        return copy.deepcopy(value)
+    return value
 
 
 def _as_array(value: Any, form: ArrayForm) -> Array:
@@ -294,7 +319,20 @@ def _of_items(value: Sequence[Any], form: ArrayForm) -> Array:
         found = _of_objects(value, found, form)
     if found.dtype.kind in "iuf" and _holds_truth(value):
         raise TypeError(f"{shown(value)} has truth values among numbers, which does not fit {form.name}")
+    if found.dtype.kind == "f" and (np.abs(found) >= EXACT_INTEGERS["float64"]).any():
+        _check_exact_items(value, form)
     return found
+
+
+def _check_exact_items(value: Sequence[Any], form: ArrayForm) -> None:
+    """Raise `ValueError` if a whole number stands beside fractions that it would be rounded with."""
+    for item in value:
+        if isinstance(item, list | tuple):
+            _check_exact_items(item, form)
+        elif isinstance(item, int | np.integer) and int(float(item)) != item:
+            raise ValueError(
+                f"{shown(value)} has {item} beside fractions, as which it is not exact, so it does not fit {form.name}"
+            )
 
 
 def _of_objects(value: Sequence[Any], found: Array, form: ArrayForm) -> Array:
@@ -316,6 +354,8 @@ def _holds_truth(value: Sequence[Any]) -> bool:
     kinds = set(map(type, value))
     if bool in kinds or np.bool_ in kinds:
         return True
+    if np.ndarray in kinds and any(isinstance(item, np.ndarray) and item.dtype.kind == "b" for item in value):
+        return True
     return any(_holds_truth(item) for item in value if type(item) in (list, tuple)) if kinds & {list, tuple} else False
 
 
@@ -327,6 +367,8 @@ def _fitting(value: Array, form: ArrayForm) -> Array:
     if form.shape is None:
         if value.ndim != 1:
             raise ValueError(f"{_described(value)} does not fit {form.name}")
+        if value.size > _MAXIMUM_OFFSET:
+            raise ValueError(f"{_described(value)} has more items than {form.name} can hold ({_MAXIMUM_OFFSET:,})")
     elif value.shape != form.shape:
         raise ValueError(f"{_described(value)} does not fit {form.name}")
     dtype = form.dtype
@@ -467,9 +509,10 @@ def _parts(
     Chunks that are contiguous in memory come with a flat view of their items.
     """
     size = arrow.list_size if pa.types.is_fixed_size_list(arrow) else None
+    most = _MAXIMUM_OFFSET if pa.types.is_list(arrow) else None
     small: list[Any] = []
     room = CHUNK_BYTES
-    for run in _runs(cells):
+    for run in (part for whole in _runs(cells) for part in _cut(whole, most)):
         total = sum(map(_size_of, run))
         first = run[0]
         if first is not None and total * dtype.itemsize >= _MINIMUM_SHARED_BYTES and first.dtype == dtype:
@@ -487,6 +530,19 @@ def _parts(
             room -= taken
     if small:
         yield small, None
+
+
+def _cut(run: list[Any], most: int | None) -> Iterator[list[Any]]:
+    """Yield the cells of a run in parts of at most this number of items; `None` for any number."""
+    if most is None:
+        yield run
+        return
+    ends = np.cumsum(np.fromiter(map(_size_of, run), np.int64, len(run)))
+    start = taken = 0
+    while start < len(run):
+        stop = max(start + 1, int(np.searchsorted(ends, taken + most, side="right")))
+        yield run[start:stop]
+        start, taken = stop, int(ends[stop - 1])
 
 
 def _size_of(cell: Any) -> int:
@@ -714,8 +770,14 @@ def stacked_column(column: pa.ChunkedArray, copy: bool) -> Array:
     """
     shape: tuple[int, ...] | None = None
     if isinstance(column.type, pa.FixedShapeTensorType):
-        shape = tuple(column.type.shape)
+        shape, order = tuple(column.type.shape), column.type.permutation
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], type=column.type.storage_type)
+        if order is not None:
+            return _stacked_lists(column, shape, copy).transpose(0, *(axis + 1 for axis in order))
+    return _stacked_lists(column, shape, copy)
+
+
+def _stacked_lists(column: pa.ChunkedArray, shape: tuple[int, ...] | None, copy: bool) -> Array:
     if not _is_any_list(column.type) or not _is_numeric(column.type.value_type):
         raise TVArgumentError(f"to_numpy() needs a column of arrays or of lists of numbers, not of {column.type}.")
     dtype = np.dtype(column.type.value_type.to_pandas_dtype())
