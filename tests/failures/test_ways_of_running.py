@@ -28,6 +28,7 @@ from failing_tables import TOLD, positions, until
 from test_failure_modes import WARNED, run
 
 from tablevault import TableVault, tv_errors
+from tablevault.rows import coroutines, threads
 from tablevault.rows.threads import ThreadExecutor
 from tablevault.values.progress import ExecutionProgress
 
@@ -788,6 +789,24 @@ def test_too_many_coroutines_that_go_on_end_the_run(make):
     over.set()
     assert isinstance(error, TimeoutError)
     assert "2 calls that timed out are still running" in "".join(error.__notes__)
+
+
+@pytest.mark.parametrize("way", ["threads", "coroutines"])
+def test_frame_of_a_function_called_once_is_not_copied(make, monkeypatch, way):
+    def answer(x):
+        return pd.DataFrame({"answer": ["a"] * 3})
+
+    async def answer_later(x):
+        return answer(x)
+
+    copied = []
+    for module in (threads, coroutines):
+        monkeypatch.setattr(module, "copied_result", lambda value: copied.append(value) or value)
+    called = answer if way == "threads" else answer_later
+    table = make(called, rows=3, return_type="dataframe", arguments={"x": 1}, timeout=60)
+    assert run(table) is None
+    assert table.column() == ["a"] * 3
+    assert not copied
 
 
 # --- loops --------------------------------------------------------------------------------------------------------

@@ -41,13 +41,15 @@ class AsyncExecutor:
         Maximum number of concurrent calls.
     open_function
         Returns the function; called once, in the thread of the loop.
+    copies
+        Whether results are copied, which the function may change in another call.
     """
 
     waiting = ""
 
-    def __init__(self, concurrency: int, open_function: OpenFunction) -> None:
+    def __init__(self, concurrency: int, open_function: OpenFunction, copies: bool = True) -> None:
         self._concurrency = concurrency
-        self._loop = _Loop(concurrency, open_function)
+        self._loop = _Loop(concurrency, open_function, copies)
         self._end = weakref.finalize(self, self._loop.end)
         self._end.atexit = False
         self._is_warned = False
@@ -133,7 +135,7 @@ class _Loop:
     It does not refer to the executor, so that dropping the executor ends it.
     """
 
-    def __init__(self, concurrency: int, open_function: OpenFunction) -> None:
+    def __init__(self, concurrency: int, open_function: OpenFunction, copies: bool) -> None:
         self.waiting: dict[int, Mapping[str, object]] = {}
         """Arguments of calls that the loop has not begun, by their numbers."""
         self.queue: deque[int] = deque()
@@ -150,6 +152,7 @@ class _Loop:
         self.measure = CallMeasure()
         self._concurrency = concurrency
         self._open = open_function
+        self._copies = copies
         self._opened: OpenedFunction | None = None
         self._opening_error: FunctionError | None = None
         self.running: set[int] = set()
@@ -297,7 +300,9 @@ class _Loop:
             # The first call opens the function, which must not count for its timeout.
             self.begun[number] = began = clock.monotonic()
             coroutine: Any = function(**arguments)
-            value = copied_result(await coroutine)
+            value = await coroutine
+            if self._copies:
+                value = copied_result(value)
         except BaseException as error:  # noqa: BLE001 - any exception is the outcome
             failure = error
         if number not in self._abandoned and not self._is_over:

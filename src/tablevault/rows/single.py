@@ -258,8 +258,8 @@ def _executor(
     if function.runs_in_processes:
         return ProcessExecutor(1, open_function, owner.lock_descriptors, artifacts.doubt_call)
     if function.is_async:
-        return AsyncExecutor(1, open_function)
-    return InlineExecutor(open_function) if policies.timeout is None else ThreadExecutor(1, open_function)
+        return AsyncExecutor(1, open_function, copies=False)
+    return InlineExecutor(open_function) if policies.timeout is None else ThreadExecutor(1, open_function, copies=False)
 
 
 def _call(

@@ -98,13 +98,15 @@ class ThreadExecutor:
         Maximum number of concurrent calls.
     open_function
         Returns the function; called once per thread, before its first call.
+    copies
+        Whether results are copied, which the function may change in another call.
     """
 
     waiting = ""
 
-    def __init__(self, threads: int, open_function: OpenFunction) -> None:
+    def __init__(self, threads: int, open_function: OpenFunction, copies: bool = True) -> None:
         self._threads = threads
-        self._pool = _ThreadPool(open_function)
+        self._pool = _ThreadPool(open_function, copies)
         self._dismiss = weakref.finalize(self, self._pool.dismiss)
         self._dismiss.atexit = False
 
@@ -192,7 +194,7 @@ class _ThreadPool:
     It does not refer to the executor, so that dropping the executor ends them.
     """
 
-    def __init__(self, open_function: OpenFunction) -> None:
+    def __init__(self, open_function: OpenFunction, copies: bool) -> None:
         self.waiting: dict[int, Mapping[str, object]] = {}
         """Arguments of calls that no thread has begun, by their numbers."""
         self.running: dict[int, tuple[float, threading.Thread]] = {}
@@ -213,6 +215,7 @@ class _ThreadPool:
         self.threads: list[threading.Thread] = []
         self._names = 0
         self._open = open_function
+        self._copies = copies
         self._context = contextvars.copy_context()
         self._made_by = os.getpid()
 
@@ -261,7 +264,9 @@ class _ThreadPool:
                         self.running[number] = began, threading.current_thread()
                     context = self._context.copy()
                     context.run(meter_context, meter)
-                    value = copied_result(context.run(function, **arguments))
+                    value = context.run(function, **arguments)
+                    if self._copies:
+                        value = copied_result(value)
                 except BaseException as error:  # noqa: BLE001 - any exception is the outcome
                     failure = error
                 del arguments  # Otherwise an idle thread would keep its last arguments alive.
