@@ -331,7 +331,7 @@ def test_listings_import_only_the_needed_modules(run, folder):
 def test_garbage_is_looked_for_as_usual_once_a_vault_is_open(folder, monkeypatch):
     usual, seen = gc.get_threshold(), []
 
-    def command(prog_name):
+    def command(prog_name, obj):
         seen.append(gc.get_threshold()[0])
         application_module.CommandContext(folder, "a", False).vault()
         seen.append(gc.get_threshold())

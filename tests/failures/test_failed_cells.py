@@ -315,7 +315,7 @@ def test_files_of_a_call_that_takes_too_long_are_dropped_with_a_warning(make):
     table = make(answer, rows=3, on_error="collect", timeout=3, **FILES)
     with pytest.warns(WARNED) as warned:
         table.execute("night")
-    assert any("1 file of calls that failed or were repeated" in str(item.message) for item in warned)
+    assert any("1 file of calls that failed, were repeated or were interrupted" in str(item.message) for item in warned)
     assert table.vault.get_process("night").status == "succeeded"
     assert table.errors()["error"].tolist() == ["TimeoutError"]
     left = Path(table.vault.get_artifact_folder("answers", is_temp=False)).iterdir()

@@ -108,7 +108,7 @@ def test_as_of_refuses_invalid_moments(vault):
         (lambda: vault.get_dataframe("t", "@paper", as_of=moment), tv_errors.TVArgumentError, "either the instance or"),
         (lambda: vault.get_dataframe("t", "TEMP_base", as_of=moment), tv_errors.TVArgumentError, "is temporary"),
         (lambda: vault.read("t(TEMP_base)", as_of=moment), tv_errors.TVArgumentError, "is temporary"),
-        (lambda: vault.get_table_instances(as_of=moment), tv_errors.TVArgumentError, "give table_name too"),
+        (lambda: vault.get_table_instances(as_of=moment), tv_errors.TVArgumentError, "as_of needs table_name"),
         (lambda: vault.get_table_instances("t", "base", True, as_of=moment), tv_errors.TVArgumentError, "include_temp"),
         (lambda: vault.get_table_instances("t", "v2", as_of=moment), tv_errors.TVArgumentError, "no version 'v2'"),
         (lambda: vault.get_dataframe("t", version="v2", as_of=moment), tv_errors.TVArgumentError, "version 'v2'"),

@@ -122,6 +122,8 @@ class CommandContext:
     author: str
     as_json: bool
     ray_address: str = ""
+    runs_alone: bool = False
+    """Whether this interpreter only runs the command, so that its signal handlers may be replaced."""
     opened: TableVault | None = None
     """The vault, once a command has opened it."""
 
@@ -183,17 +185,15 @@ def application(ctx: click.Context, db_dir: Path | None, author: str, as_json: b
     5 succeeded with failed rows, 6 different (diff --exit-code), 7 output could not be written, 130 and 143 interrupted
     and reverted.
     """
-    ctx.obj = CommandContext(db_dir, author, as_json, ray_address)
+    ctx.obj = CommandContext(db_dir, author, as_json, ray_address, runs_alone=ctx.obj is _ALONE)
 
 
-_runs_alone = False
-"""Whether this interpreter only runs a command, so that its signal handlers may be replaced."""
+_ALONE = "runs alone"
+"""Object of the context of a command in an interpreter of its own."""
 
 
 def main() -> None:
     """Run the command line; the entry point `tablevault`."""
-    global _runs_alone
-    _runs_alone = True
     # Imports make many objects, all of which stay: looking for garbage among them takes a fifth of a short command.
     gc.set_threshold(_MAXIMUM_NEW_OBJECTS)
     warnings.showwarning = _warn
@@ -202,7 +202,7 @@ def main() -> None:
             # Characters that the encoding lacks are escaped, so that printing them cannot fail.
             stream.reconfigure(errors="backslashreplace")
     try:
-        application(prog_name="tablevault")
+        application(prog_name="tablevault", obj=_ALONE)
     except OSError as error:  # Commands end with a status; this is from printing help.
         raise SystemExit(_unprinted(error)) from None
     finally:
@@ -310,7 +310,8 @@ def _end(context: CommandContext, error: BaseException) -> NoReturn:
     """Print an error and its remedies, and exit with the status of its outcome."""
     found = outcome_of(error)
     if isinstance(error, KeyboardInterrupt | SystemExit):
-        _ignore_interrupts()
+        if context.runs_alone:
+            _ignore_interrupts()
         # A second interrupt may arrive once the first, or another error, has ended the operation.
         found = next(filter(None, map(outcome_of, chain_of(error))), None)
     outcome = found or Outcome(OutcomeKind.NOT_BEGUN, "")
@@ -330,9 +331,8 @@ def _end(context: CommandContext, error: BaseException) -> NoReturn:
 
 def _ignore_interrupts() -> None:
     """Let further interrupts change neither the exit status nor the message of an interrupted command."""
-    if _runs_alone:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _cause_of(error: BaseException) -> Cause:
