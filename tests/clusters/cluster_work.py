@@ -15,7 +15,7 @@ import yaml
 import tablevault
 from tablevault import TableVault
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 CODE = """
 import asyncio
@@ -283,6 +283,7 @@ class Work:
         self.folder = folder / "vault"
         self.control = folder / "control"
         self.control.mkdir()
+        self.drivers: list[subprocess.Popen[str]] = []
         self.ray = {"address": address, **ray}
         self.vault = TableVault(self.folder, author="ada", create=True, ray=self.ray)
         self.vault.create_code_module("work", text=CODE)
@@ -325,22 +326,34 @@ class Work:
         found = self.vault.get_errors("t")
         return list(zip(found["index"], found["error"], found["message"], strict=True))
 
-    def elsewhere(self, process_id: str = "", **options: object) -> subprocess.Popen[str]:
-        """Let another interpreter execute."""
+    def elsewhere(self, process_id: str = "", *, prepare: str = "", **options: object) -> subprocess.Popen[str]:
+        """Let another interpreter execute after the statements `prepare`."""
         ray = {**self.ray, **options}
-        text = (
+        return self.drive(
             "from tablevault import TableVault\n"
+            f"{prepare}\n"
             f"TableVault({str(self.folder)!r}, author='grace', ray={ray!r})"
             f".execute_instance('t', process_id={process_id!r})"
         )
+
+    def drive(self, text: str) -> subprocess.Popen[str]:
+        """Run a program in another interpreter, which the test does not outlive."""
         source = str(Path(tablevault.__file__).parents[1])
-        return subprocess.Popen(
+        driver = subprocess.Popen(
             [sys.executable, "-c", text],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": source},
         )
+        self.drivers.append(driver)
+        return driver
+
+    def end_drivers(self) -> None:
+        for driver in self.drivers:
+            if driver.poll() is None:
+                driver.kill()
+                driver.communicate()
 
     def workers(self) -> set[int]:
         return {int(number) for number in self.noted("worker")}

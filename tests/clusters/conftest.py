@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cluster_work import Work, is_alive, until
+from cluster_work import PATIENCE, Work, is_alive, until
 from filelock import FileLock
 
 from tablevault.rows import ray_executor
@@ -17,8 +17,6 @@ from tablevault.rows import ray_executor
 # Each test interpreter, and each driver that a test starts, is a client of a cluster without tokens.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-
-_PATIENCE = 60.0
 
 
 @pytest.fixture(scope="session")
@@ -39,14 +37,14 @@ def ray_address(tmp_path_factory):
         facts = _count_users(state, -1)
         if facts["users"] == 0:
             state.unlink()
-            psutil.wait_procs([psutil.Process(facts["holder"])], timeout=_PATIENCE)
+            psutil.wait_procs([psutil.Process(facts["holder"])], timeout=PATIENCE)
 
 
 def _start(state: Path) -> None:
     command = [sys.executable, str(Path(__file__).parent / "held_cluster.py"), str(state)]
     with (state.parent / "ray-cluster.log").open("wb") as log:
         holder = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while not state.exists():
         assert holder.poll() is None, (state.parent / "ray-cluster.log").read_text()
         assert time.monotonic() < deadline, "no cluster was started"
@@ -79,7 +77,8 @@ def ray(ray_address):
 def work(ray, ray_address, tmp_path, monkeypatch):
     """A table whose rows run on the cluster; its workers are gone at the end."""
     # On a busy machine, Ray starts a worker only after a minute, and a warning would be an error.
-    monkeypatch.setattr(ray_executor, "_UNPLACED_SECONDS", 10 * _PATIENCE)
+    monkeypatch.setattr(ray_executor, "_UNPLACED_SECONDS", 10 * PATIENCE)
     found = Work(tmp_path, ray_address)
     yield found
+    found.end_drivers()
     until(lambda: not any(map(is_alive, found.workers())))

@@ -130,8 +130,11 @@ def test_workers_without_a_place_are_waited_for_and_told(work, monkeypatch):
 @pytest.mark.slow
 def test_an_interrupt_ends_the_wait_for_a_place(work):
     work.build("square", 3, resources={"cpu": 0, "moon": 1})
-    driver = work.elsewhere("nightly")
-    until(lambda: "nightly" in work.vault.get_active_processes() and work.vault.get_process("nightly").progress)
+    driver = work.elsewhere(
+        "nightly", prepare="from tablevault.rows import ray_executor; ray_executor._UNPLACED_SECONDS = 0.5"
+    )
+    # While modules are imported, Python can lose the interrupt.
+    until(lambda: "nightly" in work.vault.get_active_processes() and work.vault.get_process("nightly").waiting)
     driver.send_signal(signal.SIGINT)
     _, errors = driver.communicate(timeout=PATIENCE)
     assert "KeyboardInterrupt" in errors
@@ -179,25 +182,16 @@ def test_an_interrupt_means_the_same_with_ray(work):
 def test_workers_end_when_they_hear_nothing_of_their_driver(work):
     work.build("hold", 10)
     work.tell("hold", 7)
-    text = (
-        "from tablevault import TableVault\n"
-        "from tablevault.rows import ray_executor\n"
-        "ray_executor.PING_SECONDS, ray_executor.SILENCE_SECONDS = 0.5, 3.0\n"
-        f"TableVault({str(work.folder)!r}, ray={work.ray!r}).execute_instance('t', process_id='nightly')"
-    )
-    driver = subprocess.Popen(
-        [sys.executable, "-c", text],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(Path(tablevault.__file__).parents[1])},
+    driver = work.elsewhere(
+        "nightly",
+        prepare="from tablevault.rows import ray_executor\n"
+        "ray_executor.PING_SECONDS, ray_executor.SILENCE_SECONDS = 0.5, 3.0",
     )
     until(lambda: "7" in work.noted("called"))
     driver.send_signal(signal.SIGSTOP)
-    try:
-        until(lambda: not any(map(is_alive, work.workers())))
-    finally:
-        driver.kill()
-        driver.wait()
+    until(lambda: not any(map(is_alive, work.workers())))
+    driver.kill()
+    driver.communicate()
     work.tell("hold")
     work.run("nightly")
     assert work.cells() == list(range(10))
@@ -278,7 +272,7 @@ def test_secrets_are_in_no_file_of_ray(work, ray, ray_address, tmp_path, monkeyp
 def test_a_termination_means_the_same_after_ray_was_initialised(work):
     work.build("hold", 10)
     work.tell("hold", 7)
-    text = (
+    driver = work.drive(
         "import ray, signal\n"
         f"ray.init(address={work.ray['address']!r}, log_to_driver=False)\n"
         "handler = signal.getsignal(signal.SIGTERM)\n"
@@ -289,13 +283,6 @@ def test_a_termination_means_the_same_after_ray_was_initialised(work):
         "finally:\n"
         "    assert signal.getsignal(signal.SIGTERM) is handler\n"
         "    print('restored', flush=True)\n"
-    )
-    driver = subprocess.Popen(
-        [sys.executable, "-c", text],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(tablevault.__file__).parents[1])},
     )
     until(lambda: "7" in work.noted("called"))
     driver.terminate()
