@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "suite"))
 import guardian
+from waiting import PATIENCE
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, which some of them press.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -19,9 +20,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A machine that is busy proves nothing about a test.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
-
-_PATIENCE = 60.0
-"""Seconds in which processes that the tests have told to end have ended, on a busy machine, too."""
 
 _TEMPORARY = "PYTEST_DEBUG_TEMPROOT"
 """Where pytest makes temporary folders, by its documentation."""
@@ -70,7 +68,7 @@ def pytest_sessionfinish(session, exitstatus):
     mark = session.config.stash.get(_run, None)
     if mark is None or exitstatus == pytest.ExitCode.INTERRUPTED:
         return
-    left = guardian.left_behind(mark, _PATIENCE)
+    left = guardian.left_behind(mark, PATIENCE)
     if left:
         print("\nThe tests have left processes behind:", *left, sep="\n  ")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

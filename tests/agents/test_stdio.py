@@ -19,7 +19,8 @@ import pytest
 from click.testing import CliRunner
 from mcp import Client, StdioServerParameters, stdio_client
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_PROTOCOL_VERSION
-from test_tools import CODE, COLUMN, INDEX, PATIENCE
+from test_tools import CODE, COLUMN, INDEX
+from waiting import PATIENCE
 
 from tablevault import TableVault
 from tablevault.cli.application import application

@@ -16,11 +16,10 @@ import anyio
 import pandas as pd
 import pytest
 from mcp import Client
+from waiting import PATIENCE
 
 from tablevault import TableVault, TableVaultWarning, TVArgumentError
 from tablevault.mcp import access, reading
-
-PATIENCE = 60
 
 CODE = """
 import time
@@ -106,8 +105,8 @@ def halves(vault):
 
 
 def ended(agent, process_id):
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         found = agent.call("wait_run", id=process_id, seconds=5)
         if found["facts"]["is_over"]:
             return found["facts"]["process"]

@@ -13,15 +13,13 @@ import stat
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, until
 
 import tablevault
 from tablevault import TableVault, compress_vault, decompress_vault, delete_vault, tv_errors
-
-PATIENCE = 30.0
 
 WORKING = """
 import json, sys, time
@@ -66,10 +64,7 @@ def worker(db_dir, tmp_path):
     """Another interpreter in the midst of an execution."""
     environment = {**os.environ, "PYTHONPATH": str(Path(tablevault.__file__).parents[1])}
     process = subprocess.Popen([sys.executable, "-c", WORKING, str(db_dir), str(tmp_path)], env=environment)
-    deadline = time.monotonic() + PATIENCE
-    while not (tmp_path / "started").exists():
-        assert time.monotonic() < deadline, "the worker does not begin"
-        time.sleep(0.01)
+    until((tmp_path / "started").exists)
     yield process
     process.kill()
     process.wait()

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from selectors import EVENT_READ, DefaultSelector
 from types import TracebackType
 
+from waiting import PATIENCE
+
 CTRL_C = b"\x03"
-PATIENCE = 120.0
-"""Seconds after which a test gives up waiting."""
 
 
 class Terminal:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from waiting import PATIENCE
 
 import tablevault
 from tablevault import TableVault
@@ -149,7 +150,7 @@ def test_signal_that_meets_a_function_has_its_own_status(vault, tmp_path, number
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == status
 
 
@@ -177,7 +178,7 @@ def test_status_of_a_pause_is_told_where_no_message_can_be(vault):
     prepare(vault, "raise ValueError('no')")
     with open("/dev/full", "w") as full:
         process = command(vault, "execute-instance", "t", "--process-id", "night", stderr=full, stdout=subprocess.PIPE)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == 4
 
 
@@ -193,7 +194,7 @@ def test_commands_print_on_streams_of_any_encoding(vault, environment, words):
     with pytest.raises(ValueError, match="na"):
         vault.execute_instance("t", process_id="night")
     process = command(vault, *words, environment=environment.items(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert not errors
     assert b"\x1b" not in output

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +13,6 @@ import yaml
 
 import tablevault
 from tablevault import TableVault
-
-PATIENCE = 180.0
 
 CODE = """
 import asyncio
@@ -357,13 +354,6 @@ class Work:
 
     def workers(self) -> set[int]:
         return {int(number) for number in self.noted("worker")}
-
-
-def until(condition, patience: float = PATIENCE) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)
 
 
 def is_alive(number: int) -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cluster_work import PATIENCE, Work, is_alive, until
+from cluster_work import Work, is_alive
 from filelock import FileLock
+from waiting import PATIENCE, until
 
 from tablevault.rows import ray_executor
 

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy
 import pytest
+from waiting import PATIENCE
 
 from tablevault.builders.resources import Resources
 from tablevault.rows.opened import PlainFunction
@@ -29,7 +30,7 @@ def job(open_function, **fields) -> RayJob:
 def test_large_arguments_and_results_are_sent(cluster):
     executor = RayExecutor(cluster, job(partial(PlainFunction, numpy.tile)))
     executor.start(0, {"A": numpy.ones(20_000_000, "uint8"), "reps": 10})
-    deadline = time.monotonic() + 60.0
+    deadline = time.monotonic() + PATIENCE
     while not executor.ended:
         assert time.monotonic() < deadline
         executor.wait(1.0)

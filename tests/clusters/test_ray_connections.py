@@ -8,7 +8,8 @@ import sys
 import threading
 
 import pytest
-from cluster_work import Work, until
+from cluster_work import Work
+from waiting import until
 
 from tablevault import tv_errors
 from tablevault.builders.resources import Resources

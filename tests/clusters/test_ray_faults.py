@@ -13,7 +13,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from cluster_work import PATIENCE, Work, is_alive, until
+from cluster_work import Work, is_alive
+from waiting import PATIENCE, until
 
 import tablevault
 from tablevault import tv_errors
@@ -149,11 +150,13 @@ def test_an_interrupt_ends_the_wait_for_a_place(work):
 def test_workers_die_with_their_driver_and_the_process_is_resumed(work):
     work.build("hold", 30)
     work.tell("hold", 7)
-    driver = work.elsewhere("nightly")
+    # What ends them is not that they hear nothing.
+    silence = f"from tablevault.rows import ray_executor; ray_executor.SILENCE_SECONDS = {10 * PATIENCE}"
+    driver = work.elsewhere("nightly", prepare=silence)
     until(lambda: "7" in work.noted("called"))
     driver.kill()
     driver.communicate()
-    until(lambda: not any(map(is_alive, work.workers())), 10.0)
+    until(lambda: not any(map(is_alive, work.workers())))
     work.tell("hold")
     work.run("nightly")
     assert work.cells() == list(range(30))

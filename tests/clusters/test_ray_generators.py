@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from cluster_work import until
+from waiting import until
 
 from tablevault import tv_errors
 

@@ -14,7 +14,8 @@ import threading
 
 import psutil
 import pytest
-from cluster_work import PATIENCE, Work, is_alive, until
+from cluster_work import Work, is_alive
+from waiting import PATIENCE, until
 
 from tablevault.rows import ray_executor
 

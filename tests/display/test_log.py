@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from waiting import until
 
 from tablevault import TableVault
 from tablevault.display import log
@@ -72,12 +73,10 @@ def test_log_view_ends_with_its_work(monkeypatch, capsys):
     monkeypatch.setattr(log, "SECONDS_BETWEEN_LINES", 0.01)
     view = log.LogView(lambda: [("first", "done"), ("second", "1 of 2 rows", "", "left")])
     view.start()
-    text, deadline = "", time.monotonic() + 30
-    while not text and time.monotonic() < deadline:
-        text += capsys.readouterr().err
-        time.sleep(0.01)
+    shown: list[str] = []
+    until(lambda: shown.append(capsys.readouterr().err) or shown[-1])
     view.stop()
     capsys.readouterr()
     time.sleep(0.05)
-    assert text.splitlines()[0] == "tablevault: second, 1 of 2 rows, left"
+    assert shown[-1].splitlines()[0] == "tablevault: second, 1 of 2 rows, left"
     assert capsys.readouterr().err == ""

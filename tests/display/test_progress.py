@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from jupyter_client.manager import start_new_kernel
+from waiting import PATIENCE
 
 from tablevault import TableVault
 from tablevault.display.progress import Rates, builder_lines, duration
@@ -179,7 +180,7 @@ def test_a_notebook_shows_a_line_for_each_builder_and_keeps_it_up_to_date(folder
 
     try:
         code = f"import sys; sys.argv = ['', {str(folder)!r}]\n{RUN}"
-        reply = client.execute_interactive(code, output_hook=note, timeout=60)
+        reply = client.execute_interactive(code, output_hook=note, timeout=PATIENCE)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)

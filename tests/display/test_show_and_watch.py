@@ -8,12 +8,12 @@ from __future__ import annotations
 import base64
 import re
 import threading
-import time
 import warnings
 
 import pandas as pd
 import pytest
 from jupyter_client.manager import start_new_kernel
+from waiting import PATIENCE, until
 
 from tablevault import TableVault, TVArgumentError, tv_errors
 
@@ -135,10 +135,7 @@ def test_a_page_is_read_by_rows_and_columns(vault):
 def test_a_running_instance_shows_the_cells_computed_so_far(vault):
     make(vault, 30, slow=SLOW)
     vault.execute_instance("shown", process_id="night", background=True)
-    until = time.monotonic() + 60
-    while "not computed" not in (text := repr(vault.show("shown", "TEMP_base", rows=30))) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert "not computed" in text
+    until(lambda: "not computed" in repr(vault.show("shown", "TEMP_base", rows=30)))
     assert vault.watch("night").status == "succeeded"
 
 
@@ -154,7 +151,7 @@ def test_watch_returns_at_a_pause_and_leaves_a_running_process_alone(vault):
     found = []
     thread = threading.Thread(target=lambda: found.append(vault.watch("later")))
     thread.start()
-    thread.join(60)
+    thread.join(PATIENCE)
     assert found[0].status == "succeeded"
 
 

@@ -10,16 +10,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
+from waiting import PATIENCE, until
 
 import tablevault
 from tablevault import TableVault
-
-PATIENCE = 30.0
-"""Seconds after which a test gives up waiting."""
 
 CODE = """
 import os
@@ -202,16 +199,6 @@ def ended(process: subprocess.Popen[str]) -> Ended:
     """Wait for an interpreter's end."""
     output, errors = process.communicate(timeout=PATIENCE)
     return Ended(process.returncode, output, errors)
-
-
-def until(condition, process=None) -> None:
-    """Wait for a condition that another interpreter or thread brings about."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        if process is not None and process.poll() is not None and not condition():
-            raise AssertionError(f"the other interpreter has ended: {process.communicate()[1]}")
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:

@@ -10,7 +10,8 @@ import signal
 import threading
 
 import pytest
-from jobs import ended, until
+from jobs import ended
+from waiting import PATIENCE, until
 
 from tablevault import tv_errors
 from tablevault.processes.commit import Decisions
@@ -28,7 +29,7 @@ def test_a_background_execution_outlives_its_caller(job):
     assert info.owner.alive
     assert info.owner.pid not in (other.pid, os.getpid())
     job.tell("hold")
-    info = job.vault.wait_process(process_id, timeout=30)
+    info = job.vault.wait_process(process_id, timeout=PATIENCE)
     assert (info.process_id, info.status) == (process_id, "succeeded")
     assert job.answers() == job.complete()
 
@@ -51,7 +52,7 @@ def test_call_with_a_running_id_is_refused_at_once(job):
     with pytest.raises(tv_errors.TVProcessError, match="running process cannot be taken over"):
         job.execute("nightly", background=True)
     job.tell("hold")
-    assert job.vault.wait_process("nightly", timeout=30).status == "succeeded"
+    assert job.vault.wait_process("nightly", timeout=PATIENCE).status == "succeeded"
 
 
 def raising(job, text, header=""):
@@ -74,7 +75,7 @@ def raising(job, text, header=""):
 def test_waiting_raises_known_errors_by_their_own_class(job, text, kind, message):
     process_id = raising(job, text, "import tablevault\n")
     with pytest.raises(kind) as caught:
-        job.vault.wait_process(process_id, timeout=30)
+        job.vault.wait_process(process_id, timeout=PATIENCE)
     assert type(caught.value) is kind
     assert str(caught.value) == message
     assert "in answer" in "".join(caught.value.__notes__), "the note has the traceback"
@@ -86,7 +87,7 @@ def test_waiting_raises_known_errors_by_their_own_class(job, text, kind, message
 def test_waiting_raises_any_other_error_as_a_process_error_that_tells_all(job):
     process_id = raising(job, "raise OwnError('of the user')", "class OwnError(Exception): pass\n")
     with pytest.raises(tv_errors.TVProcessError, match="OwnError: of the user") as caught:
-        job.vault.wait_process(process_id, timeout=30)
+        job.vault.wait_process(process_id, timeout=PATIENCE)
     assert "Traceback" in str(caught.value)
     assert "in answer" in str(caught.value)
 
@@ -96,7 +97,7 @@ def test_waiting_for_a_stopped_process_says_so(job):
     job.tell("fail", 4)
     job.execute("nightly", background=True)
     with pytest.raises(RuntimeError):
-        job.vault.wait_process("nightly", timeout=30)
+        job.vault.wait_process("nightly", timeout=PATIENCE)
     job.vault.stop_process("nightly")
     with pytest.raises(tv_errors.TVProcessError, match="stopped"):
         job.vault.wait_process("nightly")
@@ -109,7 +110,7 @@ def test_waiting_has_an_end(job):
     with pytest.raises(TimeoutError, match="nightly"):
         job.vault.wait_process("nightly", timeout=0.1)
     job.tell("hold")
-    job.vault.wait_process("nightly", timeout=30)
+    job.vault.wait_process("nightly", timeout=PATIENCE)
     with pytest.raises(tv_errors.TVProcessError, match="unknown"):
         job.vault.wait_process("unknown")
 
@@ -118,7 +119,7 @@ def test_waiting_has_an_end(job):
 def test_worker_log_has_printed_text_and_traceback(job):
     raising(job, "print('printed', flush=True); raise ZeroDivisionError('by nothing')")
     with pytest.raises(ZeroDivisionError):
-        job.vault.wait_process("nightly", timeout=30)
+        job.vault.wait_process("nightly", timeout=PATIENCE)
     log = job.path / "metadata" / "worker_logs" / "nightly.log"
     until(lambda: "resume it with" in log.read_text())
     assert "printed" in log.read_text()
@@ -133,7 +134,7 @@ def test_waiting_for_a_killed_worker_ends(job, process_id):
     until(lambda: job.noted("held"))
     os.kill(job.vault.get_process(process_id).owner.pid, signal.SIGKILL)
     with pytest.raises(tv_errors.TVProcessError, match=process_id):
-        job.vault.wait_process(process_id, timeout=30)
+        job.vault.wait_process(process_id, timeout=PATIENCE)
     assert job.vault.get_process(process_id).status == ("paused" if process_id == "nightly" else "reverted")
 
 
@@ -144,7 +145,7 @@ def test_sigterm_pauses_a_worker(job):
     until(lambda: job.noted("held"))
     os.kill(job.vault.get_process("nightly").owner.pid, signal.SIGTERM)
     with pytest.raises(SystemExit) as caught:
-        job.vault.wait_process("nightly", timeout=30)
+        job.vault.wait_process("nightly", timeout=PATIENCE)
     assert caught.value.code == 143
     job.tell("hold")
     job.execute("nightly")
@@ -198,7 +199,7 @@ def test_stop_before_the_worker_claims_the_process_reaches_it(job):
     starting = threading.Thread(target=lambda: job.execute("nightly", background=True))
     starting.start()
     until(lambda: "nightly" in job.vault.get_active_processes())
-    job.vault.stop_process("nightly", force=True, timeout=60)
+    job.vault.stop_process("nightly", force=True, timeout=PATIENCE)
     starting.join()
     assert job.vault.get_process("nightly").status == "stopped"
     assert len(job.noted("called")) < 90
@@ -210,7 +211,7 @@ def test_waiting_raises_a_key_error_with_its_key(job):
     job.vault.create_code_module("jobs", text=code + "def answer(x, control):\n    raise KeyError('clock')\n")
     job.execute("nightly", background=True)
     with pytest.raises(KeyError) as caught:
-        job.vault.wait_process("nightly", timeout=60)
+        job.vault.wait_process("nightly", timeout=PATIENCE)
     assert caught.value.args == ("clock",)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 
 import pytest
-from jobs import INDEX, ended, until
+from jobs import INDEX, ended
+from waiting import until
 
 CODE = '''
 from pathlib import Path

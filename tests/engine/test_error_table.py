@@ -6,7 +6,8 @@ import resource
 import signal
 
 import pytest
-from jobs import ended, tree, until
+from jobs import ended, tree
+from waiting import until
 
 from tablevault import TableVault, tv_errors
 

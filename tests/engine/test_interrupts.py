@@ -6,7 +6,8 @@ import signal
 import time
 
 import pytest
-from jobs import OPENED, Job, ended, until
+from jobs import OPENED, Job, ended
+from waiting import until
 
 
 @pytest.fixture
@@ -122,7 +123,7 @@ def test_an_interrupt_while_another_operation_is_waited_for_ends_the_wait(job):
     owner = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
     until(lambda: job.noted("held"), owner)
     waiting = job.interpreter(
-        f"vault = TableVault({str(job.path)!r}, lock_timeout=60)\n"
+        f"vault = TableVault({str(job.path)!r}, lock_timeout=180)\n"
         "def terminate(*_):\n"
         "    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:\n"
         "        signal.setitimer(signal.ITIMER_REAL, 0)\n"

@@ -8,6 +8,7 @@ import os
 import threading
 
 import pytest
+from waiting import PATIENCE
 
 from tablevault.system.kernel_locks import KernelLock
 
@@ -41,7 +42,7 @@ def test_a_thread_waits_for_the_holder_and_for_the_newer_file(tmp_path):
     waiting.start()
     path.unlink()
     held.release()
-    waiting.join(60)
+    waiting.join(PATIENCE)
     assert os.path.samestat(os.fstat(taken[0].descriptor), path.stat())
     assert is_held(path)
     taken[0].release()
@@ -65,7 +66,7 @@ def test_a_forked_child_neither_holds_nor_releases_a_lock(tmp_path):
         assert not is_held(path)
     finally:
         os.write(tell, b"x")
-        process.join(60)
+        process.join(PATIENCE)
     assert process.exitcode == 0
 
 

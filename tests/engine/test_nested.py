@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from jobs import ANSWER, INDEX, ended, until
+from jobs import ANSWER, INDEX, ended
+from waiting import PATIENCE, until
 
 from tablevault import TableVault, tv_errors
 
@@ -178,7 +179,7 @@ def test_a_child_goes_on_when_its_parent_ends(family):
     until(lambda: family.noted("held"))
     assert family.vault.get_process("child").status == "running"
     family.tell("hold")
-    assert family.vault.wait_process("child", timeout=30).status == "succeeded"
+    assert family.vault.wait_process("child", timeout=PATIENCE).status == "succeeded"
 
 
 @pytest.mark.slow

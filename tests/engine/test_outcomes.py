@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 from tablevault import tv_errors
 from tablevault.notes import add_note, location_of, outcome_of
@@ -67,7 +68,7 @@ def test_waiting_carries_the_outcome_of_the_process(job):
     job.tell("fail", 4)
     job.execute("nightly", background=True)
     with pytest.raises(RuntimeError, match="no answer for 4") as caught:
-        job.vault.wait_process("nightly", timeout=60)
+        job.vault.wait_process("nightly", timeout=PATIENCE)
     outcome = outcome_of(caught.value)
     assert (outcome.kind, outcome.cause) == (OutcomeKind.PAUSED, Cause.FUNCTION)
     assert outcome.remedies == job.vault.get_process("nightly").remedies

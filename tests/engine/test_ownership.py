@@ -9,7 +9,8 @@ import os
 import signal
 
 import pytest
-from jobs import ended, until
+from jobs import ended
+from waiting import until
 
 from tablevault import TableVault, tv_errors
 
@@ -38,7 +39,7 @@ def test_lock_of_a_live_owner_is_awaited_and_then_named(job):
     hasty = TableVault(job.path, lock_timeout=0.2)
     with pytest.raises(tv_errors.TVLockError, match=rf"'nightly'.*process number {owner.pid}.*waited 0.2 s"):
         hasty.delete_table("stories")
-    waiting = job.interpreter(f"TableVault({str(job.path)!r}, lock_timeout=30).delete_table('stories')")
+    waiting = job.interpreter(f"TableVault({str(job.path)!r}, lock_timeout=180).delete_table('stories')")
     hasty.create_table("unrelated")
     job.tell("hold")
     assert ended(owner).status == 0

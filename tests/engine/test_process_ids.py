@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from jobs import ended, until
+from jobs import ended
+from waiting import until
 
 from tablevault import tv_errors
 

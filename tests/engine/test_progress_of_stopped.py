@@ -9,11 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, until
 
 from tablevault import TableVault, TVForcedError
-
-PATIENCE = 60.0
-"""Seconds after which a test gives up waiting."""
 
 SOURCE = """
 import asyncio
@@ -56,13 +54,6 @@ async def loud(word):
         await asyncio.sleep(0.005)
     return word * 2
 """
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class Held:

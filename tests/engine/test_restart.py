@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from jobs import ANSWER, INDEX, ended, until
+from jobs import ANSWER, INDEX, ended
+from waiting import PATIENCE, until
 
 from tablevault import TableVault, tv_errors
 
@@ -149,14 +150,14 @@ def test_one_that_was_in_the_background_goes_on_in_the_background(job):
     job.tell("fail", 4)
     job.execute("nightly", background=True)
     with pytest.raises(RuntimeError):
-        job.vault.wait_process("nightly", timeout=30)
+        job.vault.wait_process("nightly", timeout=PATIENCE)
     job.tell("fail")
     job.tell("hold", 5)
     vault = TableVault(job.path, restart=True)
     assert vault.restart_report == {"nightly": "resumed"}
     assert vault.get_process("nightly").owner.alive, "the constructor does not wait for the worker"
     job.tell("hold")
-    assert vault.wait_process("nightly", timeout=30).status == "succeeded"
+    assert vault.wait_process("nightly", timeout=PATIENCE).status == "succeeded"
 
 
 def test_without_restart_opening_runs_no_function(job):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 from jobs import ANSWER, Job
+from waiting import PATIENCE
 
 from tablevault import TableVault, tv_errors
 
@@ -225,7 +226,7 @@ def named(word):
 def test_a_process_started_in_the_foreground_may_go_on_in_the_background(paused):
     paused.tell("fail")
     paused.execute("nightly", background=True)
-    assert paused.vault.wait_process("nightly", timeout=30).status == "succeeded"
+    assert paused.vault.wait_process("nightly", timeout=PATIENCE).status == "succeeded"
     assert paused.noted("called") == [4, 5, 6, 7, 8, 9]
 
 

@@ -10,6 +10,7 @@ import urllib.parse
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE
 
 import tablevault
 from tablevault import TableVault, tv_errors
@@ -171,7 +172,7 @@ def test_background_worker_tells_no_secrets(vault):
     prepare(vault, QUOTING["message"], "row-wise")
     vault.execute_instance("t", process_id="night", background=True)
     with pytest.raises(ValueError, match="refused"):
-        vault.wait_process("night", timeout=60)
+        vault.wait_process("night", timeout=PATIENCE)
     for text in everything(vault, "night"):
         told(text)
     told(Path(vault.db_dir, "metadata", "worker_logs", "night.log").read_text())

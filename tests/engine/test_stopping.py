@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs import ended, tree, until
+from jobs import ended, tree
+from waiting import PATIENCE, until
 
 from tablevault import TableVault, tv_errors
 from tablevault.processes import stopping
@@ -217,7 +218,7 @@ def test_force_asks_a_live_owner_to_stop_at_its_next_row(job):
     )
     other = job.interpreter(catching)
     until(lambda: job.noted("held"), other)
-    stopping = job.interpreter("vault.stop_process('nightly', force=True, timeout=20)")
+    stopping = job.interpreter("vault.stop_process('nightly', force=True, timeout=180)")
     until(lambda: job.vault.get_history(operation="stop_process") or stopping.poll() is not None)
     # The owner looks for requests while the row takes its time.
     time.sleep(1)
@@ -319,7 +320,7 @@ def test_force_spares_a_user_interpreter_running_a_background_process(job):
     job.tell("fail", 4)
     job.execute("nightly", background=True)
     with pytest.raises(RuntimeError):
-        job.vault.wait_process("nightly", timeout=30)
+        job.vault.wait_process("nightly", timeout=PATIENCE)
     job.tell("fail")
     other = running(job, 5)
     with pytest.raises(tv_errors.TVProcessError, match="never killed"):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-import time
 import warnings
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, until
 
 from tablevault import TableVault, tv_errors
 from tablevault.notes import add_note, message_of, notes_of, traceback_of
@@ -210,7 +210,7 @@ def test_worker_logs_and_prints_any_text_of_a_function(vault, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     prepare(vault, "print('\\N{SNOWMAN} \\ud800')")
     process = vault.execute_instance("t", background=True)
-    assert vault.wait_process(process, timeout=60).status == "succeeded"
+    assert vault.wait_process(process, timeout=PATIENCE).status == "succeeded"
     log = Path(vault.db_dir, "metadata", "worker_logs", f"{process}.log").read_text(encoding="utf-8")
     assert log == "\N{SNOWMAN} \\ud800\n"
 
@@ -220,12 +220,10 @@ def test_traceback_in_a_worker_log_is_obeyed_by_nothing(vault):
     prepare(vault, f"raise ValueError({ACTIVE!r})")
     process = vault.execute_instance("t", background=True)
     with pytest.raises(ValueError, match="red"):
-        vault.wait_process(process, timeout=60)
+        vault.wait_process(process, timeout=PATIENCE)
     path = Path(vault.db_dir, "metadata", "worker_logs", f"{process}.log")
     # The worker prints its error after the process has ended.
-    deadline = time.monotonic() + 60
-    while "ValueError" not in path.read_text(encoding="utf-8") and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: "ValueError" in path.read_text(encoding="utf-8"))
     assert "ValueError" in harmless(path.read_text(encoding="utf-8"))
 
 

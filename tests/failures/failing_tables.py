@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -231,14 +230,6 @@ def raises_first(times: int, error: Callable[[int], BaseException]) -> Callable[
         return f"a{x}"
 
     return answer
-
-
-def until(condition: Callable[[], bool], patience: float = 20.0) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
 
 
 def threads_of_rows() -> Iterator[threading.Thread]:

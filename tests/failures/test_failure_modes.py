@@ -23,6 +23,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from failing_tables import CODE, TOLD, Refused, positions, raises_for
+from waiting import PATIENCE
 
 import tablevault
 from tablevault import TableVault, tv_errors
@@ -400,7 +401,7 @@ def test_consecutive_failures_are_counted_in_order_of_completion(make):
     second_called = []
 
     async def answer(x):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while x == 0 and not second_called and time.monotonic() < deadline:
             await asyncio.sleep(0)
         if x == 2:
@@ -887,7 +888,7 @@ def test_views_of_a_run_name_its_most_frequent_errors_and_waiting_rows(make):
             raise ConnectionError
         if x == 29:
             waiting.set()
-            go_on.wait(60)
+            go_on.wait(PATIENCE)
         return "a"
 
     retry = {"max_retries": 1, "wait": 2, "on": ["ConnectionError"]}
@@ -896,9 +897,9 @@ def test_views_of_a_run_name_its_most_frequent_errors_and_waiting_rows(make):
     running = threading.Thread(target=run, args=(table, "night"))
     running.start()
     try:
-        assert waiting.wait(60)
+        assert waiting.wait(PATIENCE)
         other = TableVault(table.vault.db_dir, author="bob")
-        info = poll(lambda: _info_with(other, "night", failed=6), repeat(0.05), timeout=60)
+        info = poll(lambda: _info_with(other, "night", failed=6), repeat(0.05), timeout=PATIENCE)
         assert info is not None
         assert info.progress["answer"].errors == {"ValueError": 3, "KeyError": 2}
         assert told in repr(info)

@@ -5,10 +5,15 @@ One input row becomes any number of rows; all decisions are made per input row.
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from waiting import until
 
 from tablevault import TableReferenceError, TableVault, TVBuilderError, TVTableError, tv_errors
 
@@ -56,6 +61,11 @@ def split_slowly(log, name, text):
     if name == "b":
         time.sleep(3)
     return rows_as_mappings(log, name, text)
+
+def split_into_many(log, name, text):
+    note(log, name)
+    time.sleep(0.002)
+    return [(name, place, text) for place in range(2_000)]
 
 class Splitter:
     def __init__(self, log):
@@ -195,6 +205,39 @@ def test_input_row_whose_call_takes_too_long_fails(words):
         words.build(words.index("split_slowly", more="on_error: collect\ntimeout: 1.5"))
     assert words.vault.get_errors("words")["index"].tolist() == [1]
     assert words.rows() == [row for row in WORDS if row[0] != "b"]
+
+
+RESUME = """
+import sys
+from tablevault import TableVault
+
+TableVault(sys.argv[1], author="ada").execute_instance("words", process_id="nightly")
+"""
+
+
+@pytest.mark.slow
+def test_rows_of_an_input_row_survive_a_kill_together_or_not_at_all(words):
+    names = [f"d{number:03}" for number in range(150)]
+    words.write(dict.fromkeys(names, "text"))
+    builders = {"words_index": words.index("split_into_many")}
+    words.vault.create_instance("words", builders=builders)
+    reader, chance, found = TableVault(words.vault.db_dir), random.Random(6), 0
+    for _ in range(8):
+        running = subprocess.Popen([sys.executable, "-c", RESUME, words.vault.db_dir])
+        before = words.log.stat().st_size if words.log.exists() else 0
+        until(lambda before=before: words.log.exists() and words.log.stat().st_size > before)
+        time.sleep(chance.uniform(0, 0.2))
+        running.kill()
+        running.wait()
+        frame = reader.get_dataframe("words", "TEMP_base")[0]
+        kept = frame["name"].value_counts() if "name" in frame else pd.Series(dtype="int64")
+        assert set(kept) <= {2_000}
+        assert found <= len(kept), "what was durable is lost"
+        found = len(kept)
+    assert 0 < found < len(names)
+    words.vault.execute_instance("words", process_id="nightly")
+    frame = reader.get_dataframe("words")[0]
+    assert list(zip(frame["name"], frame["place"], strict=True)) == [(name, x) for name in names for x in range(2_000)]
 
 
 def test_failures_are_counted_by_input_row(words):

@@ -11,6 +11,7 @@ import threading
 
 import pytest
 from failing_tables import TOLD
+from waiting import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("no_collections")
 
@@ -62,7 +63,7 @@ def test_interrupt_while_a_result_is_validated_costs_no_row(make, interrupt, thr
             failed.set()
             raise ConnectionError("no network")
         if threads > 1 and x < 3 and fails:
-            assert failed.wait(60)
+            assert failed.wait(PATIENCE)
         return f"a{x}"
 
     def check(answer):

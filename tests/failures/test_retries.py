@@ -13,10 +13,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 import pytest
-from failing_tables import TOLD, Refused, Response, positions, raises_first, raises_for, until
+from failing_tables import TOLD, Refused, Response, positions, raises_first, raises_for
 from hypothesis import given
 from hypothesis import strategies as st
 from test_failure_modes import run
+from waiting import PATIENCE, until
 
 from tablevault import tv_errors
 from tablevault.builders.policies import Policies, Retry
@@ -605,8 +606,8 @@ def test_stop_is_neither_retried_nor_collected(make):
     thread = threading.Thread(target=lambda: ended.append(run(table)))
     thread.start()
     until(lambda: table.calls[0])
-    table.vault.stop_process("night", force=True, timeout=60)
-    thread.join(60)
+    table.vault.stop_process("night", force=True, timeout=PATIENCE)
+    thread.join(PATIENCE)
     assert isinstance(ended[0], tv_errors.TVForcedError)
     assert table.calls[0] == 1
     assert len(table.errors("night")) == 0

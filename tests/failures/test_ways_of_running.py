@@ -24,8 +24,9 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from failing_tables import TOLD, positions, until
+from failing_tables import TOLD, positions
 from test_failure_modes import WARNED, run
+from waiting import PATIENCE, until
 
 from tablevault import TableVault, tv_errors
 from tablevault.rows import coroutines, threads
@@ -425,7 +426,7 @@ def test_sixteen_coroutines_run_at_once_where_nothing_else_is_said(make):
     async def answer(x):
         running.append(x)
         most.append(len(running))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while max(most) < 16 and time.monotonic() < deadline:
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.05)
@@ -450,7 +451,7 @@ def test_operations_of_coroutines_run_in_threads_as_children(make):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_operations_of_threads_run_as_children(make, threads):
-    together = threading.Barrier(threads, timeout=60)
+    together = threading.Barrier(threads, timeout=PATIENCE)
 
     def answer(x, parent):
         together.wait()
@@ -531,7 +532,7 @@ def test_class_has_one_object_per_worker_which_is_closed(make, fields, most):
 
 def test_constructor_arguments_are_resolved_once_for_all_workers(make, monkeypatch):
     monkeypatch.setenv("TV_NAME", "first")
-    together, given = threading.Barrier(3, timeout=60), []
+    together, given = threading.Barrier(3, timeout=PATIENCE), []
 
     def setup(name, taken):
         given.append((name, list(taken)))
@@ -916,13 +917,14 @@ def test_interrupt_at_any_line_loses_no_finished_row_and_never_hangs(make, way, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 @pytest.mark.parametrize("way", ["threads", "async"])
-def test_interrupt_waits_five_seconds_for_rows_in_flight(make, way, no_collections):
+def test_interrupt_waits_five_seconds_for_rows_in_flight(make, way, number, error, no_collections):
     cleaned, over = [], threading.Event()
 
     def answer(x):
         if x == 1:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            signal.pthread_kill(threading.main_thread().ident, number)
         if x == 0:
             over.wait(600)
             return "late"
@@ -939,7 +941,7 @@ def test_interrupt_waits_five_seconds_for_rows_in_flight(make, way, no_collectio
 
     table = make(answer if way == "threads" else answer_async, max_concurrency=2)
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(error):
         table.execute("night")
     assert 5 <= time.monotonic() - began < 60
     over.set()

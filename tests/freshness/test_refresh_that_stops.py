@@ -10,24 +10,21 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 import warnings
 from pathlib import Path
 
 import pytest
 from lab import Lab, column, copied, shouted, words
+from waiting import PATIENCE, until
 
 from tablevault import TableVault, TVArgumentError, TVBuilderError, TVForcedError, TVLockError, TVProcessError
 from tablevault.freshness import refresh
-
-PATIENCE = 120.0
-"""Seconds after which a test gives up waiting."""
 
 GATED = """
 def gated(word):
     import time
     called("gated-" + word)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 180
     while not (CALLS.parent / f"go-{word}").exists():
         if time.monotonic() > deadline:
             raise TimeoutError(word)
@@ -115,13 +112,6 @@ class Diamond(Lab):
 
 TOP = {"words": "<<top.{word}>>", "word": "<<self.word[index]>>"}
 RIGHT = {"words": "<<right.{word}>>", "word": "<<self.word[index]>>"}
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it takes too long"
-        time.sleep(0.01)
 
 
 @pytest.fixture

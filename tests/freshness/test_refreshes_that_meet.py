@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 from lab import Lab, column, copied, shouted, words
+from waiting import PATIENCE, until
 
 from tablevault import TableVault, TVArgumentError, TVBuilderError, TVLockError
 from tablevault.freshness import refresh
-
-PATIENCE = 60.0
-"""Seconds after which a test gives up waiting."""
 
 Meet = Callable[[str, Callable[[], object]], list[str]]
 
@@ -120,7 +117,7 @@ GATED = """
 def gated(word):
     import time
     called("gated")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not (CALLS.parent / "go").exists():
         if time.monotonic() > deadline:
             raise TimeoutError
@@ -143,13 +140,6 @@ def busy(chain: Lab):
     yield chain
     (chain.folder / "go").touch()
     thread.join(PATIENCE)
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def release_when_planned(lab: Lab, meet: Meet) -> None:

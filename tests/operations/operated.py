@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from waiting import PATIENCE
+
 import tablevault
 from tablevault import TableVault
 
@@ -122,6 +124,6 @@ def interpreter(text: str, *arguments: str) -> subprocess.Popen[str]:
 
 def output_of(text: str, *arguments: str) -> str:
     """Run a program in another interpreter to its good end; return what it printed."""
-    output, errors = (process := interpreter(text, *arguments)).communicate(timeout=60)
+    output, errors = (process := interpreter(text, *arguments)).communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     return output

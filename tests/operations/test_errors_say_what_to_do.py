@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from waiting import PATIENCE
 
 from tablevault import TableVault, tv_errors
 
@@ -76,7 +77,7 @@ def is_stopped(vault):
     def stop():
         while "nightly" not in vault.get_active_processes():
             time.sleep(0.01)
-        vault.stop_process("nightly", force=True, timeout=60)
+        vault.stop_process("nightly", force=True, timeout=PATIENCE)
 
     stopping = threading.Thread(target=stop)
     stopping.start()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from operated import build, column_builder, index_builder, interpreter, output_of, picture
+from waiting import PATIENCE
 
 from tablevault import TableVault, tv_errors
 
@@ -249,7 +250,7 @@ def test_killed_execution_is_reverted_when_the_vault_is_opened(vault, path):
     killed = interpreter(
         "import sys; from tablevault import TableVault; TableVault(sys.argv[1]).execute_instance('made')", str(path)
     )
-    killed.communicate(timeout=60)
+    killed.communicate(timeout=PATIENCE)
     assert killed.returncode == -9
     again = TableVault(path)
     assert again.get_active_processes() == {}

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import threading
-import time
 import warnings
 from itertools import pairwise
 
 import pandas as pd
 import pytest
 from operated import build, column_builder, index_builder, interpreter, make_table
+from waiting import PATIENCE, until
 
 from tablevault import TableVault, tv_errors
 
 CREATE = """
 import sys
 from tablevault import TableVault
-vault = TableVault(sys.argv[1], lock_timeout=30)
+vault = TableVault(sys.argv[1], lock_timeout=180)
 for number in range(5):
     vault.create_table(f"{sys.argv[2]}-{number}")
 """
@@ -47,13 +47,13 @@ def run_all(*calls):
 
 @pytest.mark.slow
 def test_interpreters_and_threads_create_tables_at_once(path):
-    vault = TableVault(path, create=True, lock_timeout=30)
+    vault = TableVault(path, create=True, lock_timeout=PATIENCE)
     others = [interpreter(CREATE, str(path), f"process{number}") for number in range(3)]
     calls = [lambda name=f"thread-{number}": vault.create_table(name) for number in range(8)]
     outcomes = run_all(*calls)
     assert all(isinstance(outcome, str) for outcome in outcomes), outcomes
     for other in others:
-        _, errors = other.communicate(timeout=60)
+        _, errors = other.communicate(timeout=PATIENCE)
         assert other.returncode == 0, errors
     expected = {f"thread-{number}" for number in range(8)}
     expected |= {f"process{process}-{number}" for process in range(3) for number in range(5)}
@@ -63,7 +63,7 @@ def test_interpreters_and_threads_create_tables_at_once(path):
 
 def test_of_many_that_create_the_same_table_one_does(path):
     TableVault(path, create=True)
-    vaults = [TableVault(path, lock_timeout=30) for _ in range(6)]
+    vaults = [TableVault(path, lock_timeout=PATIENCE) for _ in range(6)]
     outcomes = run_all(*[lambda vault=vault: vault.create_table("stories") for vault in vaults])
     assert sum(isinstance(outcome, str) for outcome in outcomes) == 1
     refused = [outcome for outcome in outcomes if not isinstance(outcome, str)]
@@ -73,7 +73,7 @@ def test_of_many_that_create_the_same_table_one_does(path):
 
 def test_of_many_with_one_process_id_one_runs(path):
     TableVault(path, create=True)
-    vaults = [TableVault(path, lock_timeout=30) for _ in range(5)]
+    vaults = [TableVault(path, lock_timeout=PATIENCE) for _ in range(5)]
     # Who comes after the end of the one that ran is warned, and has nothing to do.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", tv_errors.TableVaultWarning)
@@ -221,14 +221,10 @@ def held(vault, path, tmp_path):
     """Another interpreter that executes the table `made` until it is let go."""
     build(vault, index_builder("x", "hold", f"{{folder: {tmp_path}}}"), HOLD)
     other = interpreter(EXECUTE, str(path))
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "held").exists():
-        assert other.poll() is None, other.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until((tmp_path / "held").exists, other)
     yield other
     (tmp_path / "go").touch()
-    _, errors = other.communicate(timeout=60)
+    _, errors = other.communicate(timeout=PATIENCE)
     assert other.returncode == 0, errors
 
 
@@ -249,7 +245,7 @@ def test_a_live_process_is_waited_for_and_then_named(held, path):
 
 @pytest.mark.slow
 def test_a_lock_is_had_as_soon_as_it_is_released(held, path, tmp_path):
-    vault = TableVault(path, lock_timeout=30)
+    vault = TableVault(path, lock_timeout=PATIENCE)
     timer = threading.Timer(0.3, (tmp_path / "go").touch)
     timer.start()
     vault.rename_table("other", "made")
@@ -308,9 +304,9 @@ def test_different_versions_execute_side_by_side(vault, path):
 
 
 def test_the_same_instance_is_executed_once(path):
-    vault = TableVault(path, create=True, lock_timeout=30)
+    vault = TableVault(path, create=True, lock_timeout=PATIENCE)
     make_table(vault)
-    vaults = [TableVault(path, lock_timeout=30) for _ in range(3)]
+    vaults = [TableVault(path, lock_timeout=PATIENCE) for _ in range(3)]
     outcomes = run_all(*[lambda one=one: one.execute_instance("stories") for one in vaults])
     assert sum(isinstance(outcome, str) for outcome in outcomes) == 1
     assert len(vault.get_table_instances("stories")) == 1
@@ -343,11 +339,7 @@ def wait(word):
     index = index_builder("word", "rows", '{frame: "<<stories.{word}>>"}')
     build(vault, index, code, "reader", out=column_builder("out", "wait", '{word: "<<self.word[index]>>"}'))
     other = interpreter(HOLDING, str(path), "reader")
-    deadline = time.monotonic() + 60
-    while not (path.parent / "held").exists():
-        assert other.poll() is None, other.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until((path.parent / "held").exists, other)
     return other
 
 

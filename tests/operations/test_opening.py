@@ -11,6 +11,7 @@ import pickle
 
 import pytest
 from operated import interpreter, picture
+from waiting import PATIENCE
 
 from tablevault import TableVault, TableVaultWarning, tv_errors
 from tablevault.system import mounts
@@ -98,7 +99,7 @@ TableVault(sys.argv[1], create=True)
 def test_a_creation_that_was_cut_off_can_be_repeated(tmp_path, step):
     path = tmp_path / "vault"
     process = interpreter(CREATION.format(call="fsync"), str(path), str(step))
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     if process.returncode == 0:
         pytest.skip("a creation has fewer steps")
     assert process.returncode == -9
@@ -121,7 +122,7 @@ def test_an_older_creation_marker_alone_is_repeated(tmp_path):
 def test_two_that_create_the_same_vault_make_one(tmp_path):
     program = "import sys; from tablevault import TableVault; TableVault(sys.argv[1], create=True)"
     processes = [interpreter(program, str(tmp_path / "vault")) for _ in range(3)]
-    ended = [(process.communicate(timeout=60), process.returncode) for process in processes]
+    ended = [(process.communicate(timeout=PATIENCE), process.returncode) for process in processes]
     assert [status for _, status in ended].count(0) >= 1
     for (_, errors), status in ended:
         assert status == 0 or "TVArgumentError" in errors, errors

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from waiting import PATIENCE
 
 from tablevault import TableVault
-
-PATIENCE = 60
-"""Seconds for an interpreter to end."""
 
 CODE = """
 import json

@@ -15,6 +15,7 @@ import threading
 from importlib.machinery import ModuleSpec
 
 import pytest
+from waiting import PATIENCE
 
 from tablevault import TableVault
 from tablevault.code.loading import CodeSnapshot
@@ -232,7 +233,7 @@ def test_two_versions_side_by_side_do_not_mix(tmp_path, local):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE)
     assert results == {n: (n % 2 + 1, n % 2 + 1) for n in range(8)}
 
 

@@ -103,7 +103,7 @@ both = threading.Barrier(2)
 
 def meet(k):
     if k > 10:
-        both.wait(60)
+        both.wait(PATIENCE)
 """
     drawings.code("'0.txt'", "write_text(f'drawing of {k}'), meet(k)", meeting)
     drawings.first(10, threads=3)

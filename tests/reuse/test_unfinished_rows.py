@@ -44,7 +44,7 @@ def note(builder, name):
 
 def durable(count):
     reader = TableVault({vault!r}, author="reader")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 180
     while True:
         frame, _ = reader.get_dataframe("t", instance_id="TEMP_base")
         if ("text" in frame and frame["text"].count() >= count) or time.monotonic() > deadline:

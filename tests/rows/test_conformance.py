@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, until
 
 from tablevault.rows.coroutines import AsyncExecutor
 from tablevault.rows.processes import ProcessExecutor
@@ -54,7 +55,7 @@ def test_calls_ahead_of_a_deaf_coroutine_begin_when_it_is_abandoned():
                 await asyncio.sleep(0.01)
 
     executor, is_over = AsyncExecutor(1, lambda: Opened(work)), threading.Event()
-    deadline, first = time.monotonic() + 60, 0
+    deadline, first = time.monotonic() + PATIENCE, 0
     while executor.workers < 3 and time.monotonic() < deadline:
         executor.start(first, {"is_over": None})
         first += 1
@@ -75,22 +76,14 @@ def test_calls_ahead_of_a_deaf_coroutine_begin_when_it_is_abandoned():
     executor.close()
 
 
-def until(condition):
-    """Wait for a condition."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("name", ["one thread", "async"])
 def test_time_of_a_call_starts_once_its_function_is_open(name):
     opening, is_open, is_over = threading.Event(), threading.Event(), threading.Event()
 
     def open_function():
         opening.set()
-        is_open.wait(60)
-        return Opened(lambda: is_over.wait(60))
+        is_open.wait(PATIENCE)
+        return Opened(lambda: is_over.wait(PATIENCE))
 
     executor = LOCAL_MAKERS[name](open_function)
     executor.start(0, {})
@@ -166,10 +159,10 @@ def test_task_that_ignores_its_end_is_dropped_without_a_word(caplog):
 
     executor = AsyncExecutor(1, lambda: Opened(work))
     executor.start(0, {})
-    assert begun.wait(60)
+    assert begun.wait(PATIENCE)
     thread = executor._loop.thread
     executor.close()
-    thread.join(60)
+    thread.join(PATIENCE)
     executor = None
     gc.collect()
     assert not caplog.records

@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from pathlib import Path
 
@@ -17,13 +16,12 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from waiting import PATIENCE, until
 
 import tablevault
 from tablevault import TableVault, tv_errors
 from tablevault.code.loading import CodeSnapshot
 from tablevault.rows.processes import ProcessExecutor
-
-PATIENCE = 30.0
 
 CODE = """
 import ctypes
@@ -179,6 +177,15 @@ def forks(x, control):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def outlive(x, control):
+    note(control, "worker", os.getpid())
+    if not Path(control, "go").exists():
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return x
+
+
 def interpreter(x, control):
     return f"{'-m' in sys.orig_argv} {'pytest' in sys.modules} {os.getppid()}"
 
@@ -194,7 +201,7 @@ def change_code_and_die(x, control, module):
 
 def meet(x, control, count):
     note(control, "worker", os.getpid())
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 180
     while len(set(Path(control, "worker").read_text().split())) < count and time.monotonic() < deadline:
         time.sleep(0.01)
     return x
@@ -423,11 +430,8 @@ def work(tmp_path):
     until(lambda: not any(is_alive(child.pid) for child in set(psutil.Process().children()) - before))
 
 
-def until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
+def is_stopped(numbers: set[int]) -> bool:
+    return any(psutil.Process(number).status() == psutil.STATUS_STOPPED for number in numbers)
 
 
 def is_alive(number: int) -> bool:
@@ -938,6 +942,26 @@ def test_workers_die_with_their_owner_and_the_process_is_resumed(work):
     work.tell("hold")
     work.run("nightly")
     assert work.cells() == list(range(30))
+
+
+@pytest.mark.slow
+def test_nobody_resumes_while_a_worker_of_a_dead_owner_lives(work):
+    work.build("outlive", 3, max_concurrency=1)
+    owner = work.elsewhere("nightly")
+    until(lambda: is_stopped(work.workers()))
+    (worker,) = work.workers()
+    owner.kill()
+    owner.wait()
+    try:
+        with pytest.raises(tv_errors.TVProcessError, match="cannot be taken over"):
+            work.run("nightly")
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        owner.communicate()
+    until(lambda: not is_alive(worker))
+    work.tell("go")
+    work.run("nightly")
+    assert work.cells() == [0, 1, 2]
 
 
 @pytest.mark.slow

@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
-from tablevault import TableVault
+from waiting import PATIENCE
 
-PATIENCE = 120.0
-"""Seconds after which a test gives up waiting."""
+from tablevault import TableVault
 
 TEXT = '''
 """Questions, answers and words."""
@@ -160,11 +158,3 @@ class Source:
         assert vault.read("answers")["answer"].tolist() == [f"q{x} one" for x in count]
         assert vault.read("words")["count"].tolist() == [2] * self.rows
         assert vault.verify().problems == ()
-
-
-def until(condition, patience: float = PATIENCE) -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.01)

@@ -14,7 +14,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from sources import PATIENCE, Source
+from sources import Source
+from waiting import PATIENCE
 
 from last_moments import check_last_moments
 from tablevault import TableVault

@@ -14,7 +14,8 @@ import warnings
 
 import pandas as pd
 import pytest
-from sources import Source, until
+from sources import Source
+from waiting import until
 
 from tablevault import TableVault, tv_errors
 

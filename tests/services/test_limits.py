@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
+from waiting import PATIENCE, until
 
 from tablevault import TableVault
 
@@ -164,15 +164,10 @@ def test_waiting_for_a_service_is_shown_and_can_be_stopped(vault, make, tmp_path
 
     thread = threading.Thread(target=run)
     thread.start()
-    deadline = time.monotonic() + 60
-    waiting = ""
-    while not waiting and time.monotonic() < deadline:
-        active = vault.get_active_processes()
-        waiting = active["night"].waiting if "night" in active else ""
-        time.sleep(0.02)
-    assert waiting.startswith("service api: calls_per_minute, ")
-    vault.stop_process("night", force=True, timeout=30)
-    thread.join(30)
+    until(lambda: "night" in vault.get_active_processes() and vault.get_process("night").waiting)
+    assert vault.get_process("night").waiting.startswith("service api: calls_per_minute, ")
+    vault.stop_process("night", force=True, timeout=PATIENCE)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert type(failures[0]).__name__ == "TVForcedError"
     assert len(times(tmp_path)) == 1
@@ -184,11 +179,9 @@ def test_other_limits_are_noticed_while_a_job_runs(vault, make, tmp_path):
     make(STAMP, rows=3, service="api", arguments=arguments(tmp_path))
     thread = threading.Thread(target=TableVault(vault.db_dir).execute_instance, args=("answers",))
     thread.start()
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "calls").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until((tmp_path / "calls").exists)
     vault.set_service("api", None)
-    thread.join(60)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert len(times(tmp_path)) == 3
 
@@ -211,7 +204,7 @@ def test_several_interpreters_obey_one_limit(vault, make, tmp_path):
     for table in tables:
         make(STAMP, rows=8, table=table, service="api", max_concurrency=4, arguments=arguments(tmp_path))
     running = [start(vault, table) for table in tables]
-    assert [process.wait(120) for process in running] == [0, 0, 0]
+    assert [process.wait(PATIENCE) for process in running] == [0, 0, 0]
     stamps = times(tmp_path)
     assert len(stamps) == 24
     assert most_in_a_window(stamps, 0.99) <= 8
@@ -224,11 +217,8 @@ def test_slots_of_a_killed_interpreter_are_free_at_once(vault, make, tmp_path):
     make(STAMP, rows=2, table="long", **fields, arguments=arguments(tmp_path, seconds=600))
     short = make(STAMP, rows=2, table="short", **fields, arguments=arguments(tmp_path, seconds=0))
     process = start(vault, "long")
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if (tmp_path / "held").exists() and (tmp_path / "held").read_text().count("begins") == 2:
-            break
-        time.sleep(0.02)
+    held = tmp_path / "held"
+    until(lambda: held.exists() and held.read_text().count("begins") == 2)
     process.send_signal(signal.SIGKILL)
     process.wait()
     short.run()

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import PATIENCE, until
 
 from tablevault.errors import TVFileError, TVImplementationError
 from tablevault.storage.artifact_commits import ArtifactCommits
@@ -27,8 +28,6 @@ from tablevault.values.contents import ArtifactRecord
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 from checkpoint_files import write_sqlite_segment
-
-PATIENCE = 20
 
 
 @pytest.fixture
@@ -135,9 +134,7 @@ def test_rows_are_durable_without_being_asked_for(open_store, folder):
     store = open_store()
     store.begin("fruit", ("name",), "code")
     append_rows(store, [0])
-    deadline = time.monotonic() + PATIENCE
-    while store.unflushed and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: not store.unflushed)
     assert read_checkpoints(folder).load("fruit").positions == [0]
 
 

@@ -15,9 +15,7 @@ import time
 import uuid
 
 from guardian import MARK, left_behind
-
-PATIENCE = 120.0
-"""Seconds in which a busy machine has ended everything."""
+from waiting import PATIENCE
 
 
 def interrupt(how: signal.Signals, seconds: float, arguments: list[str]) -> list[str]:

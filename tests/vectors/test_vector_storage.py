@@ -17,6 +17,7 @@ import pytest
 from array_columns import array_columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import until
 
 from tablevault import TableVault, TableVaultWarning, to_numpy
 from tablevault.storage import vectors
@@ -243,9 +244,7 @@ def test_vectors_survive_a_kill(tmp_path, monkeypatch, seconds):
         },
     )
     running = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "vault")])
-    deadline = time.monotonic() + 60
-    while not calls.stat().st_size and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: calls.stat().st_size)
     time.sleep(seconds)
     running.kill()
     running.wait()

@@ -15,11 +15,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from damaged import add, found, instance_folder, tree
+from waiting import PATIENCE, until
 
 import tablevault
 from tablevault import TableVault, TableVaultWarning
-
-PATIENCE = 30.0
 
 WAITING = """
 import os
@@ -74,15 +73,6 @@ def started(db_dir, control, **arguments):
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     until(lambda: (control / "started").exists() and (control / "started").read_text())
     return process
-
-
-def until(condition):
-    waited = threading.Event()
-    for _ in range(int(PATIENCE / 0.01)):
-        if condition():
-            return
-        waited.wait(0.01)
-    raise AssertionError("waited in vain")
 
 
 def kill(process):

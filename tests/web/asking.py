@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPMessage
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from waiting import PATIENCE
+
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -48,7 +50,7 @@ class Client:
         self, method: str, path: str, headers: dict[str, str], body: bytes = b"", host: str | None = None
     ) -> Answer:
         """Send a request with these headers and no others, but `Host`; `host=""` leaves that out, too."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             wanted = self.host if host is None else host

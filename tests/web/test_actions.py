@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from asking import Client
 from shown_vault import column_builder, index_builder
+from waiting import PATIENCE
 
 from tablevault import TableVault
 from tablevault.presentation import process_ids
@@ -77,7 +78,7 @@ class Acted:
     def ended(self, process_id: str) -> str:
         """Wait for a process; return its status."""
         with contextlib.suppress(ValueError):
-            self.vault.wait_process(process_id, timeout=60)
+            self.vault.wait_process(process_id, timeout=PATIENCE)
         return self.vault.get_process(process_id).status
 
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from asking import Client
+from waiting import PATIENCE
 
 from tablevault import TableVault
 from tablevault.presentation import statements
@@ -98,10 +99,12 @@ def test_statement_that_takes_too_long_is_ended(reader, monkeypatch):
 def test_statements_that_wait_leave_the_other_pages_alone(shown, monkeypatch):
     monkeypatch.setattr(application, "_MAXIMUM_SECONDS", 5.0)
     gate = threading.Event()
-    monkeypatch.setattr(pages, "run_statement", lambda vault, statement: gate.wait(60) and statements.unrun(statement))
+    monkeypatch.setattr(
+        pages, "run_statement", lambda vault, statement: gate.wait(PATIENCE) and statements.unrun(statement)
+    )
     server = shown.vault.serve(block=False)
     client = Client(server.url)
-    waiting = [HTTPConnection("127.0.0.1", client.port, timeout=60) for _ in range(60)]
+    waiting = [HTTPConnection("127.0.0.1", client.port, timeout=PATIENCE) for _ in range(60)]
     try:
         for connection in waiting:
             connection.request("GET", "/sql?q=SELECT+1", headers=client.bearer)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pandas as pd
 import pytest
 from asking import Client
+from waiting import PATIENCE
 
 from tablevault import TableVault
 
@@ -47,7 +48,7 @@ def test_command_takes_the_next_port_and_ends_with_ctrl_c(tmp_path):
             os.kill(process.pid, signal.SIGCONT)
             assert client.get("/table/fruits.json").json["instances"][0]["rows"] == 1
             process.send_signal(signal.SIGINT)
-            output, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (0, "")
     assert f"Port {port} is taken." in errors
 
