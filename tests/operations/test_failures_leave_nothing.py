@@ -6,6 +6,7 @@ This holds for any operation and failure.
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -107,7 +108,7 @@ PREPARE = """
 import resource, signal, sys
 import pandas as pd
 from tablevault import TableVault
-sys.path.insert(0, {tests!r})
+sys.path[:] = {paths!r}
 from test_failures_leave_nothing import BIG, picture
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 path = sys.argv[1]
@@ -146,7 +147,7 @@ FULL = {
 @pytest.mark.parametrize("name", FULL)
 def test_a_full_disk_reverts_and_leaves_nothing_behind(ready, path, name):
     call, limit = FULL[name]
-    program = PREPARE.format(tests=os.path.dirname(__file__), call=call, limit=limit)
+    program = PREPARE.format(paths=sys.path, call=call, limit=limit)
     printed = output_of(program, str(path))
     assert printed in ("error 27 {}\n", "error 5 {}\n")  # EFBIG; SQLite says EIO of its own files
 
@@ -155,7 +156,7 @@ def test_a_full_disk_reverts_and_leaves_nothing_behind(ready, path, name):
 def test_a_full_disk_while_a_table_is_read_does_not_matter(ready, path):
     ready.execute_instance("stories")
     program = PREPARE.format(
-        tests=os.path.dirname(__file__),
+        paths=sys.path,
         call="assert len(vault.get_dataframe('stories')[0]) == 4; raise OSError(1, 'read')",
         limit=0,
     )

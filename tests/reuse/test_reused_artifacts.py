@@ -103,7 +103,7 @@ both = threading.Barrier(2)
 
 def meet(k):
     if k > 10:
-        both.wait(PATIENCE)
+        both.wait(180)
 """
     drawings.code("'0.txt'", "write_text(f'drawing of {k}'), meet(k)", meeting)
     drawings.first(10, threads=3)
