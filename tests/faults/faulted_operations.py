@@ -78,17 +78,17 @@ class VaultOperation:
         """
         acknowledged = expected.acknowledged and not self.fails
         seen = Seen.of(place / "vault", expected.process_id, self.damaged)
-        between = expected.between if self.resumed is None else ()
-        if problem := check(seen, replace(expected, acknowledged=acknowledged, between=between)):
+        if problem := check(seen, replace(expected, acknowledged=acknowledged)):
             return problem
+        outcomes = [expected.after.content, *(expected.between if self.resumed is not None else ())]
         was_paused = expected.process_id in seen.active
-        if seen.content == expected.after.content and not was_paused:
+        if seen.content in outcomes and not was_paused:
             return ""
         self.call(seen.vault, expected.process_id)
         self.wait(seen.vault, expected.process_id)
         # A call that starts anew is like any other; one that goes on with what the fault has left deserves all checks.
         seen = Seen.of(place / "vault", expected.process_id, verified=was_paused)
-        is_other_outcome = was_paused and self.resumed is not None and seen.content in expected.between
+        is_other_outcome = was_paused and seen.content in outcomes[1:]
         process_id = expected.process_id if self.fails else ""
         expected = replace(expected, acknowledged=not is_other_outcome, process_id=process_id)
         again = check(seen, expected) if was_paused else wrong_content(seen, expected)
