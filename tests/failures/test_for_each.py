@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -64,7 +63,7 @@ def split_slowly(log, name, text):
 
 def split_into_many(log, name, text):
     note(log, name)
-    time.sleep(0.002)
+    time.sleep(0.01)
     return [(name, place, text) for place in range(2_000)]
 
 class Splitter:
@@ -217,16 +216,16 @@ TableVault(sys.argv[1], author="ada").execute_instance("words", process_id="nigh
 
 @pytest.mark.slow
 def test_rows_of_an_input_row_survive_a_kill_together_or_not_at_all(words):
-    names = [f"d{number:03}" for number in range(150)]
+    names = [f"d{number:03}" for number in range(300)]
     words.write(dict.fromkeys(names, "text"))
     builders = {"words_index": words.index("split_into_many")}
     words.vault.create_instance("words", builders=builders)
     reader, chance, found = TableVault(words.vault.db_dir), random.Random(6), 0
     for _ in range(8):
+        words.log.write_text("")
         running = subprocess.Popen([sys.executable, "-c", RESUME, words.vault.db_dir])
-        before = words.log.stat().st_size if words.log.exists() else 0
-        until(lambda before=before: words.log.exists() and words.log.stat().st_size > before)
-        time.sleep(chance.uniform(0, 0.2))
+        calls = chance.randint(1, 20)
+        until(lambda calls=calls: words.log.read_text().count("\n") >= calls, running)
         running.kill()
         running.wait()
         frame = reader.get_dataframe("words", "TEMP_base")[0]
