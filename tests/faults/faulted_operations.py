@@ -80,17 +80,17 @@ class VaultOperation:
         seen = Seen.of(place / "vault", expected.process_id, self.damaged)
         if problem := check(seen, replace(expected, acknowledged=acknowledged)):
             return problem
-        outcomes = [expected.after.content, *(expected.between if self.resumed is not None else ())]
+        others = expected.between if self.resumed is not None else ()
         was_paused = expected.process_id in seen.active
-        if seen.content in outcomes and not was_paused:
+        if seen.content in (expected.after.content, *others) and not was_paused:
             return ""
         self.call(seen.vault, expected.process_id)
         self.wait(seen.vault, expected.process_id)
         # A call that starts anew is like any other; one that goes on with what the fault has left deserves all checks.
         seen = Seen.of(place / "vault", expected.process_id, verified=was_paused)
-        is_other_outcome = was_paused and seen.content in outcomes[1:]
+        is_other = was_paused and seen.content in others
         process_id = expected.process_id if self.fails else ""
-        expected = replace(expected, acknowledged=not is_other_outcome, process_id=process_id)
+        expected = replace(expected, acknowledged=not is_other, process_id=process_id)
         again = check(seen, expected) if was_paused else wrong_content(seen, expected)
         return f"after the same call once more: {again}" if again else ""
 

@@ -166,8 +166,8 @@ def test_waiting_for_a_service_is_shown_and_can_be_stopped(vault, make, tmp_path
     thread.start()
     until(lambda: "night" in vault.get_active_processes() and vault.get_process("night").waiting)
     assert vault.get_process("night").waiting.startswith("service api: calls_per_minute, ")
-    vault.stop_process("night", force=True, timeout=PATIENCE)
-    thread.join(PATIENCE)
+    vault.stop_process("night", force=True, timeout=30)
+    thread.join(30)  # Half of the time for which the row waits.
     assert not thread.is_alive()
     assert type(failures[0]).__name__ == "TVForcedError"
     assert len(times(tmp_path)) == 1

@@ -10,7 +10,6 @@ import socket
 
 import pytest
 from asking import FORM, Client
-from waiting import PATIENCE
 
 from tablevault import TableVaultWarning, tv_errors
 
@@ -47,7 +46,7 @@ def test_the_names_of_this_machine_pass(reader, host):
 
 
 def test_two_hosts_are_refused(reader):
-    with socket.create_connection(("127.0.0.1", reader.port), timeout=PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", reader.port), timeout=60) as connection:
         lines = [
             "GET / HTTP/1.0",
             f"Host: {reader.host}",
@@ -151,7 +150,7 @@ def raw(client, lines, rest=b""):
     It is complete when no more bytes arrive, or the connection is closed.
     """
     given = [line.format(host=client.host, token=client.token, origin=client.origin) for line in lines]
-    with socket.create_connection(("127.0.0.1", client.port), timeout=PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
         connection.sendall("\r\n".join([*given, "Connection: close", "", ""]).encode() + rest)
         received = b""
         try:
@@ -212,7 +211,7 @@ def test_requests_of_other_forms_are_refused(reader, lines, status):
 def test_huge_headers_and_slow_clients_leave_the_others_alone(reader):
     huge = raw(reader, ("GET / HTTP/1.1", "Host: {host}", "Authorization: Bearer {token}", f"X: {'a' * 300_000}"))
     assert huge == b"" or huge.startswith(b"HTTP/1.1 400")
-    slow = [socket.create_connection(("127.0.0.1", reader.port), timeout=PATIENCE) for _ in range(40)]
+    slow = [socket.create_connection(("127.0.0.1", reader.port), timeout=60) for _ in range(40)]
     try:
         for number, connection in enumerate(slow):
             # Half a request, or one whose answer is not read.
@@ -234,7 +233,7 @@ def test_numbers_are_bounded(reader, path):
 
 
 def test_site_that_is_named_twice_is_refused(reader):
-    with socket.create_connection(("127.0.0.1", reader.port), timeout=PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", reader.port), timeout=60) as connection:
         lines = [
             "GET / HTTP/1.1",
             f"Host: {reader.host}",
@@ -319,4 +318,4 @@ def test_browser_is_opened_at_the_address(shown, monkeypatch):
     monkeypatch.setattr("webbrowser.open", opened.put)
     server = shown.vault.serve(block=False, open_browser=True)
     server.close()
-    assert opened.get(timeout=PATIENCE) == server.url
+    assert opened.get(timeout=60) == server.url
